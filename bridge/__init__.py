@@ -1,0 +1,3 @@
+"""bridge: a SIP-to-HTTP webhook bridge."""
+
+__version__ = "0.1.0"
