@@ -1,0 +1,95 @@
+"""The REST adapter: HTTP in, commands and resources through the Protocols below, JSON out.
+
+States here what it needs of whoever puts the service together. Knows neither stores nor nodes: any node answers any
+request, and how is not this package's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from bridge.calls.actions import Action
+from bridge.calls.facts import CallId, CallState, ConversationId, Direction
+from bridge.engine.effects import CommandAccepted, CommandRefused
+
+Resource: TypeAlias = dict[str, Any]  # as `bridge.contract.render` makes it
+
+
+class Position(NamedTuple):
+    """A place in a list that is ordered newest first."""
+
+    created_ms: int  # UTC
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of such a list. `next` is the place of its last entry; None: nothing comes after it."""
+
+    data: Sequence[Resource]
+    next: Position | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallFilters:
+    """Which calls are wanted; None: whichever."""
+
+    state: CallState | None = None
+    direction: Direction | None = None
+    application: str | None = None
+
+
+class CallControl(Protocol):
+    """What carries out commands."""
+
+    async def command(
+        self, call: CallId, actions: tuple[Action, ...], *, listed: bool
+    ) -> CommandAccepted | CommandRefused:
+        """Run these actions on this call. `listed`: they replace its list; otherwise it is one, refused if it does not fit."""
+        ...
+
+
+class CallReader(Protocol):
+    """What reads calls and conversations. Every method may raise `StoreUnavailable`: that is a 503."""
+
+    async def call(self, call: CallId) -> Resource | None:
+        """The Call; None when nobody knows it, or not any more."""
+        ...
+
+    async def calls(self, filters: CallFilters, *, before: Position | None, limit: int) -> Page:
+        """Calls, newest first, from the one after `before`."""
+        ...
+
+    async def events(self, call: CallId) -> Sequence[tuple[int, bytes]] | None:
+        """Its events as rendered, by sequence, ascending; None when nobody knows the call."""
+        ...
+
+    async def conversation(self, conversation: ConversationId) -> Resource | None:
+        """The Conversation; None when nobody knows it."""
+        ...
+
+    async def conversations(self, *, before: Position | None, limit: int) -> Page:
+        """Conversations, newest first, from the one after `before`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """New calls are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotReady:
+    """New calls are not taken."""
+
+    reason: str  # a sentence for a person: "draining", "not started yet"
+
+
+class Health(Protocol):
+    """What knows whether this process takes new calls. That it lives, it shows by answering at all."""
+
+    def ready(self) -> Ready | NotReady:
+        """Started once and not draining. Never asks the store."""
+        ...

@@ -1,0 +1,202 @@
+"""The webhook events of the contract, §3: one pydantic model per type, each naming what it adds to the Call it tells of.
+
+A body is an envelope (`id`, `type`, `timestamp`, `api_version`) round `data`, as Standard Webhooks 1.0.0 suggests. The
+service renders bodies in `bridge.contract.render`; these models publish their schemas and check them in tests.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, TypeAdapter
+
+from bridge.contract.models import (
+    ActionIdText,
+    Call,
+    CallIdText,
+    ConversationIdText,
+    Ended,
+    EventIdText,
+    HeaderLists,
+    Quality,
+    Resource,
+    Timestamp,
+    open_enum,
+)
+
+API_VERSION = "1"
+
+# Why an action failed. `action.failed` may name others later; a client treats an unknown one as "it failed".
+FAILURES: dict[str, str] = {
+    "wrong_state": "The action does not fit the state of the call.",
+    "invalid_reply": "The application's reply is not of the documented shape; `field` says where.",
+    "no_reply": "The application did not answer the decision in time, or not at all.",
+}
+
+
+class EventData(Resource):
+    """What every event says: which stream, where in it, and the Call as it was then."""
+
+    stream: Annotated[CallIdText, Field(description="Scopes `sequence`. For events of a call: its id.")]
+    sequence: Annotated[int, Field(ge=1, description="Counts the events of the stream, without a gap.")]
+    previous_sequence: Annotated[
+        int | None, Field(ge=0, description="The event of this stream before this one. Absent where it is not known.")
+    ] = None
+    call_id: CallIdText
+    conversation_id: ConversationIdText
+    application: str
+    caused_by: Annotated[ActionIdText | None, Field(description="The action whose outcome this event tells.")]
+    call: Call
+
+
+class IncomingRequest(Resource):
+    """The INVITE, as it came."""
+
+    method: str
+    uri: str
+    headers: HeaderLists
+    codecs: Annotated[list[str], Field(description="As offered, in that order. Empty: the offer comes later.")]
+
+
+class CallIncomingData(EventData):
+    """What `call.incoming` says."""
+
+    request: IncomingRequest
+
+
+class CallAnsweredData(EventData):
+    """What `call.answered` says."""
+
+    ring_s: Annotated[float, Field(ge=0, description="Seconds from the INVITE to the ACK.")]
+
+
+class CallEndedData(EventData):
+    """What `call.ended` says."""
+
+    ended: Ended
+    duration_s: Annotated[float, Field(ge=0, description="From the INVITE to the end.")]
+    answered_s: Annotated[float, Field(ge=0, description="From the ACK to the end; 0 when it was never answered.")]
+    quality: Quality | None
+
+
+class ActionData(EventData):
+    """What `action.completed` and `action.canceled` say."""
+
+    action: str
+    action_id: ActionIdText
+
+
+class ActionFailedData(EventData):
+    """What `action.failed` says."""
+
+    action: Annotated[str | None, Field(description="Null where the application's reply could not be used.")]
+    action_id: ActionIdText | None
+    code: Annotated[str, open_enum(*FAILURES, description="What went wrong, as one word; see /docs/errors.")]
+    detail: Annotated[str, Field(description="A sentence for a person: what was wrong, and what was received.")]
+    field: Annotated[str | None, Field(description="Where in the reply it is wrong.", examples=["actions.0.code"])]
+
+
+class Envelope(Resource):
+    """What every webhook body is."""
+
+    id: Annotated[EventIdText, Field(description="The same on every attempt, and in the header `webhook-id`.")]
+    timestamp: Annotated[Timestamp, Field(description="When it happened.")]
+    api_version: Literal["1"]
+
+
+class CallIncoming(Envelope):
+    """An INVITE wants a decision: reply with `{"actions": […]}`."""
+
+    type: Literal["call.incoming"]
+    data: CallIncomingData
+
+
+class CallAnswered(Envelope):
+    """Our 2xx was acknowledged: both sides can talk."""
+
+    type: Literal["call.answered"]
+    data: CallAnsweredData
+
+
+class CallHeld(Envelope):
+    """The far end put the call on hold."""
+
+    type: Literal["call.held"]
+    data: EventData
+
+
+class CallResumed(Envelope):
+    """The far end took the call off hold."""
+
+    type: Literal["call.resumed"]
+    data: EventData
+
+
+class CallUpdated(Envelope):
+    """The far end changed its media address or codecs."""
+
+    type: Literal["call.updated"]
+    data: EventData
+
+
+class CallEnded(Envelope):
+    """The call is over. Always the last event of its stream."""
+
+    type: Literal["call.ended"]
+    data: CallEndedData
+
+
+class ActionCompleted(Envelope):
+    """An action that no other event tells of is done."""
+
+    type: Literal["action.completed"]
+    data: ActionData
+
+
+class ActionFailed(Envelope):
+    """An action could not be carried out, or the application's reply could not be used."""
+
+    type: Literal["action.failed"]
+    data: ActionFailedData
+
+
+class ActionCanceled(Envelope):
+    """An action was replaced by a newer one, or the call ended before its turn came."""
+
+    type: Literal["action.canceled"]
+    data: ActionData
+
+
+EVENTS: tuple[type[Envelope], ...] = (
+    CallIncoming,
+    CallAnswered,
+    CallHeld,
+    CallResumed,
+    CallUpdated,
+    CallEnded,
+    ActionCompleted,
+    ActionFailed,
+    ActionCanceled,
+)
+
+AnyEvent: TypeAlias = Annotated[
+    CallIncoming
+    | CallAnswered
+    | CallHeld
+    | CallResumed
+    | CallUpdated
+    | CallEnded
+    | ActionCompleted
+    | ActionFailed
+    | ActionCanceled,
+    Field(discriminator="type"),
+]
+
+ANY_EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+
+
+class EventList(Resource):
+    """A page of a call's events, oldest first: byte for byte what the webhooks carry."""
+
+    data: list[AnyEvent]
+    next_cursor: str | None

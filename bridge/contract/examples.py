@@ -1,0 +1,171 @@
+"""One example for each thing that integrators read or write, as the published schemas show it.
+
+Tests hold each against its model, so an example cannot go stale. Addresses and names are those of RFC 5737 and RFC 2606.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Json = dict[str, Any]
+
+_CALL_ID = "call_k5mz3q7wnb2xv6ydtr4shjca"
+_CONVERSATION_ID = "conv_t7c2xk5wqz3mb6nvy4rdsjha"
+_ACTION_ID = "act_k5mz3q7wnb2xv6ydtr4shjca_1"
+_EVENT_ID = "evt_b6nvk5mz3q7w2xydtr4shjca"
+
+_QUALITY: Json = {
+    "packets_received": 3000,
+    "bytes_received": 516000,
+    "packets_sent": 4,
+    "bytes_sent": 688,
+    "packets_lost": 2,
+    "jitter_ms": 0.412,
+    "strangers": 0,
+    "invalid": 0,
+}
+
+_INCOMING_CALL: Json = {
+    "id": _CALL_ID,
+    "conversation_id": _CONVERSATION_ID,
+    "application": "front-desk",
+    "direction": "inbound",
+    "state": "initiated",
+    "early_media": False,
+    "from": {"uri": "sip:alice@example.org", "user": "alice", "host": "example.org", "display_name": "Alice"},
+    "to": {"uri": "sip:desk@example.com", "user": "desk", "host": "example.com", "display_name": None},
+    "source": {"address": "192.0.2.7:5060", "transport": "udp"},
+    "authenticated_as": None,
+    "created_at": "2026-11-22T09:00:00.000Z",
+    "answered_at": None,
+    "ended_at": None,
+    "attempts": [{"target": "sip:desk@example.com", "sip_call_id": "1-2345@192.0.2.7", "code": None, "reason": None}],
+    "sip": {"call_id": "1-2345@192.0.2.7", "user_agent": "baresip v1.0.0", "headers": {"Subject": ["Lift 3"]}},
+    "media": None,
+    "ended": None,
+    "recovered": 0,
+    "client_state": None,
+    "tags": [],
+}
+
+_ANSWERED_CALL: Json = {
+    **_INCOMING_CALL,
+    "state": "answered",
+    "answered_at": "2026-11-22T09:00:02.500Z",
+    "attempts": [{**_INCOMING_CALL["attempts"][0], "code": 200, "reason": "OK"}],
+    "media": {
+        "codec": "PCMU/8000",
+        "local": "192.0.2.10:20000",
+        "remote": "192.0.2.7:6000",
+        "held": False,
+        "quality": None,
+    },
+}
+
+_ENDED: Json = {"by": "remote", "reason": "hangup", "sip_code": None, "sip_reason": None, "q850": 16}
+
+_ENDED_CALL: Json = {
+    **_ANSWERED_CALL,
+    "state": "ended",
+    "ended_at": "2026-11-22T09:01:02.500Z",
+    "media": {**_ANSWERED_CALL["media"], "quality": _QUALITY},
+    "ended": _ENDED,
+}
+
+_CONVERSATION: Json = {
+    "id": _CONVERSATION_ID,
+    "calls": [_CALL_ID],
+    "joined": False,
+    "created_at": "2026-11-22T09:00:00.000Z",
+    "merged_into": None,
+}
+
+
+def _event(kind: str, at: str, sequence: int, call: Json, *, caused_by: str | None = None, **adds: object) -> Json:
+    return {
+        "id": _EVENT_ID,
+        "type": kind,
+        "timestamp": at,
+        "api_version": "1",
+        "data": {
+            "stream": _CALL_ID,
+            "sequence": sequence,
+            "call_id": _CALL_ID,
+            "conversation_id": _CONVERSATION_ID,
+            "application": "front-desk",
+            "caused_by": caused_by,
+            "call": call,
+            **adds,
+        },
+    }
+
+
+_INCOMING: Json = _event(
+    "call.incoming",
+    "2026-11-22T09:00:00.000Z",
+    1,
+    _INCOMING_CALL,
+    request={
+        "method": "INVITE",
+        "uri": "sip:desk@example.com",
+        "headers": {"Subject": ["Lift 3"]},
+        "codecs": ["PCMU/8000", "PCMA/8000"],
+    },
+)
+
+SCHEMAS: dict[str, list[Json]] = {
+    "Call": [_ENDED_CALL],
+    "CallList": [{"data": [_ENDED_CALL], "next_cursor": None}],
+    "Receipt": [{"action_id": _ACTION_ID, "action_ids": [_ACTION_ID], "call": _INCOMING_CALL}],
+    "Conversation": [_CONVERSATION],
+    "ConversationList": [{"data": [_CONVERSATION], "next_cursor": None}],
+    "ConversationReceipt": [{"action_ids": [_ACTION_ID], "conversation": _CONVERSATION}],
+    "EventList": [{"data": [_INCOMING], "next_cursor": None}],
+    "Readiness": [{"status": "ready"}],
+    "Problem": [
+        {
+            "type": "/docs/errors#wrong_state",
+            "title": "Wrong state",
+            "status": 409,
+            "detail": "the call is answered already",
+            "code": "wrong_state",
+            "call_id": _CALL_ID,
+        }
+    ],
+    "DecisionReply": [{"actions": [{"action": "answer"}]}, {}],
+    "ActionList": [{"actions": [{"action": "ring"}, {"action": "pause", "seconds": 2}, {"action": "answer"}]}],
+    "RingBody": [{}],
+    "AnswerBody": [{}, {"headers": {"X-Account": "17"}, "client_state": "step=2"}],
+    "RejectBody": [{"code": 486}],
+    "ParkBody": [{"timeout_s": 30}],
+    "HangupBody": [{"reason": "closed"}],
+    "CallIncoming": [_INCOMING],
+    "CallAnswered": [
+        _event("call.answered", "2026-11-22T09:00:02.500Z", 2, _ANSWERED_CALL, caused_by=_ACTION_ID, ring_s=2.5)
+    ],
+    "CallEnded": [
+        _event(
+            "call.ended",
+            "2026-11-22T09:01:02.500Z",
+            3,
+            _ENDED_CALL,
+            ended=_ENDED,
+            duration_s=62.5,
+            answered_s=60.0,
+            quality=_QUALITY,
+        )
+    ],
+    "ActionFailed": [
+        _event(
+            "action.failed",
+            "2026-11-22T09:00:00.100Z",
+            2,
+            _INCOMING_CALL,
+            action=None,
+            action_id=None,
+            code="invalid_reply",
+            detail='actions.0.action: unknown action "dance"; known: answer, hangup, park, pause, reject, ring',
+            field="actions.0.action",
+        )
+    ],
+}

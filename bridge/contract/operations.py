@@ -1,0 +1,221 @@
+"""Every operation of the API, as data: what `/openapi.json` prints, and what `bridge.api` binds its handlers to.
+
+One table for both, so that neither can know an operation that the other does not. Parts of the contract that are not
+built are not in it, and answer 404. Knows nothing of HTTP servers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import BaseModel
+
+from bridge.contract.actions import COMMANDS, ActionList
+from bridge.contract.events import EventList
+from bridge.contract.models import (
+    Call,
+    CallList,
+    Conversation,
+    ConversationList,
+    ConversationReceipt,
+    Readiness,
+    Receipt,
+)
+from bridge.contract.problems import PAGE, Code
+from bridge.contract.queries import CallsQuery, PageQuery
+
+Scope = Literal["read", "control", "admin"]
+SCOPES: tuple[Scope, ...] = ("read", "control", "admin")  # each includes those before it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One method of one path."""
+
+    id: str
+    method: Literal["GET", "POST", "DELETE"]
+    path: str
+    tag: str
+    summary: str
+    description: str = ""
+    scope: Scope | None = None  # None: open to everybody
+    query: type[BaseModel] | None = None
+    body: type[BaseModel] | None = None
+    body_required: bool = False
+    answers: Mapping[int, tuple[str, type[BaseModel] | str]]  # status → (description, model or media type)
+    problems: tuple[Code, ...] = field(default=())
+
+
+# An unknown query parameter is `invalid` everywhere.
+_PROTECTED: tuple[Code, ...] = ("unauthorized", "forbidden", "invalid")
+_READ: tuple[Code, ...] = (*_PROTECTED, "store_unavailable")
+_COMMAND: tuple[Code, ...] = (*_PROTECTED, "not_found", "wrong_state", "store_unavailable", "timeout")
+_BODY: tuple[Code, ...] = ("malformed", "too_large", "unsupported_media_type")
+_ACCEPTED = {202: ("Accepted. Events tell the outcome.", Receipt)}
+
+_CALLS: tuple[Operation, ...] = (
+    Operation(
+        id="list_calls",
+        method="GET",
+        path="/v1/calls",
+        tag="calls",
+        summary="List calls",
+        description="Newest first: live ones, and ended ones for `store.retention_s`.",
+        scope="read",
+        query=CallsQuery,
+        answers={200: ("A page of calls.", CallList)},
+        problems=_READ,
+    ),
+    Operation(
+        id="read_call",
+        method="GET",
+        path="/v1/calls/{call_id}",
+        tag="calls",
+        summary="Read a call",
+        scope="read",
+        answers={200: ("The call.", Call)},
+        problems=(*_PROTECTED, "not_found", "store_unavailable"),
+    ),
+    Operation(
+        id="delete_call",
+        method="DELETE",
+        path="/v1/calls/{call_id}",
+        tag="calls",
+        summary="Hang up a call",
+        description="Like `hangup`; a call that has ended already is no error.",
+        scope="control",
+        answers={**_ACCEPTED, 200: ("It had ended already.", Receipt)},
+        problems=_COMMAND,
+    ),
+    Operation(
+        id="list_call_events",
+        method="GET",
+        path="/v1/calls/{call_id}/events",
+        tag="calls",
+        summary="List the events of a call",
+        description="Oldest first, byte for byte what the webhooks carry.",
+        scope="read",
+        query=PageQuery,
+        answers={200: ("A page of events.", EventList)},
+        problems=(*_READ, "not_found"),
+    ),
+    Operation(
+        id="run_actions",
+        method="POST",
+        path="/v1/calls/{call_id}/actions",
+        tag="actions",
+        summary="Run a list of actions",
+        description="Replaces what is left of the list that runs.",
+        scope="control",
+        body=ActionList,
+        body_required=True,
+        answers=_ACCEPTED,
+        problems=(*_COMMAND, "ended", *_BODY),
+    ),
+)
+
+_ACTIONS: tuple[Operation, ...] = tuple(
+    Operation(
+        id=f"{name}_call",
+        method="POST",
+        path=f"/v1/calls/{{call_id}}/{name}",
+        tag="actions",
+        summary=f"{name.capitalize()} a call" if name != "hangup" else "Hang up a call, with a reason",
+        description=model.__doc__ or "",
+        scope="control",
+        body=model,
+        answers=_ACCEPTED,
+        problems=(*_COMMAND, "ended", *_BODY),
+    )
+    for name, model in COMMANDS.items()
+)
+
+_CONVERSATIONS: tuple[Operation, ...] = (
+    Operation(
+        id="list_conversations",
+        method="GET",
+        path="/v1/conversations",
+        tag="conversations",
+        summary="List conversations",
+        description="Newest first.",
+        scope="read",
+        query=PageQuery,
+        answers={200: ("A page of conversations.", ConversationList)},
+        problems=_READ,
+    ),
+    Operation(
+        id="read_conversation",
+        method="GET",
+        path="/v1/conversations/{conversation_id}",
+        tag="conversations",
+        summary="Read a conversation",
+        scope="read",
+        answers={200: ("The conversation.", Conversation)},
+        problems=(*_PROTECTED, "not_found", "store_unavailable"),
+    ),
+    Operation(
+        id="delete_conversation",
+        method="DELETE",
+        path="/v1/conversations/{conversation_id}",
+        tag="conversations",
+        summary="Hang up every call of a conversation",
+        scope="control",
+        answers={
+            202: ("Accepted. Each call tells its end.", ConversationReceipt),
+            200: ("All its calls had ended already.", ConversationReceipt),
+        },
+        problems=_COMMAND,
+    ),
+)
+
+HEALTH: tuple[Operation, ...] = (
+    Operation(
+        id="live",
+        method="GET",
+        path="/livez",
+        tag="service",
+        summary="Does the process answer?",
+        answers={200: ("It does.", "text/plain")},
+    ),
+    Operation(
+        id="ready",
+        method="GET",
+        path="/readyz",
+        tag="service",
+        summary="Does it take new calls?",
+        description="No while it starts and while it drains. A store that is away is an alert, not unreadiness.",
+        answers={200: ("It does.", Readiness)},
+        problems=("not_ready",),
+    ),
+    Operation(
+        id="metrics",
+        method="GET",
+        path="/metrics",
+        tag="service",
+        summary="Metrics for Prometheus",
+        answers={200: ("Text exposition format.", "text/plain")},
+    ),
+)
+
+_DOCUMENTS: tuple[Operation, ...] = (
+    Operation(
+        id="openapi",
+        method="GET",
+        path="/openapi.json",
+        tag="service",
+        summary="This document",
+        answers={200: ("OpenAPI 3.1.", "application/json")},
+    ),
+    Operation(
+        id="errors",
+        method="GET",
+        path=PAGE,
+        tag="service",
+        summary="The list of problem codes",
+        answers={200: ("One section for each code.", "text/markdown")},
+    ),
+)
+
+OPERATIONS: tuple[Operation, ...] = (*_CALLS, *_ACTIONS, *_CONVERSATIONS, *HEALTH, *_DOCUMENTS)

@@ -1,0 +1,284 @@
+"""Calls and events as the public JSON: the bodies of webhooks, the final record of a call (contract §2 and §3).
+
+A hot path: three events for every answered call. Plain dictionaries and one pass of the serialiser; the models in
+`models` and `events` check the result in tests, not here. Knows nothing of endpoints, signatures or stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Protocol
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from bridge.calls import events
+from bridge.calls.facts import (
+    ActionId,
+    Attempt,
+    CallId,
+    CallState,
+    ConversationId,
+    Direction,
+    Ended,
+    EventId,
+    Media,
+    Party,
+    Quality,
+    Source,
+)
+from bridge.contract.events import API_VERSION
+
+Json = dict[str, Any]  # what the serialiser takes; its leaves are text, numbers, booleans and None
+
+
+class CallView(Protocol):
+    """What the renderer reads of a call. `bridge.calls.call.Call` is one."""
+
+    @property
+    def id(self) -> CallId: ...
+    @property
+    def conversation_id(self) -> ConversationId: ...
+    @property
+    def application(self) -> str: ...
+    @property
+    def direction(self) -> Direction: ...
+    @property
+    def state(self) -> CallState: ...
+    @property
+    def early_media(self) -> bool: ...
+    @property
+    def from_(self) -> Party: ...
+    @property
+    def to(self) -> Party: ...
+    @property
+    def source(self) -> Source: ...
+    @property
+    def authenticated_as(self) -> str | None: ...
+    @property
+    def created_at(self) -> float: ...
+    @property
+    def answered_at(self) -> float | None: ...
+    @property
+    def ended_at(self) -> float | None: ...
+    @property
+    def attempts(self) -> Sequence[Attempt]: ...
+    @property
+    def sip_call_id(self) -> str: ...
+    @property
+    def user_agent(self) -> str | None: ...
+    @property
+    def headers(self) -> Mapping[str, tuple[str, ...]]: ...
+    @property
+    def media(self) -> Media | None: ...
+    @property
+    def ended(self) -> Ended | None: ...
+    @property
+    def recovered(self) -> int: ...
+    @property
+    def client_state(self) -> str | None: ...
+    @property
+    def tags(self) -> tuple[str, ...]: ...
+
+
+@lru_cache(maxsize=1024)
+def _second(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+
+
+def timestamp(at: float) -> str:
+    """Seconds UTC as ISO 8601 with milliseconds."""
+    second, millisecond = divmod(round(at * 1000), 1000)
+    return f"{_second(second)}{millisecond:03d}Z"
+
+
+def render(resource: object) -> bytes:
+    """JSON in UTF-8. What the far end sent may hold bytes that are no UTF-8: they become U+FFFD, never an error."""
+    try:
+        return to_json(resource, inf_nan_mode="null")
+    except PydanticSerializationError:
+        # A lone surrogate: how undecodable bytes travel through Python text (PEP 383).
+        return to_json(_readable(resource), inf_nan_mode="null")
+
+
+def _readable(value: object) -> object:
+    match value:
+        case str():
+            return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        case Mapping():
+            return {_readable(key): _readable(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_readable(item) for item in value]
+    return value
+
+
+def _party(party: Party) -> Json:
+    return {"uri": party.uri, "user": party.user, "host": party.host, "display_name": party.display_name}
+
+
+def _address(source: Source) -> str:
+    return f"[{source.host}]:{source.port}" if ":" in source.host else f"{source.host}:{source.port}"
+
+
+def _quality(quality: Quality | None) -> Json | None:
+    if quality is None:
+        return None
+    return {
+        "packets_received": quality.packets_received,
+        "bytes_received": quality.bytes_received,
+        "packets_sent": quality.packets_sent,
+        "bytes_sent": quality.bytes_sent,
+        "packets_lost": quality.packets_lost,
+        "jitter_ms": round(quality.jitter_ms, 3),
+        "strangers": quality.strangers,
+        "invalid": quality.invalid,
+    }
+
+
+def _media(media: Media | None) -> Json | None:
+    if media is None:
+        return None
+    return {
+        "codec": media.codec,
+        "local": media.local,
+        "remote": media.remote,
+        "held": media.held,
+        "quality": _quality(media.quality),
+    }
+
+
+def _ended(ended: Ended | None) -> Json | None:
+    if ended is None:
+        return None
+    return {
+        "by": ended.by,
+        "reason": ended.reason,
+        "sip_code": ended.sip_code,
+        "sip_reason": ended.sip_reason,
+        "q850": ended.q850,
+    }
+
+
+def call_resource(call: CallView) -> Json:
+    """The Call as it is now (`models.Call`)."""
+    answered_at, ended_at = call.answered_at, call.ended_at
+    return {
+        "id": call.id,
+        "conversation_id": call.conversation_id,
+        "application": call.application,
+        "direction": call.direction,
+        "state": call.state,
+        "early_media": call.early_media,
+        "from": _party(call.from_),
+        "to": _party(call.to),
+        "source": {"address": _address(call.source), "transport": call.source.transport},
+        "authenticated_as": call.authenticated_as,
+        "created_at": timestamp(call.created_at),
+        "answered_at": None if answered_at is None else timestamp(answered_at),
+        "ended_at": None if ended_at is None else timestamp(ended_at),
+        "attempts": [
+            {"target": it.target, "sip_call_id": it.sip_call_id, "code": it.code, "reason": it.reason}
+            for it in call.attempts
+        ],
+        "sip": {"call_id": call.sip_call_id, "user_agent": call.user_agent, "headers": call.headers},
+        "media": _media(call.media),
+        "ended": _ended(call.ended),
+        "recovered": call.recovered,
+        "client_state": call.client_state,
+        "tags": call.tags,
+    }
+
+
+def conversation_resource(
+    conversation: ConversationId, calls: Iterable[CallId], *, created_at: float, joined: bool = False
+) -> Json:
+    """The conversation as it is now (`models.Conversation`). `merged_into` stays null until calls can be joined."""
+    return {
+        "id": conversation,
+        "calls": list(calls),
+        "joined": joined,
+        "created_at": timestamp(created_at),
+        "merged_into": None,
+    }
+
+
+def _incoming(event: events.CallIncoming, data: Json) -> None:
+    data["request"] = {"method": event.method, "uri": event.uri, "headers": event.headers, "codecs": event.codecs}
+
+
+def _answered(event: events.CallAnswered, data: Json) -> None:
+    data["ring_s"] = round(event.ring_s, 3)
+
+
+def _nothing(event: events.CallHeld | events.CallResumed | events.CallUpdated, data: Json) -> None:
+    """These say it all by their type and the Call."""
+
+
+def _over(event: events.CallEnded, data: Json) -> None:
+    call, media = data["call"], data["call"]["media"]
+    data["ended"] = call["ended"]
+    data["duration_s"] = round(event.duration_s, 3)
+    data["answered_s"] = round(event.answered_s, 3)
+    data["quality"] = media and media["quality"]
+
+
+def _action(event: events.ActionCompleted | events.ActionCanceled, data: Json) -> None:
+    data["action"] = event.action
+    data["action_id"] = event.action_id
+
+
+def _failed(event: events.ActionFailed, data: Json) -> None:
+    data["action"] = event.action
+    data["action_id"] = event.action_id
+    data["code"] = event.code
+    data["detail"] = event.detail
+    data["field"] = event.field
+
+
+# What each type adds to the Call; a test holds it complete.
+ADDITIONS: dict[type[events.Event], Callable[[Any, Json], None]] = {
+    events.CallIncoming: _incoming,
+    events.CallAnswered: _answered,
+    events.CallHeld: _nothing,
+    events.CallResumed: _nothing,
+    events.CallUpdated: _nothing,
+    events.CallEnded: _over,
+    events.ActionCompleted: _action,
+    events.ActionFailed: _failed,
+    events.ActionCanceled: _action,
+}
+
+
+def render_event(
+    event_id: EventId,
+    event: events.Event,
+    call: CallView,
+    *,
+    sequence: int,
+    conversation: ConversationId,
+    application: str,
+    caused_by: ActionId | None,
+    now: float,
+    previous_sequence: int | None = None,
+) -> bytes:
+    """The body of one event's webhooks, rendered once, when the event is stored.
+
+    `sequence` counts the call's events from 1; `now` (seconds UTC) is when it happened. `previous_sequence` is left out
+    where it is not given.
+    """
+    data: Json = {
+        "stream": call.id,
+        "sequence": sequence,
+        "call_id": call.id,
+        "conversation_id": conversation,
+        "application": application,
+        "caused_by": caused_by,
+        "call": call_resource(call),
+    }
+    if previous_sequence is not None:
+        data["previous_sequence"] = previous_sequence
+    ADDITIONS[type(event)](event, data)
+    return render(
+        {"id": event_id, "type": event.type, "timestamp": timestamp(now), "api_version": API_VERSION, "data": data}
+    )

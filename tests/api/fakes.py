@@ -1,0 +1,140 @@
+"""A service in memory: what the API asks for, as small as it can be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from bridge.api import CallFilters, NotReady, Page, Position, Ready, Resource
+from bridge.calls.actions import Action, Answer, Hangup
+from bridge.calls.events import CallHeld
+from bridge.calls.facts import ActionId, CallId, ConversationId, Ended, EventId
+from bridge.contract.render import call_resource, conversation_resource, render, render_event
+from bridge.engine.effects import CommandAccepted, CommandRefused
+from bridge.errors import StoreUnavailable
+from tests.contract.samples import NOW, SampleCall
+
+
+def call_id(number: int) -> CallId:
+    return CallId("call_" + chr(ord("a") + number) * 24)
+
+
+class FakeService:
+    """`CallControl`, `CallReader` and `Health` over a few calls, each alone in its conversation."""
+
+    def __init__(self) -> None:
+        self.calls_by_id: dict[CallId, SampleCall] = {}
+        self.commands: list[tuple[CallId, tuple[Action, ...], bool]] = []
+        self.store_away = False
+        self.silent = False
+        self.not_ready: str | None = None
+        self.defect: Callable[[], None] | None = None
+        for number in range(3):
+            call = SampleCall(
+                id=call_id(number), conversation_id=self.conversation_of(call_id(number)), created_at=NOW + number
+            )
+            self.calls_by_id[call.id] = call
+
+    @staticmethod
+    def conversation_of(call: CallId) -> ConversationId:
+        return ConversationId("conv_" + call[5:])
+
+    def end(self, call: CallId) -> None:
+        ended = Ended("remote", "hangup")
+        self.calls_by_id[call] = replace(self.calls_by_id[call], state="ended", ended=ended, ended_at=NOW + 60)
+
+    async def command(
+        self, call: CallId, actions: tuple[Action, ...], *, listed: bool
+    ) -> CommandAccepted | CommandRefused:
+        if self.silent:
+            await asyncio.Event().wait()
+        if self.defect:
+            self.defect()
+        known = self.calls_by_id.get(call)
+        if known is None:
+            return CommandRefused(0, "not_found", "there is no such call")
+        if known.state == "ended":
+            return CommandRefused(0, "ended", "the call has ended")
+        if known.state == "answered" and any(isinstance(action, Answer) for action in actions):
+            return CommandRefused(0, "wrong_state", "the call is answered already")
+        self.commands.append((call, actions, listed))
+        if any(isinstance(action, Answer) for action in actions):
+            self.calls_by_id[call] = replace(known, state="answered", answered_at=NOW + 1)
+        if any(isinstance(action, Hangup) for action in actions):
+            self.end(call)
+        return CommandAccepted(0, tuple(ActionId(f"act_{call[5:]}_{number}") for number, _ in enumerate(actions, 1)))
+
+    async def call(self, call: CallId) -> Resource | None:
+        self._check()
+        known = self.calls_by_id.get(call)
+        return None if known is None else self._resource(known)
+
+    async def calls(self, filters: CallFilters, *, before: Position | None, limit: int) -> Page:
+        self._check()
+        found = [
+            it
+            for it in self._newest_first(before)
+            if filters.state in (None, it.state)
+            and filters.direction in (None, it.direction)
+            and filters.application in (None, it.application)
+        ]
+        return self._page(found, [self._resource(it) for it in found], limit)
+
+    async def events(self, call: CallId) -> Sequence[tuple[int, bytes]] | None:
+        self._check()
+        known = self.calls_by_id.get(call)
+        if known is None:
+            return None
+        return [(number, self._event(known, number)) for number in (1, 2, 3)]
+
+    async def conversation(self, conversation: ConversationId) -> Resource | None:
+        self._check()
+        known = self.calls_by_id.get(CallId("call_" + conversation[5:]))
+        return None if known is None else conversation_resource(conversation, [known.id], created_at=known.created_at)
+
+    async def conversations(self, *, before: Position | None, limit: int) -> Page:
+        self._check()
+        found = self._newest_first(before)
+        resources = [conversation_resource(it.conversation_id, [it.id], created_at=it.created_at) for it in found]
+        return self._page(found, resources, limit)
+
+    def ready(self) -> Ready | NotReady:
+        return NotReady(self.not_ready) if self.not_ready else Ready()
+
+    def _check(self) -> None:
+        if self.store_away:
+            raise StoreUnavailable("no answer within 2 s")
+        if self.defect:
+            self.defect()
+
+    def _newest_first(self, before: Position | None) -> list[SampleCall]:
+        ordered = sorted(self.calls_by_id.values(), key=self._position, reverse=True)
+        return [it for it in ordered if before is None or self._position(it) < before]
+
+    @staticmethod
+    def _position(call: SampleCall) -> Position:
+        return Position(round(call.created_at * 1000), call.id)
+
+    def _page(self, found: list[SampleCall], resources: list[Resource], limit: int) -> Page:
+        more = len(found) > limit
+        return Page(resources[:limit], self._position(found[limit - 1]) if more else None)
+
+    @staticmethod
+    def _event(call: SampleCall, number: int) -> bytes:
+        return render_event(
+            EventId("evt_" + "e" * 24),
+            CallHeld(),
+            call,
+            sequence=number,
+            conversation=call.conversation_id,
+            application=call.application,
+            caused_by=None,
+            now=NOW,
+        )
+
+    @staticmethod
+    def _resource(call: SampleCall) -> Resource:
+        resource: Resource = json.loads(render(call_resource(call)))
+        return resource
