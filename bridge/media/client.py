@@ -1,0 +1,399 @@
+"""Signalling's side of the media workers: opens, rules and closes, spread over the workers by their free ports.
+
+A session lives in one worker. A worker that has died (or was restarted) is lost with its sessions, and a connection that was
+merely broken is found again by the worker's identity, and its sessions by `list`. Everything is told by `give`, from
+the event loop and never from within a call. Knows nothing of SIP, and does not start workers: the supervisor does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from enum import Enum, auto
+from typing import NamedTuple
+
+import structlog
+
+from bridge.calls.facts import Quality
+from bridge.engine.effects import ClosePorts, OpenPorts, SetRule
+from bridge.engine.inputs import Input, MediaLost, MediaTimedOut, NoPortLeft, PortsClosed, PortsOpened
+from bridge.errors import LocalProtocolError
+from bridge.media.link import Link
+from bridge.media.protocol import MAJOR, MINOR, Message, rule_from_data, rule_to_data
+from bridge.rtp.rules import Rule
+
+HEARTBEAT_S = 1.0
+RECONNECT_S = 0.1  # a Unix socket is there or not: asking costs nothing
+START_PATIENCE_S = 5.0
+
+_FIGURES = tuple([field.name for field in fields(Quality)])
+
+log = structlog.get_logger("bridge.media")
+
+
+@dataclass(frozen=True, slots=True)
+class MediaTotals:
+    """Packets of all workers since this client began, as counted each second. They never go down."""
+
+    received: int = 0
+    sent: int = 0
+    strangers: int = 0
+    invalid: int = 0
+
+
+class _State(Enum):
+    OPENING = auto()
+    OPEN = auto()
+    CLOSING = auto()
+
+
+class _Found(NamedTuple):
+    """A session as a worker's list shows it."""
+
+    port: int
+    rule: Rule | None
+    timed_out: bool
+
+
+class _Session:
+    __slots__ = ("port", "refused_by", "rule", "state", "worker")
+
+    def __init__(self, worker: _Worker, port: int, state: _State) -> None:
+        self.worker = worker
+        self.port = port
+        self.state = state
+        self.rule: Rule | None = None
+        self.refused_by: tuple[_Worker, ...] = ()  # workers that had no port for it
+
+
+class _Worker:
+    """What is known of the worker behind one socket path."""
+
+    __slots__ = ("counted", "counted_before", "found", "free", "identity", "link", "listing", "path", "ready")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.link: Link | None = None
+        self.identity: str | None = None  # of the run that was last connected
+        self.free = 0  # as last told, less what was asked for since
+        self.listing: dict[str, _Found] = {}  # what `list` has brought so far
+        self.found: dict[str, _Found] = {}  # sessions nobody has claimed yet
+        self.ready = False  # connected, greeted and listed
+        self.counted = MediaTotals()  # of this run
+        self.counted_before = MediaTotals()  # of the runs before it
+
+
+class MediaClient:
+    """All media workers of this node. One per process; its methods belong to the event loop's thread."""
+
+    def __init__(self, sockets: Sequence[str], *, advertise: str, give: Callable[[Input], None]) -> None:
+        """`sockets`: one path per worker; `advertise`: the address that `PortsOpened` names, for SDP."""
+        self._advertise = advertise
+        self._give = give
+        self._workers = [_Worker(path) for path in sockets]
+        self._sessions: dict[str, _Session] = {}
+        self._reconciled = False
+        self._running = False
+        self._heartbeat: asyncio.TimerHandle | None = None
+        self._all_ready: asyncio.Event = asyncio.Event()
+
+    async def start(self) -> None:
+        """Connect. Returns when every worker has told what it has, or after `START_PATIENCE_S` with those that have."""
+        self._loop = asyncio.get_running_loop()
+        self._running = True
+        for worker in self._workers:
+            self._connect(worker)
+        self._beat()
+        try:
+            await asyncio.wait_for(self._all_ready.wait(), START_PATIENCE_S)
+        except TimeoutError:
+            missing = [worker.path for worker in self._workers if not worker.ready]
+            log.warning("media_workers_missing", sockets=missing, patience_s=START_PATIENCE_S)
+
+    async def close(self) -> None:
+        """Disconnect, and leave the workers and their sessions as they are."""
+        self._running = False
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+        for worker in self._workers:
+            if worker.link is not None:
+                self._unplug(worker, worker.link)
+
+    def open_ports(self, wanted: OpenPorts) -> None:
+        """`PortsOpened` or `NoPortLeft` comes back; asking again while it is open says the same again."""
+        session = self._sessions.get(wanted.session)
+        if session is None:
+            self._open(wanted.session)
+        elif session.state is _State.OPEN:
+            self._soon(PortsOpened(wanted.session, self._advertise, session.port))
+        elif session.state is _State.CLOSING:
+            raise LocalProtocolError(f"ports of {wanted.session} opened again before they were closed")
+
+    def set_rule(self, wanted: SetRule) -> None:
+        """Nothing comes back. A session that is gone is told of by `MediaLost`, not here."""
+        session = self._sessions.get(wanted.session)
+        if session is None or session.state is _State.CLOSING:
+            return
+        session.rule = wanted.rule
+        self._send_rule(session, wanted.session)
+
+    def close_ports(self, wanted: ClosePorts) -> None:
+        """`PortsClosed` comes back, for a session nobody knows too."""
+        session = self._sessions.get(wanted.session)
+        if session is None:
+            self._soon(PortsClosed(wanted.session, None))
+        elif session.state is not _State.CLOSING:
+            if session.worker.ready and session.worker.link is not None:
+                session.state = _State.CLOSING
+                session.worker.link.send({"type": "close", "session": wanted.session})
+            else:
+                # Should the worker be there again, its list shows the session as nobody's, and it is closed then.
+                del self._sessions[wanted.session]
+                self._soon(PortsClosed(wanted.session, None))
+
+    def reconcile(self, sessions: Mapping[str, Rule | None]) -> None:
+        """Take over what lives in the workers from before: to be called once, after `start` and before the first open.
+
+        A session that a worker holds is ours again, on its port, and gets its rule anew; sessions that no worker holds are
+        told as one `MediaLost`; what the workers hold besides is closed.
+        """
+        self._reconciled = True
+        lost: list[str] = []
+        for name, rule in sessions.items():
+            for worker in self._workers:
+                held = worker.found.pop(name, None)
+                if held is not None:
+                    session = self._sessions[name] = _Session(worker, held.port, _State.OPEN)
+                    session.rule = rule or held.rule
+                    self._send_rule(session, name)
+                    if held.timed_out:  # said before, while nobody listened
+                        self._soon(MediaTimedOut(name))
+                    break
+            else:
+                lost.append(name)
+        for worker in self._workers:
+            self._close_orphans(worker)
+        if lost:
+            self._soon(MediaLost(tuple(lost)))
+
+    def ports_free(self) -> int:
+        """How many sessions could be opened now."""
+        return sum(max(0, worker.free) for worker in self._workers if worker.ready)
+
+    def totals(self) -> MediaTotals:
+        """All packets so far."""
+        return _sum([counted for worker in self._workers for counted in (worker.counted_before, worker.counted)])
+
+    # Opening
+
+    def _open(self, name: str, refused_by: tuple[_Worker, ...] = ()) -> None:
+        """Ask the worker with the most room. `free` is only as new as its last word, so one that seems full is asked too."""
+        worker: _Worker | None = None
+        for other in self._workers:
+            if other.ready and other not in refused_by and (worker is None or other.free > worker.free):
+                worker = other
+        if worker is None or worker.link is None:
+            self._soon(NoPortLeft(name))
+            return
+        worker.free -= 1
+        session = self._sessions[name] = _Session(worker, 0, _State.OPENING)
+        session.refused_by = refused_by
+        worker.link.send({"type": "open", "session": name})
+
+    def _send_rule(self, session: _Session, name: str) -> None:
+        link = session.worker.link
+        # Not ready: it is said once the worker has listed the session.
+        if session.worker.ready and link is not None and session.rule is not None:
+            link.send({"type": "rule", "session": name, "rule": rule_to_data(session.rule)})
+
+    def _soon(self, given: Input) -> None:
+        if self._running:
+            self._loop.call_soon(self._give, given)
+
+    # Connections
+
+    def _connect(self, worker: _Worker) -> None:
+        if not self._running or worker.link is not None:
+            return
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            connection.connect(worker.path)
+        except BlockingIOError:
+            connection.close()  # it lives, and has not yet accepted those before us
+            self._loop.call_later(RECONNECT_S, self._connect, worker)
+            return
+        except OSError:
+            connection.close()
+            self._lose(worker)  # nobody listens: whatever ran there has died
+            self._loop.call_later(RECONNECT_S, self._connect, worker)
+            return
+        link = Link(
+            connection,
+            watch=lambda: self._loop.add_writer(connection, link.flush),
+            unwatch=lambda: self._loop.remove_writer(connection),
+        )
+        worker.link = link
+        self._loop.add_reader(connection, self._readable, worker, link)
+        link.send({"type": "hello", "v": MAJOR, "minor": MINOR})
+
+    def _readable(self, worker: _Worker, link: Link) -> None:
+        for message in link.receive():
+            if message is None:
+                log.error("media_worker_unreadable", socket=worker.path)
+            elif worker.link is link:
+                self._hear(worker, link, message)
+        if link.closed and worker.link is link:
+            self._unplug(worker, link)
+            log.warning("media_worker_disconnected", socket=worker.path)
+            # At once: it tells a dead worker, whose calls stand silent, from one that has hung up.
+            self._connect(worker)
+
+    def _unplug(self, worker: _Worker, link: Link) -> None:
+        self._loop.remove_reader(link.socket)
+        self._loop.remove_writer(link.socket)
+        link.close()
+        worker.link = None
+        worker.ready = False
+        worker.found.clear()
+        worker.listing.clear()
+        for name, session in list(self._sessions.items()):
+            if session.worker is worker and session.state is not _State.OPEN:
+                del self._sessions[name]
+                self._soon(NoPortLeft(name) if session.state is _State.OPENING else PortsClosed(name, None))
+
+    def _lose(self, worker: _Worker) -> None:
+        """This run of the worker is over: so are its sessions."""
+        if worker.identity is None:
+            return
+        worker.identity = None
+        worker.counted_before = _sum([worker.counted_before, worker.counted])
+        worker.counted = MediaTotals()
+        lost = tuple([name for name, session in self._sessions.items() if session.worker is worker])
+        for name in lost:
+            del self._sessions[name]
+        if lost:
+            log.error("media_worker_lost", socket=worker.path, sessions=len(lost))
+            self._soon(MediaLost(lost))
+
+    def _beat(self) -> None:
+        self._heartbeat = self._loop.call_later(HEARTBEAT_S, self._beat)
+        for worker in self._workers:
+            if worker.link is not None:
+                worker.link.send({"type": "heartbeat"})
+
+    # What workers say
+
+    def _hear(self, worker: _Worker, link: Link, message: Message) -> None:
+        match message:
+            case {"type": "opened", "session": str(name), "port": int(port)}:
+                self._on_opened(name, port)
+            case {"type": "closed", "session": str(name)}:
+                session = self._sessions.get(name)
+                if session is not None and session.state is _State.CLOSING:
+                    del self._sessions[name]
+                    self._give(PortsClosed(name, _read_quality(message.get("quality"))))
+            case {"type": "no_port", "session": str(name)}:
+                worker.free = 0
+                session = self._sessions.get(name)
+                if session is not None and session.state is _State.OPENING:
+                    del self._sessions[name]
+                    self._open(name, (*session.refused_by, worker))
+                # else: its close is under way, and is answered
+            case {"type": "timed_out", "session": str(name)}:
+                session = self._sessions.get(name)
+                if session is not None and session.state is _State.OPEN:
+                    self._give(MediaTimedOut(name))
+            case {"type": "stats", "free": int(free)}:
+                worker.free = free
+                worker.counted = _read_totals(message)
+            case {"type": "listed", "sessions": [*listed], "free": int(free), "more": bool(more)}:
+                worker.free = free
+                self._on_listed(worker, listed, more=more)
+            case {"type": "hello"}:
+                self._on_hello(worker, link, message)
+            case {"type": "error"}:
+                log.error("media_worker_refused", socket=worker.path, reason=message.get("reason"))
+            case _:
+                pass  # of a later minor version
+
+    def _on_hello(self, worker: _Worker, link: Link, message: Message) -> None:
+        identity = str(message.get("worker"))
+        if message.get("v") != MAJOR:
+            log.error("media_worker_version", socket=worker.path, theirs=message.get("v"), ours=MAJOR)
+            self._unplug(worker, link)
+            self._lose(worker)
+            self._loop.call_later(HEARTBEAT_S, self._connect, worker)  # the supervisor may yet bring the right one
+            return
+        if worker.identity != identity:
+            self._lose(worker)
+            worker.identity = identity
+        skipped = message.get("skipped")
+        log.info("media_worker_connected", socket=worker.path, pid=message.get("pid"), ports=message.get("ports"))
+        if skipped:
+            log.warning("media_ports_skipped", socket=worker.path, pairs=skipped)
+        link.send({"type": "list"})
+
+    def _on_opened(self, name: str, port: int) -> None:
+        session = self._sessions.get(name)
+        if session is not None and session.state is _State.OPENING:
+            session.port = port
+            session.state = _State.OPEN
+            self._give(PortsOpened(name, self._advertise, port))
+
+    def _on_listed(self, worker: _Worker, listed: Sequence[object], *, more: bool) -> None:
+        for entry in listed:
+            match entry:
+                case {"session": str(name), "port": int(port), "rule": rule, "timed_out": bool(timed_out)}:
+                    worker.listing[name] = _Found(port, rule_from_data(rule), timed_out)
+        if more:
+            return
+        worker.found, worker.listing = worker.listing, {}
+        worker.ready = True
+        self._find_again(worker)
+        if self._reconciled:
+            self._close_orphans(worker)
+        if all(other.ready for other in self._workers):
+            self._all_ready.set()
+
+    def _find_again(self, worker: _Worker) -> None:
+        """Compare what we think lives in this worker with what it has listed."""
+        lost: list[str] = []
+        for name, session in list(self._sessions.items()):
+            if session.worker is not worker or session.state is not _State.OPEN:
+                continue
+            held = worker.found.pop(name, None)
+            if held is None:
+                del self._sessions[name]
+                lost.append(name)
+                continue
+            self._send_rule(session, name)  # it may have changed while we could not say so
+            if held.timed_out:
+                self._soon(MediaTimedOut(name))
+        if lost:
+            self._soon(MediaLost(tuple(lost)))
+
+    def _close_orphans(self, worker: _Worker) -> None:
+        if worker.link is not None:
+            for name in worker.found:
+                worker.link.send({"type": "close", "session": name})
+        worker.found = {}
+
+
+def _sum(parts: Sequence[MediaTotals]) -> MediaTotals:
+    return MediaTotals(
+        **{field.name: sum(getattr(part, field.name) for part in parts) for field in fields(MediaTotals)}
+    )
+
+
+def _read_totals(message: Mapping[str, object]) -> MediaTotals:
+    counted = {field.name: message.get(field.name) for field in fields(MediaTotals)}
+    return MediaTotals(**{name: value for name, value in counted.items() if isinstance(value, int)})
+
+
+def _read_quality(data: object) -> Quality | None:
+    """The figures of a closed session; the worker is of our own major version, so what it names is a number."""
+    if not isinstance(data, dict):
+        return None
+    return Quality(**{name: data[name] for name in _FIGURES if name in data})

@@ -1,0 +1,104 @@
+"""What signalling and a media worker say to each other: one JSON object per packet of a Unix SOCK_SEQPACKET connection.
+
+Signalling says                        the worker answers
+    hello    v, minor                      hello     v, minor, worker, pid, ports, skipped   (first on each connection)
+    open     session                       opened    session, port         or  no_port  session
+    rule     session, rule                 (nothing)
+    close    session                       closed    session, quality      (null: no such session)
+    list                                   listed    sessions, free, more  (as many as needed; `more` false on the last)
+    heartbeat  each second                 stats     each second: free, open, totals
+                                           timed_out session
+                                           error     reason                (what was said made no sense; nothing changed)
+
+`worker` names one run of a worker process, so signalling knows a restarted one from one it has merely lost sight of.
+Every command may be repeated: `open` of an open session names the same port, a `rule` older than the one in force (by
+its generation) is ignored, and so is a `close` of what is closed. Kinds and fields that are not known are ignored;
+another major version `v` is refused by both ends.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from bridge.rtp.quality import Quality
+from bridge.rtp.rules import Rule
+
+MAJOR = 1
+MINOR = 0
+MAX_MESSAGE = 64 * 1024
+LISTED_AT_ONCE = 100  # sessions in one `listed`
+
+Message: TypeAlias = dict[str, object]
+
+# Made once: json.dumps with separators makes an encoder per call. Nothing here can refer to itself.
+_to_text = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_from_text = json.JSONDecoder().decode
+
+
+def encode(message: Mapping[str, object]) -> bytes:
+    """One packet."""
+    return _to_text(message).encode("ascii")
+
+
+def decode(data: bytes | memoryview) -> Message | None:
+    """The message in a packet; None when it is not one JSON object with a text `type`."""
+    try:
+        message = _from_text(str(data, "utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        return None
+    return message
+
+
+def rule_to_data(rule: Rule) -> Message:
+    """A rule as JSON's types."""
+    return {
+        "remote_host": rule.remote_host,
+        "remote_port": rule.remote_port,
+        "sources": rule.sources,
+        "latching": rule.latching,
+        "behind_nat": rule.behind_nat,
+        "payload_types": rule.payload_types,
+        "silence_payload_type": rule.silence_payload_type,
+        "clock_rate": rule.clock_rate,
+        "generation": rule.generation,
+        "expects_media": rule.expects_media,
+    }
+
+
+def rule_from_data(data: object) -> Rule | None:
+    """The reverse of `rule_to_data`; None when a field is missing or of the wrong kind."""
+    match data:
+        case {
+            "remote_host": str() | None as remote_host,
+            "remote_port": int(remote_port),
+            "sources": [*sources],
+            "latching": "strict" | "learn" | "off" as latching,
+            "behind_nat": bool(behind_nat),
+            "payload_types": [*payload_types],
+            "silence_payload_type": int() | None as silence_payload_type,
+            "clock_rate": int(clock_rate),
+            "generation": int(generation),
+            "expects_media": bool(expects_media),
+        } if clock_rate > 0 and 0 <= remote_port <= 0xFFFF:
+            return Rule(
+                remote_host=remote_host,
+                remote_port=remote_port,
+                sources=tuple([str(source) for source in sources]),
+                latching=latching,
+                behind_nat=behind_nat,
+                payload_types=tuple([number for number in payload_types if isinstance(number, int)]),
+                silence_payload_type=silence_payload_type,
+                clock_rate=clock_rate,
+                generation=generation,
+                expects_media=expects_media,
+            )
+    return None
+
+
+def quality_to_data(quality: Quality) -> Message:
+    """The figures of a closed session as JSON's types."""
+    return {name: getattr(quality, name) for name in Quality.__slots__}

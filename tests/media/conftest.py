@@ -1,0 +1,227 @@
+"""Real worker processes on loopback addresses of their own, phones that are sockets, and an ear for what the client gives."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from bridge.calls.facts import CallId
+from bridge.engine.effects import ClosePorts, OpenPorts, SetRule
+from bridge.engine.inputs import Input, PortsClosed, PortsOpened
+from bridge.media.client import MediaClient
+from bridge.rtp.rules import Rule
+
+Given = TypeVar("Given")
+
+PATIENCE_S = 10.0  # of a test for something that should come at once
+
+
+class Phone:
+    """A far end: sends RTP, and shows what it hears."""
+
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((host, 0))
+        self.socket.settimeout(PATIENCE_S)
+        self.host, self.port = self.socket.getsockname()
+        self.sequence = 0
+
+    def speak(self, to: tuple[str, int], *, packets: int = 1, payload_type: int = 0) -> None:
+        for _ in range(packets):
+            self.sequence += 1
+            head = struct.pack("!BBHII", 0x80, payload_type, self.sequence, self.sequence * 160, 1)
+            self.socket.sendto(head + b"\xff" * 160, to)
+
+    def listen(self) -> bytes:
+        return self.socket.recv(2048)
+
+    def has_heard_nothing(self) -> bool:
+        return not select.select([self.socket], [], [], 0)[0]
+
+    def rule(self, **changes: object) -> Rule:
+        """What offer and answer with this phone would leave."""
+        fields: dict[str, object] = {
+            "remote_host": self.host,
+            "remote_port": self.port,
+            "sources": (self.host,),
+            "latching": "strict",
+            "behind_nat": False,
+            "payload_types": (0, 101),
+            "silence_payload_type": None,
+            "clock_rate": 8000,
+            "generation": 1,
+            "expects_media": False,
+        }
+        return Rule(**(fields | changes))  # type: ignore[arg-type]
+
+
+class WorkerProcess:
+    """`python -m bridge.media.worker`, as the supervisor starts it."""
+
+    def __init__(self, path: Path, *options: str, ports: str = "20000-20007") -> None:
+        self.path = str(path)
+        self.host = f"127.{random.randint(1, 254)}.{random.randint(0, 254)}.{random.randint(1, 254)}"
+        self._arguments = [sys.executable, "-m", "bridge.media.worker", "--socket", self.path, "--bind", self.host]
+        self._arguments += ["--ports", ports, *options]
+        self.process = self._run()
+
+    def _run(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(self._arguments, stderr=subprocess.PIPE, text=True)
+
+    def restart(self) -> None:
+        self.process = self._run()
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def end(self) -> tuple[int, str]:
+        """What it exits with, and what it said."""
+        self.process.terminate()
+        _, said = self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode, said
+
+
+class Wire:
+    """One who speaks the protocol by hand."""
+
+    def __init__(self, path: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.settimeout(PATIENCE_S)
+        self.socket.connect(path)
+
+    def say(self, **message: object) -> None:
+        self.socket.send(json.dumps(message).encode())
+
+    def hear(self, *, but: str = "stats") -> dict[str, object] | None:
+        """The next message that is not of the kind `but`; None at the end of the connection."""
+        while data := self.socket.recv(65536):
+            message: dict[str, object] = json.loads(data)
+            if message["type"] != but:
+                return message
+        return None
+
+
+class Ear:
+    """What a client has given, to be waited for."""
+
+    def __init__(self) -> None:
+        self.given: list[Input] = []
+        self._news = asyncio.Event()
+
+    def __call__(self, given: Input) -> None:
+        self.given.append(given)
+        self._news.set()
+
+    async def hears(self, kind: type[Given], session: str | None = None) -> Given:
+        """Wait for an input of this kind, about this session, and take it."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                for given in self.given:
+                    if isinstance(given, kind) and session in (None, getattr(given, "session", None)):
+                        self.given.remove(given)
+                        return given
+                self._news.clear()
+                await self._news.wait()
+
+
+class Node:
+    """A client with its ear, and the commands in short."""
+
+    def __init__(self, *paths: str) -> None:
+        self.ear = Ear()
+        self.client = MediaClient(paths, advertise="192.0.2.10", give=self.ear)
+
+    async def open(self, session: str) -> int:
+        self.client.open_ports(OpenPorts(session, CallId("call_1")))
+        return (await self.ear.hears(PortsOpened, session)).port
+
+    def rule(self, session: str, rule: Rule) -> None:
+        self.client.set_rule(SetRule(session, rule))
+
+    async def close(self, session: str) -> PortsClosed:
+        self.client.close_ports(ClosePorts(session))
+        return await self.ear.hears(PortsClosed, session)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that nobody tells of."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def start_worker(tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
+    started: list[WorkerProcess] = []
+
+    def start(*options: str, name: str = "media-0", ports: str = "20000-20007") -> WorkerProcess:
+        worker = WorkerProcess(tmp_path / f"{name}.sock", *options, ports=ports)
+        started.append(worker)
+        with contextlib.suppress(TimeoutError):
+            _wait_for_socket(worker)
+        return worker
+
+    yield start
+    for worker in started:
+        worker.signal(signal.SIGCONT)
+        worker.kill()
+
+
+def _wait_for_socket(worker: WorkerProcess) -> None:
+    for _ in range(1000):
+        if worker.process.poll() is not None:
+            return
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+                probe.connect(worker.path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(0.01)
+        else:
+            return
+
+
+@pytest.fixture
+async def start_node() -> AsyncIterator[Callable[..., Awaitable[Node]]]:
+    started: list[Node] = []
+
+    async def start(*workers: WorkerProcess) -> Node:
+        node = Node(*[worker.path for worker in workers])
+        started.append(node)
+        await node.client.start()
+        return node
+
+    yield start
+    for node in started:
+        await node.client.close()
+
+
+@pytest.fixture
+def phone() -> Iterator[Phone]:
+    phone = Phone()
+    yield phone
+    phone.socket.close()
+
+
+@pytest.fixture
+def stranger() -> Iterator[Phone]:
+    phone = Phone("127.0.0.66")
+    yield phone
+    phone.socket.close()

@@ -1,0 +1,288 @@
+"""The client with real workers: everything a call needs of its media, and what happens when somebody is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from bridge.calls.facts import CallId
+from bridge.engine.effects import ClosePorts, OpenPorts
+from bridge.engine.inputs import MediaLost, MediaTimedOut, NoPortLeft, PortsClosed, PortsOpened
+from bridge.errors import LocalProtocolError
+from bridge.media.client import MediaTotals
+from bridge.media.protocol import rule_to_data
+from tests.media.conftest import Ear, Node, Phone, Wire, WorkerProcess, until
+
+Start = Callable[..., WorkerProcess]
+StartNode = Callable[..., Awaitable[Node]]
+
+
+async def hears(phone: Phone) -> bytes:
+    return await asyncio.to_thread(phone.listen)
+
+
+async def test_a_call_opens_and_closes_its_ports(start_worker: Start, start_node: StartNode, phone: Phone) -> None:
+    worker = start_worker("--cooldown-s", "60")
+    node = await start_node(worker)
+    assert node.client.ports_free() == 4
+    node.client.open_ports(OpenPorts("a", CallId("call_1")))
+    node.client.open_ports(OpenPorts("a", CallId("call_1")))  # asking twice opens once
+    assert node.ear.given == []  # never from within the call
+    assert await node.ear.hears(PortsOpened) == PortsOpened("a", "192.0.2.10", 20000)
+    assert node.client.ports_free() == 3
+    assert await node.open("a") == 20000  # it says so again
+    node.rule("a", phone.rule(silence_payload_type=0))
+    assert len(await hears(phone)) == 172
+    phone.speak((worker.host, 20000), packets=5)
+    await until(lambda: node.client.totals() == MediaTotals(received=5, sent=1))
+    closed = await node.close("a")
+    assert closed.quality is not None
+    assert (closed.quality.packets_received, closed.quality.packets_sent) == (5, 1)
+    assert closed.quality.bytes_received == 5 * 172
+    assert await node.close("a") == PortsClosed("a", None)
+    await until(lambda: node.client.ports_free() == 3)  # it rests
+    assert node.client.totals() == MediaTotals(received=5, sent=1)
+
+
+async def test_keep_alive_silence_until_the_ports_are_closed(
+    start_worker: Start, start_node: StartNode, phone: Phone
+) -> None:
+    node = await start_node(start_worker("--keepalive-s", "0.05"))
+    await node.open("a")
+    node.rule("a", phone.rule(silence_payload_type=0))
+    numbers = [int.from_bytes((await hears(phone))[2:4]) for _ in range(4)]
+    assert [(number - numbers[0]) & 0xFFFF for number in numbers] == [0, 1, 2, 3]
+    closed = await node.close("a")
+    assert closed.quality is not None
+    for _ in range(closed.quality.packets_sent - 4):
+        await hears(phone)
+    await asyncio.sleep(0.15)  # three times the interval: nothing else tells of what does not come
+    assert phone.has_heard_nothing()
+
+
+async def test_an_expected_far_end_that_falls_silent(start_worker: Start, start_node: StartNode, phone: Phone) -> None:
+    worker = start_worker("--timeout-s", "0.5")
+    node = await start_node(worker)
+    port = await node.open("heard")
+    await node.open("silent")
+    await node.open("held")
+    node.rule("heard", phone.rule(expects_media=True))
+    node.rule("silent", phone.rule(expects_media=True))
+    node.rule("held", phone.rule(expects_media=True))
+    node.rule("held", phone.rule(expects_media=False, generation=2))
+
+    async def speak() -> None:
+        while True:
+            phone.speak((worker.host, port))
+            await asyncio.sleep(0.05)
+
+    speaking = asyncio.create_task(speak())
+    assert await node.ear.hears(MediaTimedOut) == MediaTimedOut("silent")
+    assert node.ear.given == []
+    speaking.cancel()
+    assert await node.ear.hears(MediaTimedOut) == MediaTimedOut("heard")
+    node.rule("held", phone.rule(expects_media=True, generation=3))
+    assert await node.ear.hears(MediaTimedOut) == MediaTimedOut("held")
+
+
+async def test_sessions_are_spread_and_run_out(start_worker: Start, start_node: StartNode) -> None:
+    workers = [start_worker("--cooldown-s", "0", name=f"media-{number}", ports="20000-20003") for number in (0, 1)]
+    node = await start_node(*workers)
+    for session in "abcd":
+        await node.open(session)
+    assert node.client.ports_free() == 0
+    node.client.open_ports(OpenPorts("e", CallId("call_1")))
+    assert await node.ear.hears(NoPortLeft) == NoPortLeft("e")
+    await node.close("a")
+    await until(lambda: node.client.ports_free() == 1)
+    await node.open("e")
+
+
+async def test_a_full_worker_hands_on_to_another(start_worker: Start, start_node: StartNode) -> None:
+    """What the client believes of free ports may be a second old: the worker has the last word."""
+    workers = [start_worker("--cooldown-s", "60", name=f"media-{number}", ports="20000-20003") for number in (0, 1)]
+    node = await start_node(*workers)
+    node.client._workers[0].free = 50
+    for session in "abcd":
+        node.client.open_ports(OpenPorts(session, CallId("call_1")))
+    for session in "abcd":
+        await node.ear.hears(PortsOpened, session)
+    node.client.open_ports(OpenPorts("e", CallId("call_1")))
+    assert await node.ear.hears(NoPortLeft) == NoPortLeft("e")
+
+
+async def test_closing_before_it_was_opened(start_worker: Start, start_node: StartNode) -> None:
+    node = await start_node(start_worker())
+    node.client.open_ports(OpenPorts("a", CallId("call_1")))
+    node.client.close_ports(ClosePorts("a"))
+    with pytest.raises(LocalProtocolError):
+        node.client.open_ports(OpenPorts("a", CallId("call_1")))
+    node.client.close_ports(ClosePorts("a"))  # once is enough
+    assert (await node.ear.hears(PortsClosed)).quality is not None
+    assert node.ear.given == []
+
+
+async def test_no_worker_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.media.client.START_PATIENCE_S", 0.05)
+    node = Node(str(tmp_path / "nobody.sock"))
+    await node.client.start()
+    node.client.open_ports(OpenPorts("a", CallId("call_1")))
+    assert await node.ear.hears(NoPortLeft) == NoPortLeft("a")
+    node.client.reconcile({"b": None})
+    assert await node.ear.hears(MediaLost) == MediaLost(("b",))
+    await node.client.close()
+
+
+async def test_a_killed_worker_is_lost_and_its_successor_found(
+    start_worker: Start, start_node: StartNode, phone: Phone
+) -> None:
+    dying, living = start_worker(name="media-0"), start_worker(name="media-1")
+    node = await start_node(dying, living)
+    for session in "abcd":
+        await node.open(session)
+    there = {name for name, session in node.client._sessions.items() if session.worker is node.client._workers[0]}
+    assert len(there) == 2
+    dying.signal(signal.SIGSTOP)
+    node.client.close_ports(ClosePorts(there.copy().pop()))
+    node.client._workers[0].free = 50
+    node.client.open_ports(OpenPorts("pending", CallId("call_1")))
+    dying.kill()
+    assert await node.ear.hears(NoPortLeft) == NoPortLeft("pending")
+    closed = await node.ear.hears(PortsClosed)
+    assert closed.quality is None
+    lost = await node.ear.hears(MediaLost)
+    assert {*lost.sessions, closed.session} == there
+    assert len(lost.sessions) == 1
+    node.rule(lost.sessions[0], phone.rule())  # too late, and harmless
+    dying.restart()
+    await until(lambda: node.client.ports_free() == 6)
+    assert node.ear.given == []
+
+
+async def test_a_connection_that_breaks_loses_nothing(start_worker: Start, start_node: StartNode, phone: Phone) -> None:
+    worker = start_worker("--keepalive-s", "0.05")
+    node = await start_node(worker)
+    node.client.reconcile({})
+    await node.open("kept")
+    await node.open("closed-meanwhile")
+    worker.signal(signal.SIGSTOP)
+    link = node.client._workers[0].link
+    assert link is not None
+    link.socket.shutdown(socket.SHUT_RDWR)
+    await until(lambda: not node.client._workers[0].ready)
+    node.client.close_ports(ClosePorts("closed-meanwhile"))
+    node.rule("kept", phone.rule(silence_payload_type=0))
+    assert await node.ear.hears(PortsClosed) == PortsClosed("closed-meanwhile", None)
+    worker.signal(signal.SIGCONT)
+    assert len(await hears(phone)) == 172  # the rule was said again
+    assert (await node.close("kept")).quality is not None
+    await until(lambda: node.client.ports_free() == 2)
+    assert node.ear.given == []
+
+
+CHILD = """
+import asyncio, json, sys
+from bridge.calls.facts import CallId
+from bridge.engine.effects import OpenPorts, SetRule
+from bridge.engine.inputs import PortsOpened
+from bridge.media.client import MediaClient
+from bridge.media.protocol import rule_from_data
+
+async def main(path, rule):
+    opened = []
+    client = MediaClient([path], advertise="192.0.2.10", give=opened.append)
+    await client.start()
+    for session in ("kept", "timed-out", "orphan"):
+        client.open_ports(OpenPorts(session, CallId("call_1")))
+    while len(opened) < 3:
+        await asyncio.sleep(0.01)
+    client.set_rule(SetRule("kept", rule_from_data(json.loads(rule))))
+    client.set_rule(SetRule("timed-out", rule_from_data(json.loads(rule) | {"expects_media": True})))
+    await asyncio.sleep(1000)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_a_killed_node_s_sessions_play_on_and_are_adopted(
+    start_worker: Start, start_node: StartNode, phone: Phone
+) -> None:
+    worker = start_worker("--keepalive-s", "0.05", "--timeout-s", "0.2")
+    rule = phone.rule(silence_payload_type=0)
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", CHILD, worker.path, json.dumps(rule_to_data(rule))
+    )
+    streams = {(await hears(phone))[8:12]}
+    while len(streams) < 2:  # both rules have come
+        streams.add((await hears(phone))[8:12])
+    child.kill()
+    await child.wait()
+    phone.speak((worker.host, 20000), packets=2)
+    wire = Wire(worker.path)
+    wire.say(type="hello", v=1)
+    listed: object = None
+    while "'timed_out': True" not in str(listed):  # the second one's far end is missed while no client listens
+        wire.say(type="list")
+        listed = await asyncio.to_thread(wire.hear)
+    wire.socket.close()
+    while not phone.has_heard_nothing():
+        phone.listen()
+    await hears(phone)  # silence goes on
+
+    node = await start_node(worker)
+    node.client.reconcile({"kept": rule, "timed-out": None, "gone": None})
+    assert await node.ear.hears(MediaLost) == MediaLost(("gone",))
+    assert await node.ear.hears(MediaTimedOut) == MediaTimedOut("timed-out")
+    assert await node.open("kept") == 20000  # re-bound to the port it had
+    await until(lambda: node.client.totals().received == 2)
+    await until(lambda: node.client.ports_free() == 1)  # two are in use, and the orphan's port rests
+    closed = await node.close("kept")
+    assert closed.quality is not None
+    assert closed.quality.packets_received == 2
+    assert node.ear.given == []
+
+
+async def test_sessions_that_a_worker_has_closed_meanwhile_are_lost(start_worker: Start, start_node: StartNode) -> None:
+    """A node that was paused for longer than the grace finds its worker alive and its sessions gone."""
+    worker = start_worker("--heartbeat-s", "0.1", "--grace-s", "0.4")  # shorter than the client's heartbeat
+    node = await start_node(worker)
+    node.client.reconcile({})
+    await node.open("a")
+    assert await node.ear.hears(MediaLost) == MediaLost(("a",))
+    await until(lambda: node.client.ports_free() > 0)
+
+
+async def test_a_worker_of_another_major_version_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.media.client.START_PATIENCE_S", 0.2)
+    path = str(tmp_path / "later.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as later:
+        later.bind(path)
+        later.listen()
+        node = Node(path)
+        starting = asyncio.create_task(node.client.start())
+        connection = (await asyncio.to_thread(later.accept))[0]
+        with contextlib.closing(connection):
+            connection.send(json.dumps({"type": "hello", "v": 2, "worker": "x"}).encode())
+            await starting
+        assert node.client.ports_free() == 0
+        await node.client.close()
+
+
+async def test_nothing_is_given_after_close(start_worker: Start) -> None:
+    worker = start_worker()
+    node = Node(worker.path)
+    await node.client.start()
+    node.client.open_ports(OpenPorts("a", CallId("call_1")))
+    await node.client.close()
+    node.client.close_ports(ClosePorts("b"))
+    await asyncio.sleep(0)
+    assert isinstance(node.ear, Ear)
+    assert node.ear.given == []
