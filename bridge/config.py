@@ -1,0 +1,467 @@
+"""The whole configuration: every key, its default, and what it may be (contract §5).
+
+`load` fills it from defaults < YAML file < environment < command line and refuses what it does not know, with the place.
+The supervisor hands the result to the signalling process as JSON, so nothing is read twice. Only the composition roots
+see this module. Refuses to know what the settings do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from bridge import __version__
+from bridge.contract.operations import Scope
+from bridge.errors import ConfigurationError
+from bridge.outbox.schedule import Schedule
+from bridge.rtp.rules import Latching
+from bridge.settings.applications import Application, ApplicationLimits, ApplicationWebhook, Match
+from bridge.settings.complaints import complaints, key_paths
+from bridge.settings.sources import CommandLineSource, EnvironmentSource, FileSource, KeyPath, Source, dotted
+from bridge.settings.values import (
+    LONGEST_S,
+    Address,
+    AddressText,
+    HostPort,
+    MediaHost,
+    Name,
+    PortRange,
+    PortRangeText,
+    ReachableText,
+    Seconds,
+    Secret,
+    Section,
+    WebhookSecret,
+    WebUrl,
+    lower_hosts,
+    parse_host_port,
+    split_text,
+)
+
+SIP_PORT = 5060
+TRANSPORTS_LATER = frozenset({"tcp", "tls", "ws", "wss"})
+STORES = ("embedded", "redis", "rediss", "unix", "memory")
+
+# Keys of the public contract that a later release brings. A key that did nothing would be worse than none.
+KEYS_LATER = frozenset(
+    {
+        "sip.local_nets",
+        "sip.tls",
+        "sip.session_expires_s",
+        "media.port_map",
+        "media.engine",
+        "store.max_bytes",
+        "store.encryption_keys",
+        "cluster.listen",
+        "cluster.advertise",
+        "webhooks.allow_private",
+        "users",
+        "trunks",
+        "node_overrides",
+    }
+)
+
+__all__ = [
+    "Address",
+    "Api",
+    "ApiKey",
+    "Application",
+    "ApplicationLimits",
+    "ApplicationWebhook",
+    "Cluster",
+    "Config",
+    "Health",
+    "HostPort",
+    "Key",
+    "Limits",
+    "Listener",
+    "Log",
+    "Match",
+    "Media",
+    "PortRange",
+    "Sip",
+    "SipTimers",
+    "Store",
+    "Webhooks",
+    "keys",
+    "load",
+]
+
+
+class Listener(Section):
+    """One SIP listener. Written as its `uri` alone, or with what it shall say of itself."""
+
+    uri: str = Field(description="udp:host:port, where to listen")
+    advertise: ReachableText | None = Field(
+        default=None, description="host[:port] of this listener, instead of sip.advertise"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return {"uri": value} if isinstance(value, str) else value
+
+    @field_validator("uri")
+    @classmethod
+    def _canonical(cls, uri: str) -> str:
+        transport, _, rest = uri.partition(":")
+        if transport in TRANSPORTS_LATER:
+            raise ValueError(f"{uri} is not in this release ({__version__}) yet, which listens on UDP only: remove it")
+        if transport != "udp" or not rest:
+            raise ValueError(f"expected udp:host:port, such as udp:0.0.0.0:{SIP_PORT}")
+        address = parse_host_port(rest)
+        return f"udp:{HostPort(address.host, SIP_PORT if address.port is None else address.port)}"
+
+    @property
+    def transport(self) -> str:
+        """The transport's name, in lower case."""
+        return self.uri.partition(":")[0]
+
+    @property
+    def address(self) -> Address:
+        """Where the socket is bound."""
+        parsed = parse_host_port(self.uri.partition(":")[2])
+        return Address(parsed.host, SIP_PORT if parsed.port is None else parsed.port)
+
+
+class SipTimers(Section):
+    """The three base timers of §17.1.1.1; every other one derives from them."""
+
+    t1_s: Seconds = Field(default=0.5, description="T1, the estimate of a round trip")
+    t2_s: Seconds = Field(default=4.0, description="T2, the longest pause between retransmissions")
+    t4_s: Seconds = Field(default=5.0, description="T4, how long a message may stay in the network")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.t1_s > self.t2_s:
+            raise ValueError("t1_s must not be longer than t2_s")
+        return self
+
+
+class Sip(Section):
+    listen: Annotated[tuple[Listener, ...], BeforeValidator(split_text), Field(min_length=1, max_length=64)] = Field(
+        default=(Listener(uri=f"udp:0.0.0.0:{SIP_PORT}"),), description="where to listen: udp:host:port, or several"
+    )
+    advertise: ReachableText | None = Field(
+        default=None,
+        description="host[:port] in Contact and Via, as phones reach it; default: this host's outward address",
+    )
+    domains: Annotated[tuple[str, ...], BeforeValidator(split_text), Field(max_length=1000)] = Field(
+        default=(), description="host parts of addresses that are ours; default: any"
+    )
+    timers: SipTimers = SipTimers()
+
+    @field_validator("listen")
+    @classmethod
+    def _different(cls, listeners: tuple[Listener, ...]) -> tuple[Listener, ...]:
+        uris = [listener.uri for listener in listeners if listener.address.port]
+        if len(set(uris)) < len(uris):
+            raise ValueError("the same listener is given twice")
+        return listeners
+
+    @field_validator("domains")
+    @classmethod
+    def _lower(cls, domains: tuple[str, ...]) -> tuple[str, ...]:
+        return lower_hosts(domains)
+
+
+class Media(Section):
+    ports: Annotated[tuple[PortRangeText, ...], BeforeValidator(split_text), Field(min_length=1, max_length=1000)] = (
+        Field(
+            default=(PortRange(10000, 32767),),
+            description="UDP ports for RTP and RTCP, two for each call: 20000-20999, or several",
+        )
+    )
+    advertise: MediaHost | None = Field(default=None, description="IP address in SDP; default: that of sip.advertise")
+    workers: Annotated[int, Field(ge=1, le=256)] | None = Field(
+        default=None, description="media processes; default: one per core"
+    )
+    latching: Latching = Field(
+        default="strict", description="which sources a stream may come from: strict, learn or off"
+    )
+    timeout_s: Seconds = Field(default=60.0, description="an answered call without any media for so long is ended")
+
+    @field_validator("ports")
+    @classmethod
+    def _apart(cls, ports: tuple[PortRange, ...]) -> tuple[PortRange, ...]:
+        ordered = sorted(ports, key=lambda one: one.first)
+        for before, after in pairwise(ordered):
+            if after.first <= before.last:
+                raise ValueError(f"{before} and {after} overlap")
+        return ports
+
+    @property
+    def pairs(self) -> int:
+        """How many calls can have media at once."""
+        return sum(one.pairs for one in self.ports)
+
+    @property
+    def worker_count(self) -> int:
+        """How many media workers there are: as configured, or one for each core we may use."""
+        wanted = self.workers if self.workers is not None else len(os.sched_getaffinity(0))
+        return min(wanted, self.pairs)
+
+    def slices(self) -> tuple[tuple[PortRange, ...], ...]:
+        """The ports, cut into one share of whole pairs for each worker; shares differ by one pair at most."""
+        shares = []
+        ranges = list(self.ports)
+        for worker in range(self.worker_count):
+            wanted = self.pairs * (worker + 1) // self.worker_count - self.pairs * worker // self.worker_count
+            share = []
+            while wanted:
+                first = ranges.pop(0)
+                taken = min(wanted, first.pairs)
+                share.append(PortRange(first.first, first.first + 2 * taken - 1))
+                if taken < first.pairs:
+                    ranges.insert(0, PortRange(first.first + 2 * taken, first.last))
+                wanted -= taken
+            shares.append(tuple(share))
+        return tuple(shares)
+
+
+class Store(Section):
+    url: Secret = Field(
+        default="embedded://",
+        validate_default=True,
+        description="embedded:// (a Valkey or Redis of our own, kept in data_dir), redis://host:port/db, unix:///path, memory://",
+    )
+    retention_s: Annotated[int, Field(ge=1, le=30 * 86_400)] = Field(
+        default=86_400, description="how long ended calls and their events can be read"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _known(cls, url: Secret) -> Secret:
+        scheme, separator, _ = url.get_secret_value().partition("://")
+        if scheme == "redis+sentinel":
+            raise ValueError(f"{scheme}:// is not in this release ({__version__}) yet")
+        if not separator or scheme not in STORES:
+            raise ValueError("expected embedded://, redis://host:port/db, unix:///path/to/socket or memory://")
+        return url
+
+    @property
+    def is_embedded(self) -> bool:
+        """True when the supervisor runs the store itself."""
+        return self.url.get_secret_value().startswith("embedded:")
+
+
+class ApiKey(Section):
+    """One bearer key of the REST API."""
+
+    name: Name = Field(description="stands in the log instead of the key")
+    key: Secret = Field(description="the bearer token")
+    scopes: Annotated[tuple[Scope, ...], BeforeValidator(split_text), Field(min_length=1)] = Field(
+        description="read, control, admin"
+    )
+
+
+class Api(Section):
+    listen: AddressText = Field(default=Address("127.0.0.1", 8080), description="where the REST API listens")
+    keys: tuple[ApiKey, ...] = Field(default=(), description="bearer keys: [{name: ops, key: ..., scopes: [admin]}]")
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        names = [key.name for key in self.keys]
+        if len(set(names)) < len(names):
+            raise ValueError("two keys have the same name")
+        if not self.keys and not self.listen.is_loopback:
+            raise ValueError(
+                f"{self.listen} is open to the network and api.keys is empty: give a key, or listen on 127.0.0.1"
+            )
+        return self
+
+
+class Health(Section):
+    listen: AddressText | None = Field(
+        default=None,
+        description="a second listener for /livez, /readyz and /metrics alone; default: only on api.listen",
+    )
+
+
+class Cluster(Section):
+    secret: Secret | None = Field(
+        default=None, description="signs call ids and tags; default: made at the first start and kept in the store"
+    )
+
+
+class Webhooks(Section):
+    url: WebUrl | None = Field(
+        default=None, description="decides about every call that no entry of `applications` matches"
+    )
+    secrets: Annotated[tuple[WebhookSecret, ...], BeforeValidator(split_text), Field(max_length=10)] = Field(
+        default=(),
+        description="whsec_... secrets that sign; several while one is rotated; default: made and kept in the store",
+    )
+    decision_timeout_s: Annotated[float, Field(gt=0, le=60)] = Field(
+        default=5.0, description="how long a call waits for its application's decision"
+    )
+    schedule: Annotated[
+        tuple[Annotated[float, Field(ge=0, le=LONGEST_S)], ...],
+        BeforeValidator(split_text),
+        Field(min_length=1, max_length=30),
+    ] = Field(
+        default=Schedule().delays, description="seconds before the first, second, ... attempt; then the event is dead"
+    )
+    backlog_max: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+        default=10_000, description="events waiting for one endpoint; the oldest beyond it are dead"
+    )
+
+
+class Limits(Section):
+    max_calls: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=10_000, description="calls at once on this node; more get 503 with Retry-After"
+    )
+
+
+class Log(Section):
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="debug, info, warning or error"
+    )
+    format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="console, json, or auto: console on a terminal, else json"
+    )
+
+    def as_json(self, *, terminal: bool) -> bool:
+        """Whether lines are JSON; `terminal`: standard error is one."""
+        return self.format == "json" or (self.format == "auto" and not terminal)
+
+
+class Config(Section):
+    """Everything an operator can set."""
+
+    node_id: Name | None = Field(default=None, description="this node's name; default: made once and kept in data_dir")
+    data_dir: Path = Field(
+        default=Path("data"), description="what must survive a restart here: the embedded store, the node's name"
+    )
+    sip: Sip = Sip()
+    media: Media = Media()
+    store: Store = Store()
+    api: Api = Api()
+    health: Health = Health()
+    cluster: Cluster = Cluster()
+    webhooks: Webhooks = Webhooks()
+    applications: Annotated[tuple[Application, ...], Field(max_length=1000)] = Field(
+        default=(), description="which webhooks answer for which addresses, first match first"
+    )
+    limits: Limits = Limits()
+    log: Log = Log()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [application.name for application in self.all_applications]
+        if len(set(names)) < len(names):
+            raise ValueError("two applications have the same name (webhooks.url is the application `default`)")
+        ids = [webhook.id for application in self.all_applications for webhook in application.webhooks]
+        if len(set(ids)) < len(ids):
+            raise ValueError("two webhooks have the same id: what waits for one would go to the other")
+        return self
+
+    @property
+    def all_applications(self) -> tuple[Application, ...]:
+        """The applications in the order they are tried; `webhooks.url` is the last one, `default`, and matches all."""
+        if self.webhooks.url is None:
+            return self.applications
+        webhook = ApplicationWebhook(id="default", url=self.webhooks.url, decision=True)
+        return (*self.applications, Application(name="default", webhooks=(webhook,)))
+
+    @property
+    def all_secrets(self) -> tuple[str, ...]:
+        """Every configured secret: what a log must not show."""
+        secrets = [key.key for key in self.api.keys]
+        secrets += [
+            secret for application in self.applications for hook in application.webhooks for secret in hook.secrets
+        ]
+        secrets += [*self.webhooks.secrets, *([self.cluster.secret] if self.cluster.secret else [])]
+        return tuple(secret.get_secret_value() for secret in secrets)
+
+    @property
+    def media_bind(self) -> str:
+        """The address of the RTP sockets: that of the first SIP listener."""
+        return self.sip.listen[0].address.host
+
+    def to_json(self) -> str:
+        """Everything, secrets included: for the signalling process alone."""
+        return self.model_dump_json(by_alias=True, context={"reveal": True})
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Config:
+        """What `to_json` wrote."""
+        return Config.model_validate_json(text)
+
+
+class _Layered(Config, BaseSettings):
+    """The model, filled from sources that are handed in as `layers`, strongest first."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        layers = init_settings.init_kwargs["layers"] if isinstance(init_settings, InitSettingsSource) else ()
+        return tuple(InitSettingsSource(settings_cls, layer) for layer in layers)
+
+
+def load(
+    *,
+    file: Path | None,
+    environ: Mapping[str, str],
+    options: Mapping[KeyPath, tuple[str, Sequence[str]]],
+) -> Config:
+    """The configuration out of all its sources. ConfigurationError has a line for each thing that is wrong.
+
+    `options` maps a key's path to the option's name as typed and its values.
+    """
+    sources: list[Source] = [CommandLineSource(options), EnvironmentSource(environ)]
+    if file is not None:
+        sources.append(FileSource(file))
+    try:
+        layers: dict[str, Any] = {"layers": [source.values for source in sources]}
+        return _Layered(**layers)
+    except ValidationError as error:
+        raise ConfigurationError(
+            complaints(error, Config, sources, later=KEYS_LATER, version=__version__)
+        ) from None  # pydantic's own text repeats the values
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key as the help shows it."""
+
+    path: KeyPath
+    default: str
+    description: str
+
+    @property
+    def name(self) -> str:
+        """`sip.listen`; `applications[].name` for a key of a list's elements."""
+        return dotted(self.path).replace("[0]", "[]")
+
+
+def keys() -> Iterator[Key]:
+    """Every key there is, in the order of the model."""
+    for path, field in key_paths(Config):
+        default = None if field.is_required() else field.get_default(call_default_factory=True, validated_data={})
+        yield Key(path, _as_text(default), field.description or "")
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(_as_text(item) for item in value)
+    if isinstance(value, Listener):
+        return value.uri
+    if isinstance(value, BaseModel):
+        return ""  # its description shows it
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
