@@ -1,0 +1,212 @@
+"""The `sip-bridge` command: serve, demo, call, doctor, openapi.
+
+Turns options into configuration and exit codes, and hands over at once: `serve` becomes the supervisor, which starts
+`signalling` with what it has read. Refuses to know how anything is done. Exit codes (contract §5): 2 wrong
+configuration, 1 could not start, 0 clean stop; 70 is a crash, which the supervisor answers with a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+import structlog
+
+from bridge import __version__, service
+from bridge.config import Config, Key, keys, load
+from bridge.contract.openapi import document
+from bridge.demo import demo as run_demo
+from bridge.demo import place_call
+from bridge.doctor import Verdict, examine
+from bridge.errors import ConfigurationError, StartError
+from bridge.settings.sources import KeyPath
+from bridge.supervisor import Plan
+from bridge.telemetry.logging import configure
+
+log = structlog.get_logger("bridge.signalling")
+
+NOT_STARTED = 1
+MISCONFIGURED = 2
+CRASHED = 70  # EX_SOFTWARE of sysexits.h
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SHORTHANDS: tuple[tuple[str, KeyPath, str, str], ...] = (
+    ("--webhook", ("webhooks", "url"), "URL", "Short for --webhooks.url: it decides about every call."),
+    ("--listen", ("sip", "listen"), "udp:HOST:PORT", "Short for --sip.listen; may be repeated."),
+)
+
+
+def _settable() -> list[Key]:
+    return [key for key in keys() if not any(isinstance(step, int) for step in key.path)]
+
+
+def _parameter(path: KeyPath) -> str:
+    return "key__" + "__".join(str(step) for step in path)
+
+
+def configured(command: F) -> F:
+    """Give a command every key of the configuration as an option, and `--config`."""
+    for key in reversed(_settable()):
+        default = f"  [default: {key.default}]" if key.default else ""
+        option = click.option(
+            f"--{key.name}", _parameter(key.path), multiple=True, metavar="VALUE", help=f"{key.description}{default}"
+        )
+        command = option(command)
+    for name, path, metavar, text in reversed(SHORTHANDS):
+        command = click.option(name, "short" + _parameter(path), multiple=True, metavar=metavar, help=text)(command)
+    return click.option(
+        "--config",
+        "config_file",
+        envvar="BRIDGE_CONFIG",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="YAML file; environment (BRIDGE_SIP__LISTEN=...) and options win over it.",
+    )(command)
+
+
+def read_configuration(config_file: Path | None, given: dict[str, Sequence[str]]) -> Config:
+    """The configuration as this command line asks for it, or the end of the process with code 2."""
+    options: dict[KeyPath, tuple[str, Sequence[str]]] = {}
+    for key in _settable():
+        if texts := given[_parameter(key.path)]:
+            options[key.path] = (f"--{key.name}", texts)
+    for name, path, _, _ in SHORTHANDS:
+        if texts := given["short" + _parameter(path)]:
+            if path in options:
+                raise click.UsageError(f"{name} and {options[path][0]} say the same thing: give one of them")
+            options[path] = (name, texts)
+    try:
+        return load(file=config_file, environ=os.environ, options=options)
+    except ConfigurationError as error:
+        _end(str(error), MISCONFIGURED)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    for line in message.splitlines():
+        click.echo(f"sip-bridge: {line}", err=True)
+    sys.exit(code)
+
+
+def _epilog() -> str:
+    """Keys that live in lists, which a file says better than an option."""
+    listed = [key for key in keys() if any(isinstance(step, int) for step in key.path)]
+    width = max(len(key.name) for key in listed) + 2
+    lines = [
+        f"{key.name:<{width}}{key.description}" + (f"  [default: {key.default}]" if key.default else "")
+        for key in listed
+    ]
+    return "\b\nKeys of lists, for the file:\n" + "\n".join(lines)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="sip-bridge")
+def main() -> None:
+    """Answer SIP calls with an HTTP application."""
+
+
+@main.command(epilog=_epilog())
+@configured
+def serve(config_file: Path | None, **given: Sequence[str]) -> None:
+    """Run the service: SIP on one side, webhooks and REST on the other.
+
+    Every key below can stand in the --config file, in the environment (sip.listen as BRIDGE_SIP__LISTEN) and here;
+    what stands further right wins. A list is written with commas, or as YAML or JSON.
+    """
+    config = read_configuration(config_file, given)
+    plan = Plan(
+        data_dir=str(config.data_dir.absolute()),
+        node_id=config.node_id,
+        embedded=config.store.is_embedded,
+        media_bind=config.media_bind,
+        media_ports=tuple(",".join(str(ports) for ports in share) for share in config.media.slices()),
+        media_timeout_s=config.media.timeout_s,
+        config=config.to_json(),
+        log_level=config.log.level,
+        log_as_json=config.log.as_json(terminal=sys.stderr.isatty()),
+    )
+    # The supervisor replaces us: it needs none of what reading a configuration has loaded.
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as handed_over:
+        handed_over.write(plan.to_json())
+        handed_over.flush()
+        handed_over.seek(0)
+        os.dup2(handed_over.fileno(), 0)
+    os.execv(sys.executable, [sys.executable, "-m", "bridge.supervisor"])  # noqa: S606 -- ourselves, no shell
+
+
+@main.command(hidden=True)
+@click.option("--node-id", required=True, help="Our name.")
+@click.option("--store-url", help="Of the embedded store; without it the configuration's.")
+@click.option("--worker", "workers", multiple=True, type=click.Path(path_type=Path), help="A media worker's socket.")
+def signalling(node_id: str, store_url: str | None, workers: tuple[Path, ...]) -> None:
+    """What the supervisor starts: SIP, REST, webhooks and store, its configuration on standard input."""
+    config = Config.from_json(sys.stdin.buffer.read())
+    as_json = config.log.as_json(terminal=sys.stderr.isatty())
+    configure(level=config.log.level, format="json" if as_json else "console", secrets=config.all_secrets)
+    url = store_url or config.store.url.get_secret_value()
+    try:
+        sys.exit(service.run(config, node_id=node_id, store_url=url, workers=workers))
+    except ConfigurationError as error:
+        log.error("misconfigured", detail=str(error))
+        sys.exit(MISCONFIGURED)
+    except StartError as error:
+        log.error("not_started", detail=str(error))
+        sys.exit(NOT_STARTED)
+    except Exception:  # whatever it is, its exit code must not look like a refusal to start
+        log.critical("crashed", exc_info=True)
+        sys.exit(CRASHED)
+
+
+@main.command()
+@configured
+def doctor(config_file: Path | None, **given: Sequence[str]) -> None:
+    """Look at what `serve` with the same options would need, and say what to do. Changes nothing."""
+    config = read_configuration(config_file, given)
+    findings = asyncio.run(examine(config))
+    for finding in findings:
+        click.echo(f"{finding.verdict.value:<5} {finding.subject}: {finding.text}")
+    sys.exit(NOT_STARTED if any(finding.verdict is Verdict.FAILURE for finding in findings) else 0)
+
+
+@main.command()
+def openapi() -> None:
+    """Print the OpenAPI 3.1 document of the REST API and the webhooks."""
+    click.echo(json.dumps(document(), indent=2, ensure_ascii=False))
+
+
+@main.command()
+@click.option("--stay", is_flag=True, help="Keep the bridge and the application up, for a phone of your own.")
+@click.option(
+    "--host", default=None, help="Where the bridge listens for SIP.  [default: 127.0.0.1; 0.0.0.0 with --stay]"
+)
+@click.option("--port", type=int, default=None, help="And on which port.  [default: a free one; 5060 with --stay]")
+@click.option("--data-dir", type=click.Path(path_type=Path), default=None, help="What to keep afterwards, and where.")
+def demo(stay: bool, host: str | None, port: int | None, data_dir: Path | None) -> None:
+    """Run a bridge, an application and two phones, and show a whole call as it happens."""
+    host = host or ("0.0.0.0" if stay else "127.0.0.1")  # noqa: S104 -- a phone of one's own is elsewhere
+    port = port if port is not None else (5060 if stay else None)
+    try:
+        sys.exit(run_demo(stay=stay, host=host, port=port, data_dir=data_dir))
+    except StartError as error:
+        _end(str(error), NOT_STARTED)
+
+
+@main.command()
+@click.argument("uri")
+@click.option("--user", default="phone", show_default=True, help="Who calls: the user part of From.")
+@click.option("--host", default=None, help="Our own address.  [default: the one that reaches the URI]")
+@click.option("--seconds", type=float, default=5.0, show_default=True, help="How long to talk before hanging up.")
+@click.option("--delayed-offer", is_flag=True, help="Let the far end make the SDP offer.")
+def call(uri: str, user: str, host: str | None, seconds: float, delayed_offer: bool) -> None:
+    """Place a call to a SIP URI from a small soft phone, and show it as a ladder. A tone is what it says."""
+    try:
+        sys.exit(place_call(uri, user=user, host=host, seconds=seconds, offers=not delayed_offer))
+    except (StartError, ValueError) as error:
+        _end(str(error), NOT_STARTED)

@@ -1,0 +1,37 @@
+"""Which address of this host the world sees, where the configuration does not say."""
+
+from __future__ import annotations
+
+import socket
+
+from bridge.errors import StartError
+
+# Documentation addresses (RFC 5737, RFC 3849): routed like any other, and nothing is sent to them anyway.
+_ELSEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+
+
+def outward_address(bound: str) -> str:
+    """The address a peer would see us under, when we listen on `bound`: that itself, or for `0.0.0.0` and `::` the source
+    address the system would choose towards its default route. StartError when there is no such route."""
+    if bound not in ("0.0.0.0", "::"):  # noqa: S104 -- compared, not bound
+        return bound
+    family = socket.AF_INET6 if bound == "::" else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((_ELSEWHERE[family], 9))  # a UDP connect sends nothing
+        except OSError as error:
+            raise StartError(
+                f"no address to tell others: {bound} has no route out ({error.strerror}). Give sip.advertise"
+            ) from error
+        return str(probe.getsockname()[0])
+
+
+def address_towards(host: str) -> str:
+    """The address of ours that packets to `host` would bear. StartError when it has none, or no way leads there."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)
+            return str(probe.getsockname()[0])
+    except OSError as error:
+        raise StartError(f"no way to {host}: {error.strerror}") from error
