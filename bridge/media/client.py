@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum, auto
@@ -27,6 +28,7 @@ from bridge.rtp.rules import Rule
 HEARTBEAT_S = 1.0
 RECONNECT_S = 0.1  # a Unix socket is there or not: asking costs nothing
 START_PATIENCE_S = 5.0
+RESERVED = 64  # ports in hand per worker; fewer where it has few
 
 _FIGURES = tuple([field.name for field in fields(Quality)])
 
@@ -58,31 +60,51 @@ class _Found(NamedTuple):
 
 
 class _Session:
-    __slots__ = ("port", "refused_by", "rule", "state", "worker")
+    __slots__ = ("port", "refused_by", "rule", "said", "state", "worker")
 
     def __init__(self, worker: _Worker, port: int, state: _State) -> None:
         self.worker = worker
         self.port = port
         self.state = state
         self.rule: Rule | None = None
+        self.said = True  # False: opened on a reserved port, which the worker hears at the end of this turn of the loop
         self.refused_by: tuple[_Worker, ...] = ()  # workers that had no port for it
 
 
 class _Worker:
     """What is known of the worker behind one socket path."""
 
-    __slots__ = ("counted", "counted_before", "found", "free", "identity", "link", "listing", "path", "ready")
+    __slots__ = (
+        "counted",
+        "counted_before",
+        "found",
+        "free",
+        "identity",
+        "link",
+        "listing",
+        "path",
+        "ready",
+        "reserved",
+        "reserving",
+    )
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.link: Link | None = None
         self.identity: str | None = None  # of the run that was last connected
         self.free = 0  # as last told, less what was asked for since
+        self.reserved: deque[int] = deque()  # ports in hand
+        self.reserving = False  # more of them are asked for
         self.listing: dict[str, _Found] = {}  # what `list` has brought so far
         self.found: dict[str, _Found] = {}  # sessions nobody has claimed yet
         self.ready = False  # connected, greeted and listed
         self.counted = MediaTotals()  # of this run
         self.counted_before = MediaTotals()  # of the runs before it
+
+    @property
+    def room(self) -> int:
+        """How many sessions it could take."""
+        return self.free + len(self.reserved)
 
 
 class MediaClient:
@@ -97,6 +119,7 @@ class MediaClient:
         self._reconciled = False
         self._running = False
         self._heartbeat: asyncio.TimerHandle | None = None
+        self._unsaid: list[str] = []  # sessions that their workers hear of at the end of this turn of the loop
         self._all_ready: asyncio.Event = asyncio.Event()
 
     async def start(self) -> None:
@@ -137,12 +160,18 @@ class MediaClient:
         if session is None or session.state is _State.CLOSING:
             return
         session.rule = wanted.rule
-        self._send_rule(session, wanted.session)
+        if session.said:
+            self._send_rule(session, wanted.session)
 
     def close_ports(self, wanted: ClosePorts) -> None:
         """`PortsClosed` comes back, for a session nobody knows too."""
         session = self._sessions.get(wanted.session)
         if session is None:
+            self._soon(PortsClosed(wanted.session, None))
+        elif not session.said:
+            # Nobody has heard of it, and nobody has to.
+            session.worker.reserved.append(session.port)
+            del self._sessions[wanted.session]
             self._soon(PortsClosed(wanted.session, None))
         elif session.state is not _State.CLOSING:
             if session.worker.ready and session.worker.link is not None:
@@ -180,7 +209,7 @@ class MediaClient:
 
     def ports_free(self) -> int:
         """How many sessions could be opened now."""
-        return sum(max(0, worker.free) for worker in self._workers if worker.ready)
+        return sum(max(0, worker.room) for worker in self._workers if worker.ready)
 
     def totals(self) -> MediaTotals:
         """All packets so far."""
@@ -192,15 +221,54 @@ class MediaClient:
         """Ask the worker with the most room. `free` is only as new as its last word, so one that seems full is asked too."""
         worker: _Worker | None = None
         for other in self._workers:
-            if other.ready and other not in refused_by and (worker is None or other.free > worker.free):
+            if other.ready and other not in refused_by and (worker is None or other.room > worker.room):
                 worker = other
         if worker is None or worker.link is None:
             self._soon(NoPortLeft(name))
+            return
+        if worker.reserved:
+            self._open_reserved(worker, worker.link, name)
             return
         worker.free -= 1
         session = self._sessions[name] = _Session(worker, 0, _State.OPENING)
         session.refused_by = refused_by
         worker.link.send({"type": "open", "session": name})
+
+    def _open_reserved(self, worker: _Worker, link: Link, name: str) -> None:
+        """A port in hand is opened without asking. Its first rule comes in this very turn, as a rule, and rides along."""
+        session = self._sessions[name] = _Session(worker, worker.reserved.popleft(), _State.OPEN)
+        session.said = False
+        self._loop.call_soon(self._tell_opened, name, session)
+        if not self._unsaid:
+            # One turn later: by then every session of this turn has been heard of, and has its rule.
+            self._loop.call_soon(self._loop.call_soon, self._say_opened)
+        self._unsaid.append(name)
+        if len(worker.reserved) < RESERVED // 2:
+            self._reserve(worker, link)
+
+    def _tell_opened(self, name: str, session: _Session) -> None:
+        if self._running and self._sessions.get(name) is session:
+            self._give(PortsOpened(name, self._advertise, session.port))
+
+    def _say_opened(self) -> None:
+        unsaid, self._unsaid = self._unsaid, []
+        for name in unsaid:
+            session = self._sessions.get(name)
+            if session is None or session.said:
+                continue
+            session.said = True
+            if session.worker.link is not None:
+                said: dict[str, object] = {"type": "open", "session": name, "port": session.port}
+                if session.rule is not None:
+                    said["rule"] = rule_to_data(session.rule)
+                session.worker.link.send(said)
+
+    def _reserve(self, worker: _Worker, link: Link) -> None:
+        """Have some ports in hand, but never a worker's last ones: another call may need them more."""
+        wanted = min(RESERVED - len(worker.reserved), worker.free // 4)
+        if wanted > 0 and not worker.reserving:
+            worker.reserving = True
+            link.send({"type": "reserve", "count": wanted})
 
     def _send_rule(self, session: _Session, name: str) -> None:
         link = session.worker.link
@@ -210,7 +278,11 @@ class MediaClient:
 
     def _soon(self, given: Input) -> None:
         if self._running:
-            self._loop.call_soon(self._give, given)
+            self._loop.call_soon(self._tell, given)
+
+    def _tell(self, given: Input) -> None:
+        if self._running:
+            self._give(given)
 
     # Connections
 
@@ -256,6 +328,8 @@ class MediaClient:
         link.close()
         worker.link = None
         worker.ready = False
+        worker.reserved.clear()
+        worker.reserving = False
         worker.found.clear()
         worker.listing.clear()
         for name, session in list(self._sessions.items()):
@@ -294,12 +368,19 @@ class MediaClient:
                 if session is not None and session.state is _State.CLOSING:
                     del self._sessions[name]
                     self._give(PortsClosed(name, _read_quality(message.get("quality"))))
+            case {"type": "reserved", "ports": [*ports], "free": int(free)}:
+                worker.reserved.extend(port for port in ports if isinstance(port, int))
+                worker.free = free
+                worker.reserving = False
             case {"type": "no_port", "session": str(name)}:
                 worker.free = 0
                 session = self._sessions.get(name)
                 if session is not None and session.state is _State.OPENING:
                     del self._sessions[name]
                     self._open(name, (*session.refused_by, worker))
+                elif session is not None and session.state is _State.OPEN:
+                    del self._sessions[name]
+                    self._give(MediaLost((name,)))  # its port was not ours: two of us believe to be signalling
                 # else: its close is under way, and is answered
             case {"type": "timed_out", "session": str(name)}:
                 session = self._sessions.get(name)
@@ -351,6 +432,8 @@ class MediaClient:
             return
         worker.found, worker.listing = worker.listing, {}
         worker.ready = True
+        if worker.link is not None:
+            self._reserve(worker, worker.link)
         self._find_again(worker)
         if self._reconciled:
             self._close_orphans(worker)

@@ -98,13 +98,13 @@ class PortPool:
         return len(self._free)
 
     def lend(self, *, now: float) -> Pair | None:
-        """The pair that has rested longest, drained; None when all are lent or cooling down."""
+        """The pair that has rested longest; None when all are lent or cooling down. Drain it before it is used."""
         self._warm(now)
-        if not self._free:
-            return None
-        pair = self._free.popleft()
-        pair.drain()
-        return pair
+        return self._free.popleft() if self._free else None
+
+    def take_back_unused(self, pair: Pair) -> None:
+        """Take back a pair that nobody has heard of: it need not rest."""
+        self._free.appendleft(pair)
 
     def give_back(self, pair: Pair, *, now: float) -> None:
         """Take a lent pair back; it rests from now."""

@@ -2,7 +2,9 @@
 
 Signalling says                        the worker answers
     hello    v, minor                      hello     v, minor, worker, pid, ports, skipped   (first on each connection)
+    reserve  count                         reserved  ports                 (as many as there are; they are lent from now)
     open     session                       opened    session, port         or  no_port  session
+    open     session, port, rule?          (nothing; no_port where this port is not reserved)
     rule     session, rule                 (nothing)
     close    session                       closed    session, quality      (null: no such session)
     list                                   listed    sessions, free, more  (as many as needed; `more` false on the last)
@@ -11,6 +13,9 @@ Signalling says                        the worker answers
                                            error     reason                (what was said made no sense; nothing changed)
 
 `worker` names one run of a worker process, so signalling knows a restarted one from one it has merely lost sight of.
+Reserved ports belong to the connection they were asked for on: when it ends they are free again. With them `open` needs no
+answer, and carries the first rule along: an answered call costs two packets to the worker and one back, not three and two.
+
 Every command may be repeated: `open` of an open session names the same port, a `rule` older than the one in force (by
 its generation) is ignored, and so is a `close` of what is closed. Kinds and fields that are not known are ignored;
 another major version `v` is refused by both ends.
@@ -26,7 +31,7 @@ from bridge.rtp.quality import Quality
 from bridge.rtp.rules import Rule
 
 MAJOR = 1
-MINOR = 0
+MINOR = 1
 MAX_MESSAGE = 64 * 1024
 LISTED_AT_ONCE = 100  # sessions in one `listed`
 

@@ -22,7 +22,7 @@ from time import monotonic
 
 from bridge.agenda import Agenda
 from bridge.media.link import Link
-from bridge.media.ports import PortPool, parse_ports
+from bridge.media.ports import Pair, PortPool, parse_ports
 from bridge.media.protocol import (
     LISTED_AT_ONCE,
     MAJOR,
@@ -37,6 +37,7 @@ from bridge.media.session import Session
 STATS_S = 1.0
 EVENTS_AT_ONCE = 256
 PACKET_BYTES = 65536
+RESERVED_MOST = 256  # ports that signalling may hold in hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class Worker:
         self._greeted = False  # both ends of the connection speak the same version
         self._heard_of_signalling = now
         self._sessions: dict[str, Session] = {}
+        self._reserved: dict[int, Pair] = {}  # by port: lent to signalling, which will name the session
         self._agenda: Agenda[tuple[Timer, Session | None]] = Agenda()
         self._agenda.arm((Timer.STATS, None), now + STATS_S)
         self._agenda.arm((Timer.GRACE, None), now + settings.grace_s)
@@ -88,6 +90,7 @@ class Worker:
             self._epoll.register(descriptor, select.EPOLLIN)
         self._commands: Mapping[str, Callable[[Message, float], None]] = {
             "hello": self._on_hello,
+            "reserve": self._on_reserve,
             "open": self._on_open,
             "rule": self._on_rule,
             "close": self._on_close,
@@ -183,6 +186,9 @@ class Worker:
 
     def _hang_up(self) -> None:
         link, self._link = self._link, None
+        for pair in self._reserved.values():
+            self._pool.take_back_unused(pair)
+        self._reserved.clear()
         if link is not None:
             self._epoll.unregister(link.socket.fileno())
             link.close()
@@ -221,22 +227,40 @@ class Worker:
             return
         self._greeted = True
 
+    def _on_reserve(self, message: Message, now: float) -> None:
+        count = message.get("count")
+        if not isinstance(count, int):
+            self._refuse("reserve without a count")
+            return
+        ports: list[int] = []
+        while len(ports) < min(count, RESERVED_MOST - len(self._reserved)):
+            pair = self._pool.lend(now=now)
+            if pair is None:
+                break
+            self._reserved[pair.port] = pair
+            ports.append(pair.port)
+        self._say({"type": "reserved", "ports": ports, "free": self._pool.free(now=now)})
+
     def _on_open(self, message: Message, now: float) -> None:
         name = message.get("session")
         if not isinstance(name, str):
             self._refuse("open without a session")
             return
-        session = self._sessions.get(name)
+        session, port = self._sessions.get(name), message.get("port")
         if session is None:
-            pair = self._pool.lend(now=now)
+            pair = self._reserved.pop(port, None) if isinstance(port, int) else self._pool.lend(now=now)
             if pair is None:
                 self._say({"type": "no_port", "session": name})
                 return
+            pair.drain()
             session = self._sessions[name] = Session(name, pair, now=now)
             descriptor = pair.rtp.fileno()
             self._by_descriptor[descriptor] = session
             self._epoll.register(descriptor, select.EPOLLIN)
-        self._say({"type": "opened", "session": name, "port": session.pair.port})
+        if port is None:
+            self._say({"type": "opened", "session": name, "port": session.pair.port})
+        if message.get("rule") is not None:
+            self._on_rule(message, now)
 
     def _on_rule(self, message: Message, now: float) -> None:
         session = self._sessions.get(str(message.get("session")))

@@ -119,6 +119,13 @@ async def test_a_full_worker_hands_on_to_another(start_worker: Start, start_node
     assert await node.ear.hears(NoPortLeft) == NoPortLeft("e")
 
 
+@pytest.fixture
+def nothing_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each port has to be asked for."""
+    monkeypatch.setattr("bridge.media.client.RESERVED", 0)
+
+
+@pytest.mark.usefixtures("nothing_in_hand")
 async def test_closing_before_it_was_opened(start_worker: Start, start_node: StartNode) -> None:
     node = await start_node(start_worker())
     node.client.open_ports(OpenPorts("a", CallId("call_1")))
@@ -141,6 +148,7 @@ async def test_no_worker_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     await node.client.close()
 
 
+@pytest.mark.usefixtures("nothing_in_hand")
 async def test_a_killed_worker_is_lost_and_its_successor_found(
     start_worker: Start, start_node: StartNode, phone: Phone
 ) -> None:
@@ -167,6 +175,7 @@ async def test_a_killed_worker_is_lost_and_its_successor_found(
     assert node.ear.given == []
 
 
+@pytest.mark.usefixtures("nothing_in_hand")
 async def test_a_connection_that_breaks_loses_nothing(start_worker: Start, start_node: StartNode, phone: Phone) -> None:
     worker = start_worker("--keepalive-s", "0.05")
     node = await start_node(worker)
@@ -190,6 +199,8 @@ async def test_a_connection_that_breaks_loses_nothing(start_worker: Start, start
 
 CHILD = """
 import asyncio, json, sys
+import bridge.media.client
+bridge.media.client.RESERVED = 0  # the ports are told in the order in which they were asked for
 from bridge.calls.facts import CallId
 from bridge.engine.effects import OpenPorts, SetRule
 from bridge.engine.inputs import PortsOpened
@@ -286,3 +297,61 @@ async def test_nothing_is_given_after_close(start_worker: Start) -> None:
     await asyncio.sleep(0)
     assert isinstance(node.ear, Ear)
     assert node.ear.given == []
+
+
+async def test_a_port_in_hand_is_opened_without_asking(
+    start_worker: Start, start_node: StartNode, phone: Phone
+) -> None:
+    worker = start_worker("--keepalive-s", "0.05")
+    node = await start_node(worker)
+    await until(lambda: len(node.client._workers[0].reserved) > 0)
+    free = node.client.ports_free()
+    worker.signal(signal.SIGSTOP)  # whatever it could say, it does not say
+    assert await node.open("a") == 20000
+    assert node.client.ports_free() == free - 1
+    node.rule("a", phone.rule(silence_payload_type=0))
+    worker.signal(signal.SIGCONT)
+    await hears(phone)
+    node.client.close_ports(ClosePorts("a"))
+    assert (await node.ear.hears(PortsClosed)).quality is not None
+
+
+async def test_the_first_rule_rides_with_the_opening(start_worker: Start, start_node: StartNode, phone: Phone) -> None:
+    node = await start_node(start_worker())
+    await until(lambda: len(node.client._workers[0].reserved) > 0)
+    said: list[str] = []
+    link = node.client._workers[0].link
+    assert link is not None
+    send = link.send
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(link), "send", lambda self, message: (said.append(str(message["type"])), send(message)))
+        node.client.open_ports(OpenPorts("a", CallId("call_1")))
+        await node.ear.hears(PortsOpened)
+        node.rule("a", phone.rule())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert [kind for kind in said if kind not in ("reserve", "heartbeat")] == ["open"]
+
+
+async def test_a_port_in_hand_that_was_not_needed_is_kept(start_worker: Start, start_node: StartNode) -> None:
+    node = await start_node(start_worker())
+    await until(lambda: len(node.client._workers[0].reserved) > 0)
+    free = node.client.ports_free()
+    node.client.open_ports(OpenPorts("a", CallId("call_1")))
+    node.client.close_ports(ClosePorts("a"))
+    assert (await node.ear.hears(PortsClosed)).quality is None
+    assert node.client.ports_free() == free
+    assert node.ear.given == []
+
+
+async def test_ports_in_hand_are_free_again_when_the_connection_ends(
+    start_worker: Start, start_node: StartNode
+) -> None:
+    worker = start_worker()
+    first = await start_node(worker)
+    await until(lambda: len(first.client._workers[0].reserved) > 0)
+    room = first.client.ports_free()
+    await first.client.close()
+    second = await start_node(worker)
+    await until(lambda: second.client.ports_free() == room)
