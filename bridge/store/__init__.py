@@ -1,0 +1,93 @@
+"""Where state survives: one promise, kept by a Redis and by plain dictionaries (survival.md §1, §2).
+
+`Store` is what the composition root, the engine and the API's reader rely on; `memory` and `redis` keep it, and pass the
+same tests. Refuses to know what is inside the bytes it keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bridge.calls.facts import CallId, ConversationId
+from bridge.engine.commit import Ack, Commit, Postponed, Release, StoredCall, StoredConversation
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What the store said to an announcement. It counts from when the announcement was sent."""
+
+    owner: str  # who announced: "node_id:incarnation"
+    store_ms: int  # the store's UTC then
+    replaced_by: str | None  # the newer incarnation of our name: what was ours is its, and we have to go
+
+
+class Store(Protocol):
+    """What is written on the hot path is queued and answered by inputs, never from within the call that wrote it.
+
+    `Committed` or `CommitRefused` comes for each commit, in the order of `commit`; writes that found the store away are
+    tried again, in order, until it answers. `StoreAway` and `StoreBack` alternate. The coroutines raise
+    StoreUnavailable where the store does not answer in time, and may be called again with the same arguments.
+    """
+
+    async def open(self) -> None:
+        """Connect. Raises StartError, naming the remedy."""
+        ...
+
+    async def close(self) -> None:
+        """Write what is queued, for at most two seconds, then let go."""
+        ...
+
+    def commit(self, commit: Commit) -> None:
+        """One fenced write: `Committed`, or `CommitRefused`, comes back."""
+        ...
+
+    def acknowledge(self, acks: Sequence[Ack]) -> None:
+        """Deliveries settled. They ride with the next commit, or leave within 5 ms; nothing comes back."""
+        ...
+
+    def postpone(self, postponed: Postponed) -> None:
+        """A delivery that is due again later; nothing comes back."""
+        ...
+
+    def release(self, release: Release) -> None:
+        """Drop the live record and keep the final ones; within 50 ms, nothing comes back."""
+        ...
+
+    async def announce(self, owner: str, facts: bytes, lease_s: float) -> Lease:
+        """Renew our lease, with everything others should know of us (JSON)."""
+        ...
+
+    async def claim_predecessors(self, owner: str, nonce: str) -> list[StoredConversation]:
+        """Take over what other incarnations of our node_id own, each one epoch higher, ended calls with undelivered
+        events included. Asked again with the same nonce it brings everything again, so ask before creating anything."""
+        ...
+
+    async def final_record(self, call: CallId) -> bytes | None:
+        """The final record of an ended call; None while it is alive, and after the retention."""
+        ...
+
+    async def stored_call(self, call: CallId) -> StoredCall | None:
+        """A call as it was last written; None when it has ended or is not known."""
+        ...
+
+    async def events(self, call: CallId) -> list[tuple[int, bytes]] | None:
+        """(sequence, body) ascending, delivered or not, until the retention is over; None for a call not known."""
+        ...
+
+    async def list_calls(self, *, before: tuple[int, str] | None, limit: int) -> list[tuple[int, CallId, bytes | None]]:
+        """(created in UTC ms, call, final record or None while alive), newest first, below `before`."""
+        ...
+
+    async def conversation(self, conversation: ConversationId) -> tuple[bytes, tuple[CallId, ...]] | None:
+        """Its head and its calls, until the retention after its release is over."""
+        ...
+
+    async def secret(self, name: str, proposal: str) -> str:
+        """The secret of this name: `proposal` if it is the first, else what was stored."""
+        ...
+
+    async def facts(self) -> dict[str, str]:
+        """What `doctor` looks at: software, version, durability settings."""
+        ...

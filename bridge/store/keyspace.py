@@ -1,0 +1,333 @@
+"""What one Redis would hold, in dictionaries, and what the scripts do to it: the twin of `scripts/*.lua`.
+
+Each method is one script or one read, applied at once. A keyspace can also do what befalls real ones: restart empty, and
+fall back to how it was a while ago. Refuses to know connections, queues and what is inside the records.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Generic, Literal, TypeAlias, TypeVar
+
+from bridge.ambient import Clock
+from bridge.calls.facts import CallId, ConversationId
+from bridge.engine.commit import Ack, Commit, Postponed, Release, StoredCall, StoredConversation
+from bridge.store import Lease
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+Answer: TypeAlias = Literal["applied", "lost", "stale", "exists"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """One conversation: the fence, and what it guards."""
+
+    epoch: int
+    nonce: str
+    version: int
+    owner: str
+    head: bytes
+    fixed: Mapping[CallId, bytes]
+    variable: Mapping[CallId, bytes]
+    released: tuple[CallId, ...] | None = None  # the calls it had; only the fence and the head are left
+
+
+@dataclass(frozen=True, slots=True)
+class _Out:
+    """One call's events, and how far each endpoint has come."""
+
+    events: Mapping[int, bytes] = field(default_factory=dict)
+    cursors: Mapping[str, int] = field(default_factory=dict)
+    postponed: Mapping[str, Postponed] = field(default_factory=dict)
+
+
+class _Table(Generic[K, V]):
+    """Values that may expire. Every change can be undone."""
+
+    __slots__ = ("_cells", "_clock", "_expiries", "_undo")
+
+    def __init__(self, clock: Clock, undo: Callable[[Callable[[], None]], None]) -> None:
+        self._cells: dict[K, tuple[V, float | None]] = {}  # value, and when it expires (seconds UTC)
+        self._expiries: deque[tuple[float, K]] = deque()  # ascending, for all are kept equally long
+        self._clock = clock
+        self._undo = undo
+
+    def get(self, key: K) -> V | None:
+        cell = self._cells.get(key)
+        return None if cell is None or self._is_over(cell) else cell[0]
+
+    def items(self) -> Iterator[tuple[K, V]]:
+        return ((key, cell[0]) for key, cell in self._cells.items() if not self._is_over(cell))
+
+    def put(self, key: K, value: V, *, keep_s: float | None = None) -> None:
+        """`keep_s` None: for ever, or for as long as the key had before."""
+        before = self._cells.get(key)
+        expires = before[1] if before is not None else None
+        if keep_s is not None:
+            expires = self._clock.now() + keep_s
+            self._expiries.append((expires, key))
+        self._set(key, (value, expires))
+        self._sweep()
+
+    def expire(self, key: K, keep_s: float) -> None:
+        value = self.get(key)
+        if value is not None:
+            self.put(key, value, keep_s=keep_s)
+
+    def drop(self, key: K) -> None:
+        self._set(key, None)
+
+    def clear(self) -> None:
+        for key in list(self._cells):
+            self.drop(key)
+
+    def _set(self, key: K, cell: tuple[V, float | None] | None) -> None:
+        before = self._cells.get(key)
+        self._undo(lambda: self._restore(key, before))
+        self._restore(key, cell)
+
+    def _restore(self, key: K, cell: tuple[V, float | None] | None) -> None:
+        if cell is None:
+            self._cells.pop(key, None)
+        else:
+            self._cells[key] = cell
+
+    def _is_over(self, cell: tuple[V, float | None]) -> bool:
+        return cell[1] is not None and cell[1] <= self._clock.now()
+
+    def _sweep(self) -> None:
+        now = self._clock.now()
+        while self._expiries and self._expiries[0][0] <= now:
+            key = self._expiries.popleft()[1]
+            cell = self._cells.get(key)
+            if cell is not None and self._is_over(cell):
+                self.drop(key)
+
+
+class Keyspace:
+    """All keys of one prefix. `history_s` is how far `roll_back` can reach, in seconds; 0 keeps no history."""
+
+    def __init__(self, clock: Clock, *, history_s: float = 0.0) -> None:
+        self._clock = clock
+        self._history_s = history_s
+        self._history: deque[tuple[float, Callable[[], None]]] = deque()
+        self._conversations: _Table[ConversationId, _Record] = _Table(clock, self._remember)
+        self._calls: _Table[CallId, ConversationId | bytes] = _Table(clock, self._remember)  # bytes: the final record
+        self._created: _Table[CallId, int] = _Table(clock, self._remember)
+        self._out: _Table[CallId, _Out] = _Table(clock, self._remember)
+        self._owned: _Table[tuple[str, ConversationId], str] = _Table(clock, self._remember)  # node id → incarnation
+        self._nodes: _Table[str, tuple[str, int, bytes]] = _Table(
+            clock, self._remember
+        )  # incarnation, generation, facts
+        self._secrets: _Table[str, str] = _Table(clock, self._remember)
+
+    # What befalls it.
+
+    def empty(self) -> None:
+        """It has restarted without its data."""
+        tables = (self._conversations, self._calls, self._created, self._out, self._owned, self._nodes, self._secrets)
+        for table in tables:
+            table.clear()
+
+    def roll_back(self, seconds: float) -> None:
+        """It has failed over to a replica that was this far behind."""
+        since = self._clock.now() - seconds
+        while self._history and self._history[-1][0] > since:
+            self._history.pop()[1]()
+
+    def _remember(self, undo: Callable[[], None]) -> None:
+        if self._history_s <= 0:
+            return
+        now = self._clock.now()
+        self._history.append((now, undo))
+        while self._history[0][0] < now - self._history_s:
+            self._history.popleft()
+
+    # The scripts.
+
+    def commit(self, commit: Commit, retention_s: float) -> Answer:
+        """commit.lua."""
+        stored = self._conversations.get(commit.conversation)
+        answer = self._fence(commit, stored)
+        if answer is not None:
+            for ack in commit.acks:
+                self.acknowledge(ack)
+            return answer
+        for event in commit.events:
+            out = self._out.get(event.call) or _Out()
+            self._out.put(event.call, replace(out, events={**out.events, event.sequence: event.body}))
+        for ack in commit.acks:
+            self.acknowledge(ack)
+        node_id, _, incarnation = commit.owner.rpartition(":")
+        if commit.whole and stored is not None:
+            self._owned.drop((stored.owner.rpartition(":")[0], commit.conversation))
+        if commit.whole or commit.version == 1:
+            self._owned.put((node_id, commit.conversation), incarnation)
+        kept = None if commit.whole else stored
+        fixed, variable = (dict(kept.fixed), dict(kept.variable)) if kept is not None else ({}, {})
+        for call in commit.calls:
+            if call.fixed is not None:
+                fixed[call.call] = call.fixed
+                if self._calls.get(call.call) is None:
+                    self._calls.put(call.call, commit.conversation)
+                self._created.put(call.call, call.created_ms)
+            if call.variable is not None:
+                variable[call.call] = call.variable
+        for ending in commit.endings:
+            self._calls.put(ending.call, ending.record, keep_s=retention_s)
+        self._conversations.put(
+            commit.conversation,
+            _Record(commit.epoch, commit.nonce, commit.version, commit.owner, commit.head, fixed, variable),
+        )
+        return "applied"
+
+    def _fence(self, commit: Commit, stored: _Record | None) -> Answer | None:
+        """What is answered without writing; None: write."""
+        creates = commit.version == 1 and not commit.whole
+        if stored is not None and (stored.epoch, stored.nonce) == (commit.epoch, commit.nonce):
+            if stored.version >= commit.version:
+                return "applied"
+            if stored.released is not None:
+                return "lost"
+            if not commit.whole and stored.version != commit.version - 1:
+                return "stale"
+        elif stored is not None:
+            if creates and stored.epoch == commit.epoch:
+                return "exists"
+            if stored.released is not None or (stored.epoch, stored.nonce) > (commit.epoch, commit.nonce):
+                return "lost"
+            if not commit.whole:
+                return "stale"
+        elif not creates and not commit.whole:
+            mentioned = [call.call for call in commit.calls] + [ending.call for ending in commit.endings]
+            ended = any(isinstance(self._calls.get(call), bytes) for call in mentioned)
+            return "lost" if ended else "stale"
+        return self._taken(commit, stored)
+
+    def _taken(self, commit: Commit, stored: _Record | None) -> Answer | None:
+        """Nobody else's call is taken, and nothing that has ended is resurrected."""
+        endings = {ending.call for ending in commit.endings}
+        for call in commit.calls:
+            held = self._calls.get(call.call)
+            if call.fixed is None or held is None or held == commit.conversation:
+                continue
+            of_ours = (stored is not None and stored.owner == commit.owner) or call.call in endings
+            if not (isinstance(held, bytes) and commit.whole and of_ours):
+                return "lost" if commit.whole else "exists"
+        return None
+
+    def acknowledge(self, ack: Ack) -> None:
+        """cursor.lua."""
+        out = self._out.get(ack.call)
+        if out is None or out.cursors.get(ack.endpoint, -1) >= ack.sequence:
+            return
+        postponed = dict(out.postponed)
+        if ack.endpoint in postponed and postponed[ack.endpoint].sequence <= ack.sequence:
+            del postponed[ack.endpoint]
+        cursors = {**out.cursors, ack.endpoint: ack.sequence}
+        self._out.put(ack.call, replace(out, cursors=cursors, postponed=postponed))
+
+    def postpone(self, postponed: Postponed) -> None:
+        """postpone.lua."""
+        out = self._out.get(postponed.call)
+        if out is None or out.cursors.get(postponed.endpoint, -1) >= postponed.sequence:
+            return
+        stored = out.postponed.get(postponed.endpoint)
+        newest = (postponed.sequence, postponed.attempts)
+        if stored is None or newest > (stored.sequence, stored.attempts):
+            self._out.put(postponed.call, replace(out, postponed={**out.postponed, postponed.endpoint: postponed}))
+
+    def release(self, release: Release, retention_s: float) -> None:
+        """release.lua."""
+        stored = self._conversations.get(release.conversation)
+        if stored is not None and stored.owner != release.owner:
+            return
+        for call in release.calls:
+            self._calls.expire(call, retention_s)
+            self._created.expire(call, retention_s)
+            self._out.expire(call, retention_s)
+        if stored is not None:
+            bare = replace(stored, fixed={}, variable={}, released=release.calls)
+            self._conversations.put(release.conversation, bare, keep_s=retention_s)
+        self._owned.drop((release.owner.rpartition(":")[0], release.conversation))
+
+    def announce(self, owner: str, generation: int, facts: bytes) -> tuple[Lease, int]:
+        """announce.lua: the lease, and the generation to announce with from now on."""
+        node_id, _, incarnation = owner.rpartition(":")
+        now = int(self._clock.now() * 1000)
+        stored = self._nodes.get(node_id)
+        if stored is not None and stored[0] == incarnation:
+            generation = stored[1]
+        elif generation == 0:
+            generation = max(now, stored[1] + 1 if stored is not None else 0)
+        elif stored is not None and stored[1] >= generation:
+            return Lease(owner, now, f"{node_id}:{stored[0]}"), generation
+        self._nodes.put(node_id, (incarnation, generation, facts))
+        return Lease(owner, now, None), generation
+
+    def claim_predecessors(self, owner: str, nonce: str) -> list[StoredConversation]:
+        """claim.lua, for all that the other incarnations own."""
+        node_id, _, incarnation = owner.rpartition(":")
+        claimed = []
+        for node, conversation in [key for key, _ in self._owned.items() if key[0] == node_id]:
+            stored = self._conversations.get(conversation)
+            if stored is None or stored.released is not None or stored.owner.rpartition(":")[0] != node_id:
+                self._owned.drop((node, conversation))
+                continue
+            if stored.owner != owner:
+                stored = replace(stored, epoch=stored.epoch + 1, nonce=nonce, owner=owner)
+                self._conversations.put(conversation, stored)
+                self._owned.put((node, conversation), incarnation)
+            elif stored.nonce != nonce:
+                continue
+            calls = tuple(self._stored_call(call, stored) for call in sorted(stored.fixed))
+            claimed.append(StoredConversation(conversation, stored.epoch, nonce, stored.version, stored.head, calls))
+        return claimed
+
+    # The reads.
+
+    def final_record(self, call: CallId) -> bytes | None:
+        held = self._calls.get(call)
+        return held if isinstance(held, bytes) else None
+
+    def stored_call(self, call: CallId) -> StoredCall | None:
+        held = self._calls.get(call)
+        if held is None or isinstance(held, bytes):
+            return None
+        stored = self._conversations.get(held)
+        return None if stored is None or call not in stored.fixed else self._stored_call(call, stored)
+
+    def events(self, call: CallId) -> list[tuple[int, bytes]] | None:
+        out = self._out.get(call)
+        return None if out is None else sorted(out.events.items())
+
+    def list_calls(self, before: tuple[int, str] | None, limit: int) -> list[tuple[int, CallId, bytes | None]]:
+        known = [(created_ms, call) for call, created_ms in self._created.items() if self._calls.get(call) is not None]
+        below = sorted((entry for entry in known if before is None or entry < before), reverse=True)
+        return [(created_ms, call, self.final_record(call)) for created_ms, call in below[:limit]]
+
+    def conversation(self, conversation: ConversationId) -> tuple[bytes, tuple[CallId, ...]] | None:
+        stored = self._conversations.get(conversation)
+        return None if stored is None else (stored.head, tuple(sorted(stored.released or stored.fixed)))
+
+    def secret(self, name: str, proposal: str) -> str:
+        stored = self._secrets.get(name)
+        if stored is None:
+            self._secrets.put(name, proposal)
+            return proposal
+        return stored
+
+    def _stored_call(self, call: CallId, stored: _Record) -> StoredCall:
+        out = self._out.get(call) or _Out()
+        return StoredCall(
+            call,
+            stored.fixed[call],
+            stored.variable.get(call, b""),
+            tuple(sorted(out.events.items())),
+            tuple(sorted(out.cursors.items())),
+            tuple(out.postponed.values()),
+        )

@@ -1,0 +1,229 @@
+"""The store inside one process: the same promises as `redis`, until the process ends. The store of the simulation, so it
+can be told to fail as real ones do (survival.md §2): slow, away, applied but the reply lost; and its `Keyspace`, which
+the nodes of a simulation share, can be emptied and rolled back.
+
+Results come back through `later`, the running loop's unless a virtual clock's is given; no coroutine here ever suspends.
+Refuses to know what the records hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeAlias
+
+from bridge.ambient import Clock
+from bridge.calls.facts import CallId, ConversationId
+from bridge.engine.commit import Ack, Commit, Postponed, Release, StoredCall, StoredConversation
+from bridge.engine.inputs import CommitRefused, Committed, Input, StoreAway, StoreBack
+from bridge.errors import StoreUnavailable
+from bridge.store import Lease
+from bridge.store.keyspace import Answer, Keyspace
+
+Later: TypeAlias = Callable[[float, Callable[[], None]], object]  # (seconds from now, what to call then)
+Write: TypeAlias = Commit | tuple[Ack, ...] | Postponed | Release
+
+RECONNECT_S = 0.05
+
+
+class MemoryStore:
+    """One node's way to a keyspace. Writes are answered one by one, in order, `latency_s` after they were asked for."""
+
+    def __init__(
+        self,
+        *,
+        give: Callable[[Input], None],
+        clock: Clock,
+        keyspace: Keyspace | None = None,
+        later: Later | None = None,
+        retention_s: float = 86_400.0,
+        away_after_s: float = 1.0,
+    ) -> None:
+        self.latency_s = 0.0  # of a write; may be changed at any time
+        self.keyspace = keyspace if keyspace is not None else Keyspace(clock)
+        self._give = give
+        self._later = later if later is not None else _later_in_loop
+        self._retention_s = retention_s
+        self._away_after_s = away_after_s
+        self._queue: deque[Write] = deque()
+        self._asked = 0  # writes so far
+        self._answered = 0  # and how many of them are done
+        self._link = 0  # counts connections: what was under way on an earlier one is not answered
+        self._cut = False  # nothing passes
+        self._linked = True
+        self._away = False  # as last told
+        self._owed: int | None = None  # answers until we say "back"; None: nothing has been heard yet
+        self._replies_to_lose = 0
+        self._generation = 0
+
+    async def open(self) -> None:
+        """There is nothing to connect to."""
+
+    async def close(self) -> None:
+        """Write what is queued, unless the store is away."""
+        while self._queue and self._linked:
+            self._answer(self._link)
+
+    # How it fails.
+
+    def go_away(self) -> None:
+        """The connection breaks, and nobody answers until `come_back`."""
+        self._cut = True
+        self._break_link()
+
+    def come_back(self) -> None:
+        """Somebody listens again: what was not answered is sent again, in order."""
+        self._cut = False
+        self._relink(self._link)
+
+    def lose_replies(self, count: int = 1) -> None:
+        """The next `count` commits are applied, and the connection breaks before the answer."""
+        self._replies_to_lose += count
+
+    # Writes.
+
+    def commit(self, commit: Commit) -> None:
+        """One fenced write: `Committed`, or `CommitRefused`, comes back."""
+        self._ask(commit)
+
+    def acknowledge(self, acks: Sequence[Ack]) -> None:
+        """Deliveries settled; nothing comes back."""
+        self._ask(tuple(acks))
+
+    def postpone(self, postponed: Postponed) -> None:
+        """A delivery that is due again later; nothing comes back."""
+        self._ask(postponed)
+
+    def release(self, release: Release) -> None:
+        """Drop the live record and keep the final ones; nothing comes back."""
+        self._ask(release)
+
+    def _ask(self, write: Write) -> None:
+        self._queue.append(write)
+        self._asked += 1
+        if self._linked:
+            self._later(self.latency_s, partial(self._answer, self._link))
+            if self.latency_s > self._away_after_s:
+                self._later(self._away_after_s, partial(self._miss, self._link, self._asked))
+
+    def _answer(self, link: int) -> None:
+        if link != self._link or not self._queue:
+            return
+        answer = self._apply(self._queue[0])
+        if answer is not None and self._replies_to_lose:
+            self._replies_to_lose -= 1
+            self._break_link()
+            self._later(RECONNECT_S, partial(self._relink, self._link))
+            return
+        write = self._queue.popleft()
+        self._answered += 1
+        if self._away:
+            self._owed = len(self._queue) if self._owed is None else self._owed - 1
+            if self._owed <= 0:
+                self._tell_back()
+        if isinstance(write, Commit):
+            if answer is None or answer == "applied":
+                self._give(Committed(write.ticket))
+            else:
+                self._give(CommitRefused(write.ticket, answer))
+
+    def _apply(self, write: Write) -> Answer | None:
+        if isinstance(write, Commit):
+            return self.keyspace.commit(write, self._retention_s)
+        if isinstance(write, Postponed):
+            self.keyspace.postpone(write)
+        elif isinstance(write, Release):
+            self.keyspace.release(write, self._retention_s)
+        else:
+            for ack in write:
+                self.keyspace.acknowledge(ack)
+        return None
+
+    # The link.
+
+    def _break_link(self) -> None:
+        self._link += 1
+        self._linked = False
+        self._tell_away()
+
+    def _relink(self, link: int) -> None:
+        if link != self._link or self._cut or self._linked:
+            return
+        self._linked = True
+        self._owed = len(self._queue)
+        for _ in self._queue:
+            self._later(self.latency_s, partial(self._answer, self._link))
+        if not self._owed:
+            self._tell_back()
+
+    def _miss(self, link: int, asked: int) -> None:
+        """`away_after_s` after a write was asked for: has it been answered?"""
+        if link == self._link and self._answered < asked:
+            self._tell_away()
+
+    def _tell_away(self) -> None:
+        self._owed = None
+        if not self._away:
+            self._away = True
+            self._later(0.0, partial(self._give, StoreAway()))
+
+    def _tell_back(self) -> None:
+        self._away = False
+        self._later(0.0, partial(self._give, StoreBack()))
+
+    # What awaits, elsewhere.
+
+    def _reachable(self) -> Keyspace:
+        if not self._linked:
+            raise StoreUnavailable("the store in memory was told to be away")
+        return self.keyspace
+
+    async def announce(self, owner: str, facts: bytes, lease_s: float) -> Lease:
+        """Renew our lease. Nobody reads it but ourselves, so neither the facts nor its length matter here."""
+        lease, self._generation = self._reachable().announce(owner, self._generation, facts)
+        return lease
+
+    async def claim_predecessors(self, owner: str, nonce: str) -> list[StoredConversation]:
+        """Take over what other incarnations of our node_id own, each one epoch higher."""
+        return self._reachable().claim_predecessors(owner, nonce)
+
+    async def final_record(self, call: CallId) -> bytes | None:
+        """The final record of an ended call; None while it is alive, and after the retention."""
+        return self._reachable().final_record(call)
+
+    async def stored_call(self, call: CallId) -> StoredCall | None:
+        """A call as it was last written; None when it has ended or is not known."""
+        return self._reachable().stored_call(call)
+
+    async def events(self, call: CallId) -> list[tuple[int, bytes]] | None:
+        """(sequence, body) ascending, delivered or not, until the retention is over; None for a call not known."""
+        return self._reachable().events(call)
+
+    async def list_calls(self, *, before: tuple[int, str] | None, limit: int) -> list[tuple[int, CallId, bytes | None]]:
+        """(created in UTC ms, call, final record or None while alive), newest first, below `before`."""
+        return self._reachable().list_calls(before, limit)
+
+    async def conversation(self, conversation: ConversationId) -> tuple[bytes, tuple[CallId, ...]] | None:
+        """Its head and its calls, until the retention after its release is over."""
+        return self._reachable().conversation(conversation)
+
+    async def secret(self, name: str, proposal: str) -> str:
+        """The secret of this name: `proposal` if it is the first, else what was stored."""
+        return self._reachable().secret(name, proposal)
+
+    async def facts(self) -> dict[str, str]:
+        """What `doctor` looks at: nothing here outlives the process."""
+        return {
+            "software": "memory",
+            "version": "1",
+            "maxmemory-policy": "noeviction",
+            "appendonly": "no",
+            "replicas": "0",
+        }
+
+
+def _later_in_loop(delay_s: float, call: Callable[[], None]) -> object:
+    loop = asyncio.get_running_loop()
+    return loop.call_later(delay_s, call) if delay_s > 0 else loop.call_soon(call)

@@ -1,0 +1,153 @@
+-- One fenced, idempotent write of one conversation (survival.md §1). Needs cursor.lua before it.
+--
+-- KEYS  conv:{c}
+-- ARGV  prefix, conversation, epoch, nonce, version, node id, incarnation, whole (0 or 1), retention in ms, head,
+--       number of calls, events, acks, endings, and then those, flat:
+--       call, created in ms, fixed, variable (empty: unchanged) · call, sequence, body · call, endpoint, sequence ·
+--       call, record
+-- Gives 1 applied, now or before · -1 lost · -2 stale · -3 exists
+--
+-- The fence is written last: a script that breaks off halfway is repeated as a whole, and every write in it may be.
+-- Nonces are lower-case letters and digits, which every locale sorts as bytes do.
+
+local APPLIED, LOST, STALE, EXISTS = 1, -1, -2, -3
+
+local prefix, conversation = ARGV[1], ARGV[2]
+local epoch, nonce, version = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
+local owner = ARGV[6] .. ':' .. ARGV[7]
+local whole = ARGV[8] == '1'
+local creates = version == 1 and not whole
+local calls = 15
+local events = calls + 4 * tonumber(ARGV[11])
+local acks = events + 3 * tonumber(ARGV[12])
+local endings = acks + 3 * tonumber(ARGV[13])
+local finish = endings + 2 * tonumber(ARGV[14])
+
+-- A delivery is settled whoever owns the conversation.
+local function settle_all()
+  for i = acks, endings - 1, 3 do
+    settle(prefix, ARGV[i], ARGV[i + 1], ARGV[i + 2])
+  end
+end
+
+local function refuse(why)
+  settle_all()
+  return why
+end
+
+local function holder(call)
+  return redis.call('GET', prefix .. ':call:' .. call)
+end
+
+local function is_final(held)
+  return held and string.byte(held) == 123 -- '{': the final record, which is the tombstone too
+end
+
+local function ends_here(call)
+  for i = endings, finish - 1, 2 do
+    if ARGV[i] == call then
+      return true
+    end
+  end
+  return false
+end
+
+local stored = redis.call('HMGET', KEYS[1], 'epoch', 'nonce', 'version', 'owner', 'released')
+local stored_epoch, stored_nonce = tonumber(stored[1]), stored[2]
+
+if stored_epoch == epoch and stored_nonce == nonce then
+  if tonumber(stored[3]) >= version then
+    return refuse(APPLIED)
+  elseif stored[5] then
+    return refuse(LOST)
+  elseif not whole and tonumber(stored[3]) ~= version - 1 then
+    return refuse(STALE)
+  end
+elseif stored_epoch then
+  if creates and stored_epoch == epoch then
+    return refuse(EXISTS)
+  elseif stored[5] or stored_epoch > epoch or (stored_epoch == epoch and stored_nonce > nonce) then
+    return refuse(LOST)
+  elseif not whole then
+    return refuse(STALE)
+  end
+elseif not creates and not whole then
+  for i = calls, events - 1, 4 do
+    if is_final(holder(ARGV[i])) then
+      return refuse(LOST)
+    end
+  end
+  for i = endings, finish - 1, 2 do
+    if is_final(holder(ARGV[i])) then
+      return refuse(LOST)
+    end
+  end
+  return refuse(STALE)
+end
+
+-- Calls that come with their fixed part are new to the store, or it was older than us: nobody else's is taken, and
+-- nothing that has ended is resurrected.
+local held = {}
+for i = calls, events - 1, 4 do
+  if ARGV[i + 2] ~= '' then
+    local call = ARGV[i]
+    held[call] = holder(call)
+    if held[call] and held[call] ~= conversation then
+      local own = is_final(held[call]) and whole and (stored[4] == owner or ends_here(call))
+      if not own then
+        return refuse(whole and LOST or EXISTS)
+      end
+    end
+  end
+end
+
+for i = events, acks - 1, 3 do
+  redis.call('HSET', prefix .. ':out:' .. ARGV[i], 'e:' .. ARGV[i + 1], ARGV[i + 2])
+end
+settle_all()
+
+if whole then
+  redis.call('DEL', KEYS[1])
+  local previous = stored[4] and string.match(stored[4], '^(.*):')
+  if previous and previous ~= ARGV[6] then
+    redis.call('HDEL', prefix .. ':owned:' .. previous, conversation)
+  end
+end
+
+local fields = {}
+for i = calls, events - 1, 4 do
+  local call, fixed, variable = ARGV[i], ARGV[i + 2], ARGV[i + 3]
+  if fixed ~= '' then
+    fields[#fields + 1] = 'i:' .. call
+    fields[#fields + 1] = fixed
+    if not held[call] then
+      redis.call('SET', prefix .. ':call:' .. call, conversation)
+    end
+    redis.call('ZADD', prefix .. ':calls', ARGV[i + 1], call)
+  end
+  if variable ~= '' then
+    fields[#fields + 1] = 'v:' .. call
+    fields[#fields + 1] = variable
+  end
+  if #fields > 1000 then -- what Lua unpacks at once is bounded
+    redis.call('HSET', KEYS[1], unpack(fields))
+    fields = {}
+  end
+end
+
+for i = endings, finish - 1, 2 do
+  redis.call('SET', prefix .. ':call:' .. ARGV[i], ARGV[i + 1], 'PX', ARGV[9])
+end
+
+if creates or whole then
+  redis.call('HSET', prefix .. ':owned:' .. ARGV[6], conversation, ARGV[7])
+end
+
+local n = #fields
+fields[n + 1], fields[n + 2] = 'head', ARGV[10]
+fields[n + 3], fields[n + 4] = 'epoch', ARGV[3]
+fields[n + 5], fields[n + 6] = 'nonce', nonce
+fields[n + 7], fields[n + 8] = 'owner', owner
+fields[n + 9], fields[n + 10] = 'version', ARGV[5]
+redis.call('HSET', KEYS[1], unpack(fields))
+return APPLIED
