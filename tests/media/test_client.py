@@ -29,6 +29,13 @@ async def hears(phone: Phone) -> bytes:
     return await asyncio.to_thread(phone.listen)
 
 
+@pytest.fixture
+def nothing_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each port has to be asked for."""
+    monkeypatch.setattr("bridge.media.client.RESERVED", 0)
+
+
+@pytest.mark.usefixtures("nothing_in_hand")
 async def test_a_call_opens_and_closes_its_ports(start_worker: Start, start_node: StartNode, phone: Phone) -> None:
     worker = start_worker("--cooldown-s", "60")
     node = await start_node(worker)
@@ -117,12 +124,6 @@ async def test_a_full_worker_hands_on_to_another(start_worker: Start, start_node
         await node.ear.hears(PortsOpened, session)
     node.client.open_ports(OpenPorts("e", CallId("call_1")))
     assert await node.ear.hears(NoPortLeft) == NoPortLeft("e")
-
-
-@pytest.fixture
-def nothing_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each port has to be asked for."""
-    monkeypatch.setattr("bridge.media.client.RESERVED", 0)
 
 
 @pytest.mark.usefixtures("nothing_in_hand")
