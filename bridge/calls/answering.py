@@ -1,0 +1,267 @@
+"""From an INVITE to its ACK, seen by the one who is called (§13.3): a call is made, its application answers it, the 2xx
+waits for its ACK. Offer and answer as RFC 3264 wants them, the delayed offer included (the 200 offers, the ACK answers).
+"""
+
+from __future__ import annotations
+
+from bridge.calls.actions import Answer
+from bridge.calls.call import Call, Identity, Phase, Plan
+from bridge.calls.effects import Accept, ArmTimer, CallTimer, CloseMedia, DisarmTimer, OpenMedia, Respond, SetMedia
+from bridge.calls.ending import end, hang_up, refuse
+from bridge.calls.events import CallAnswered, CallIncoming
+from bridge.calls.facts import ActionId, CallId, ConversationId, Ended, Party
+from bridge.calls.streams import rule_of
+from bridge.sdp.description import MalformedSdp, SessionDescription, parse
+from bridge.sdp.offer_answer import DEFAULT, Codec, Negotiated, Unacceptable, answer, offer, offered_codecs, read_answer
+from bridge.sip.dialog import Dialog
+from bridge.sip.flow import Flow
+from bridge.sip.headers import NameAddr, content_type
+from bridge.sip.message import Request, Response
+from bridge.sip.uri import SipUri, TelUri, parse_uri
+from bridge.sip.user_agent import respond
+
+# Headers worth an application's attention beside every X- header. Bounded, because they come from strangers.
+_SHOWN = frozenset(
+    {
+        "alert-info",
+        "call-info",
+        "diversion",
+        "history-info",
+        "p-asserted-identity",
+        "p-called-party-id",
+        "p-preferred-identity",
+        "priority",
+        "privacy",
+        "referred-by",
+        "remote-party-id",
+        "session-id",
+        "subject",
+        "user-to-user",
+    }
+)
+_SHOWN_MOST = 32
+_SHOWN_LENGTH = 1024
+
+
+def invited(
+    *,
+    id: CallId,  # noqa: A002 -- the public name of the field
+    conversation_id: ConversationId,
+    plan: Plan,
+    identity: Identity,
+    tag: str,
+    invite: Request,
+    flow: Flow,
+    now: float,
+) -> Call | MalformedSdp:
+    """The call that an INVITE makes. An offer that cannot be read is the caller's fault: 400 with its reason."""
+    offered = offer_in(invite)
+    if isinstance(offered, MalformedSdp):
+        return offered
+    return Call(
+        id=id,
+        conversation_id=conversation_id,
+        plan=plan,
+        identity=identity,
+        created_at=now,
+        flow=flow,
+        tag=tag,
+        invite=invite,
+        from_=party_of(invite.from_),
+        to=party_of(invite.to),
+        user_agent=invite.headers.get("user-agent"),
+        headers=shown_headers(invite),
+        offer=offered,
+    )
+
+
+def announce(call: Call) -> None:
+    """Its first event, and the limit of how long it may stay unanswered."""
+    invite = _invite(call)
+    codecs = offered_codecs(call.offer) if call.offer is not None else ()
+    call.emit(CallIncoming(method=invite.method, uri=invite.uri, headers=call.headers, codecs=codecs))
+    call.out.append(ArmTimer(CallTimer.RING_LIMIT, call.plan.ring_limit_s))
+
+
+def ring(call: Call) -> None:
+    """180, at once: it promises nothing that would have to be stored first."""
+    call.ringing = True
+    if call.invite_key is not None:
+        response = respond(
+            _invite(call),
+            180,
+            to_tag=call.tag,
+            contact=call.identity.contact,
+            headers=(("Server", call.identity.server),),
+        )
+        call.out.append(Respond(call.invite_key, response, gated=False))
+
+
+def begin_answer(call: Call, action: Answer, action_id: ActionId) -> None:
+    """Ports first: our SDP names them."""
+    call.phase = Phase.ANSWERING
+    call.answer_action = action_id
+    call.answer_headers = action.headers
+    call.out.append(OpenMedia())
+
+
+def media_opened(call: Call, address: str, port: int, *, now: float) -> None:
+    """Ports are there: agree on the media and accept, unless the call has ended in the meantime."""
+    call.media_open = True
+    call.media_address, call.media_port = address, port
+    if call.phase is Phase.ANSWERING:
+        _accept(call, now=now)
+    elif call.is_over:
+        call.out.append(CloseMedia())
+
+
+def no_media(call: Call, *, now: float) -> None:
+    """Every port is taken: the whole service is full (contract §6)."""
+    if call.phase is Phase.ANSWERING:
+        refuse(call, 503, "policy", "overload", now=now, headers=(("Retry-After", "10"),), caused_by=call.answer_action)
+
+
+def _accept(call: Call, *, now: float) -> None:
+    invite = _invite(call)
+    call.sdp_version = 1
+    if call.offer is None:
+        call.local_sdp = offer(call.local_end(), codecs=our_codecs(call.plan)).encode()
+    else:
+        taken = answer(call.offer, call.local_end(), codecs=our_codecs(call.plan))
+        if isinstance(taken, Unacceptable):
+            warning = warning_of(taken)
+            refuse(call, 488, "policy", "not_acceptable", now=now, headers=(warning,), caused_by=call.answer_action)
+            return
+        call.local_sdp, call.negotiated = taken.description.encode(), taken.negotiated
+        call.held = taken.negotiated.held
+        call.out.append(SetMedia(rule_of(call)))
+    call.dialog = Dialog.as_server(invite, call.tag, call.flow)
+    call.phase = Phase.ACCEPTED
+    call.out.append(Accept(call.invite_key, accepted_response(call)))
+
+
+def accepted_response(call: Call) -> Response:
+    """The 200 to the INVITE, the same again whoever makes it: an heir repeats it to the byte (survival §4.4)."""
+    if call.local_sdp is None:
+        raise AssertionError("accepting needs an SDP")
+    extra = [(name, value) for name, values in call.answer_headers.items() for value in values]
+    return respond(
+        _invite(call),
+        200,
+        to_tag=call.tag,
+        contact=call.identity.contact,
+        headers=(
+            ("Server", call.identity.server),
+            ("Allow", call.identity.allow),
+            *extra,
+            ("Content-Type", "application/sdp"),
+        ),
+        body=call.local_sdp,
+    )
+
+
+def acknowledged(call: Call, ack: Request, *, now: float) -> None:
+    """The ACK of our 2xx to the INVITE: from here the call counts as answered."""
+    if call.phase is not Phase.ACCEPTED:
+        return
+    if call.negotiated is None and not _take_answer(call, ack):
+        call.phase = Phase.ANSWERED
+        hang_up(call, "policy", "not_acceptable", now=now, caused_by=call.answer_action)
+        return
+    call.phase = Phase.ANSWERED
+    call.answered_at = now
+    call.emit(CallAnswered(ring_s=now - call.created_at), caused_by=call.answer_action)
+    if call.list is not None and call.list.current and call.list.current.action_id == call.answer_action:
+        call.list.current = None
+    call.invite = call.offer = call.answer_action = call.invite_key = None
+    call.answer_headers = {}
+    call.out.append(DisarmTimer(CallTimer.RING_LIMIT))
+    call.out.append(ArmTimer(CallTimer.DURATION_LIMIT, call.plan.duration_limit_s))
+    wanted = call.hangup_wanted
+    if wanted is not None:
+        hang_up(call, wanted.ended_by, wanted.reason, now=now, headers=wanted.headers, caused_by=wanted.caused_by)
+
+
+def unacknowledged(call: Call, *, now: float) -> None:
+    """64·T1 without an ACK: the dialog is confirmed all the same, and ends by BYE (§13.3.1.4)."""
+    if call.is_over:
+        return
+    call.phase = Phase.ANSWERED
+    wanted = call.hangup_wanted
+    cause = wanted.caused_by if wanted is not None else None
+    hang_up(call, "network", "ack_timeout", now=now, caused_by=cause or call.answer_action)
+
+
+def canceled(call: Call, *, q850: int | None, now: float) -> None:
+    """The caller gave up before our 2xx left (§9.2). 487 leaves at once: nothing more depends on this call."""
+    if call.is_over or call.accept_sent:
+        return
+    if call.invite is not None and call.invite_key is not None:
+        response = respond(call.invite, 487, to_tag=call.tag, headers=(("Server", call.identity.server),))
+        call.out.append(Respond(call.invite_key, response, gated=False))
+    end(call, Ended("remote", "canceled", sip_code=487, sip_reason="Request Terminated", q850=q850), now=now)
+
+
+def offer_in(request: Request) -> SessionDescription | MalformedSdp | None:
+    """The offer of an INVITE or re-INVITE; None: it asks for ours. A body of another type is not meant for us."""
+    if not request.body or content_type(request) != "application/sdp":
+        return None
+    return parse(request.body)
+
+
+def answer_in(call: Call, ack: Request) -> Negotiated | None:
+    """What the answer to our last offer agrees on, which the ACK carries (§13.2.1); None: nothing we can live with."""
+    ours = parse(call.local_sdp) if call.local_sdp is not None else None
+    theirs = parse(ack.body) if ack.body else None
+    if not isinstance(ours, SessionDescription) or not isinstance(theirs, SessionDescription):
+        return None
+    agreed = read_answer(ours, theirs)
+    return agreed if isinstance(agreed, Negotiated) else None
+
+
+def _take_answer(call: Call, ack: Request) -> bool:
+    agreed = answer_in(call, ack)
+    if agreed is None:
+        return False
+    call.negotiated = agreed
+    call.held = agreed.held
+    call.media_generation += 1
+    call.out.append(SetMedia(rule_of(call)))
+    return True
+
+
+def our_codecs(plan: Plan) -> tuple[Codec, ...]:
+    """The codecs of this plan, in its order, and the telephone events that go with any of them."""
+    known = {codec.name: codec for codec in DEFAULT}
+    return (*(known[name] for name in plan.codecs if name in known), known["telephone-event"])
+
+
+def warning_of(refusal: Unacceptable) -> tuple[str, str]:
+    """The Warning header of a 488 (§20.43). The agent is a pseudonym: it names no host of ours."""
+    return "Warning", f'{refusal.warning_code} bridge "{refusal.warning_text}"'
+
+
+def party_of(address: NameAddr) -> Party:
+    """From or To as the contract shows it."""
+    uri = parse_uri(address.uri)
+    if isinstance(uri, SipUri):
+        return Party(address.uri, uri.user, uri.host, address.display_name)
+    if isinstance(uri, TelUri):
+        return Party(address.uri, uri.number, None, address.display_name)
+    return Party(address.uri, None, None, address.display_name)
+
+
+def shown_headers(request: Request) -> dict[str, tuple[str, ...]]:
+    """The headers an application may want to see, at most 32 of them and 1,024 characters each."""
+    shown: dict[str, tuple[str, ...]] = {}
+    for name, value in request.headers:
+        key = name.lower()
+        if (key in _SHOWN or key.startswith("x-")) and len(shown) < _SHOWN_MOST:
+            shown[name] = (*shown.get(name, ()), value[:_SHOWN_LENGTH])[:_SHOWN_MOST]
+    return shown
+
+
+def _invite(call: Call) -> Request:
+    if call.invite is None:
+        raise AssertionError("the INVITE is kept until its ACK")
+    return call.invite

@@ -1,0 +1,136 @@
+"""How a call ends, whoever ends it, and what the far end is told: a final response before the 200, BYE after the ACK
+(§15, §15.1), silence where the far end has said it itself. Every way out leads through `end`, so every call has exactly
+one `call.ended`, and it is the last event.
+"""
+
+from __future__ import annotations
+
+from bridge.calls.call import Call, HangUp, Phase
+from bridge.calls.effects import ArmTimer, CallTimer, CloseMedia, DisarmAll, DisarmTimer, Finished, Respond, SendRequest
+from bridge.calls.events import CallEnded
+from bridge.calls.facts import ActionId, Ended, EndedBy, Quality
+from bridge.sip.grammar import REASON_PHRASES
+from bridge.sip.user_agent import respond
+
+_MEDIA_CLOSE_S = 0.5  # what the last figures are worth waiting for
+
+_REASONS = {
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    407: "unauthorized",
+    408: "no_answer",
+    410: "not_found",
+    415: "not_acceptable",
+    480: "no_answer",
+    486: "busy",
+    487: "canceled",
+    488: "not_acceptable",
+    600: "busy",
+    603: "declined",
+    604: "not_found",
+    606: "not_acceptable",
+}
+
+
+def reason_of_code(code: int) -> str:
+    """The end reason that a final response stands for, whoever sent it (contract §4)."""
+    return _REASONS.get(code) or ("server_error" if 500 <= code < 600 else "rejected")
+
+
+def refuse(
+    call: Call,
+    code: int,
+    ended_by: EndedBy,
+    reason: str,
+    *,
+    now: float,
+    phrase: str | None = None,
+    headers: tuple[tuple[str, str], ...] = (),
+    caused_by: ActionId | None = None,
+    gated: bool = True,
+) -> None:
+    """End an unanswered call with a final response to its INVITE."""
+    if call.invite is not None and call.invite_key is not None:
+        response = respond(
+            call.invite, code, phrase, to_tag=call.tag, headers=(("Server", call.identity.server), *headers)
+        )
+        call.out.append(Respond(call.invite_key, response, gated=gated))
+    phrase = phrase or REASON_PHRASES.get(code)
+    end(call, Ended(ended_by, reason, sip_code=code, sip_reason=phrase), now=now, caused_by=caused_by)
+
+
+def hang_up(
+    call: Call,
+    ended_by: EndedBy,
+    reason: str,
+    *,
+    now: float,
+    headers: tuple[tuple[str, str], ...] = (),
+    caused_by: ActionId | None = None,
+) -> None:
+    """End the call by whatever is right now.
+
+    A 200 that is on its way cannot be taken back: BYE has to wait for its ACK (§15).
+    """
+    if call.is_over:
+        return
+    if not call.accept_sent:
+        refuse(call, 480, ended_by, reason, now=now, headers=headers, caused_by=caused_by)
+    elif call.phase is Phase.ACCEPTED:
+        replaced = call.hangup_wanted
+        if replaced is not None and replaced.caused_by is not None:
+            call.cancel_action("hangup", replaced.caused_by)
+        call.hangup_wanted = HangUp(ended_by, reason, headers, caused_by)
+    else:
+        call.out.append(SendRequest("BYE", headers))
+        end(call, Ended(ended_by, reason), now=now, caused_by=caused_by)
+
+
+def end(call: Call, ended: Ended, *, now: float, caused_by: ActionId | None = None) -> None:
+    """The call is over for the far end. Its `call.ended` follows as soon as the media worker has told its figures."""
+    call.end_action = caused_by
+    _cancel_what_is_left(call, caused_by)
+    call.ended = ended
+    call.ended_at = now
+    call.out.append(DisarmAll())
+    if call.reinvite is not None and call.reinvite_key is not None:
+        # Whatever ends a dialog, a request that is still pending in it gets its answer (§15.1.2).
+        response = respond(call.reinvite, 487, headers=(("Server", call.identity.server),))
+        call.out.append(Respond(call.reinvite_key, response, gated=False))
+    if not call.media_open:
+        _finish(call)
+        return
+    call.phase = Phase.ENDING
+    call.out.append(CloseMedia())
+    call.out.append(ArmTimer(CallTimer.MEDIA_CLOSE, _MEDIA_CLOSE_S))
+
+
+def _cancel_what_is_left(call: Call, caused_by: ActionId | None) -> None:
+    """Every action that was accepted is told of: those that do not come to their end any more, as canceled."""
+    wanted = call.hangup_wanted
+    if call.answer_action not in (None, caused_by):
+        call.cancel_action("answer", call.answer_action)
+    call.abandon_list()
+    if wanted is not None and wanted.caused_by not in (None, caused_by):
+        call.cancel_action("hangup", wanted.caused_by)
+    call.answer_action = call.hangup_wanted = None
+
+
+def media_closed(call: Call, quality: Quality | None) -> None:
+    """The ports are given back, or nobody will ever say so (then `quality` is None)."""
+    call.media_open = False
+    call.quality = quality
+    if call.phase is Phase.ENDING:
+        call.out.append(DisarmTimer(CallTimer.MEDIA_CLOSE))
+        _finish(call)
+
+
+def _finish(call: Call) -> None:
+    if call.ended is None or call.ended_at is None:
+        raise AssertionError("a call finishes only after it has ended")
+    call.phase = Phase.ENDED
+    answered_s = call.ended_at - call.answered_at if call.answered_at is not None else 0.0
+    call.emit(CallEnded(duration_s=call.ended_at - call.created_at, answered_s=answered_s), caused_by=call.end_action)
+    call.out.append(Finished())
+    call.invite = call.offer = None

@@ -1,0 +1,104 @@
+"""The small facts that a Call carries and the public contract shows: who, whence, with what media, and why it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NewType
+
+CallId = NewType("CallId", str)  # "call_" + 24 characters of a-z2-7
+ConversationId = NewType("ConversationId", str)  # "conv_" + 24 characters
+ActionId = NewType("ActionId", str)  # "act_" + 24 characters
+EventId = NewType("EventId", str)  # "evt_" + 24 characters
+
+Direction = Literal["inbound", "outbound"]
+CallState = Literal["initiated", "ringing", "answered", "ended"]
+EndedBy = Literal["local", "remote", "network", "policy", "node"]
+
+# What this release can produce (contract §4 names more); a test holds that it does.
+END_REASONS: tuple[str, ...] = (
+    "hangup",
+    "canceled",
+    "rejected",
+    "busy",
+    "declined",
+    "forbidden",
+    "no_answer",
+    "not_found",
+    "unauthorized",
+    "not_acceptable",
+    "server_error",
+    "park_timeout",
+    "media_timeout",
+    "max_duration",
+    "ack_timeout",
+    "overload",
+    "store_away",
+    "drained",
+    "node_lost",
+    "application_failed",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """One end as its From or To header names it."""
+
+    uri: str
+    user: str | None
+    host: str | None
+    display_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the call's first message came from."""
+
+    host: str
+    port: int
+    transport: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Why a call is over (contract: `ended`)."""
+
+    by: EndedBy
+    reason: str  # one of END_REASONS
+    sip_code: int | None = None
+    sip_reason: str | None = None
+    q850: int | None = None  # from a Reason header (RFC 3326)
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What a media worker counted for one call, both directions; times in milliseconds."""
+
+    packets_received: int = 0
+    bytes_received: int = 0
+    packets_sent: int = 0
+    bytes_sent: int = 0
+    packets_lost: int = 0  # RFC 3550 §6.4.1, from sequence numbers
+    jitter_ms: float = 0.0  # RFC 3550 §6.4.1
+    strangers: int = 0  # packets from a source that was not allowed
+    invalid: int = 0  # packets that are no RTP
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """The audio stream of a call as negotiated, and at the end what came of it."""
+
+    codec: str | None  # "PCMU/8000"
+    local: str | None  # "192.0.2.10:20000"
+    remote: str | None
+    held: bool = False
+    quality: Quality | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One dialog sought for a call. An inbound call has one: its own."""
+
+    target: str
+    sip_call_id: str
+    code: int | None
+    reason: str | None

@@ -1,0 +1,102 @@
+"""The far end changes the session by a re-INVITE (§14.2): hold, resume, a new address, other codecs, or only a sign of
+life. Answered without asking the application, which is told afterwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bridge.calls.answering import answer_in, offer_in, our_codecs, warning_of
+from bridge.calls.call import Call, Phase
+from bridge.calls.effects import Accept, Respond, SetMedia
+from bridge.calls.ending import hang_up
+from bridge.calls.events import CallHeld, CallResumed, CallUpdated
+from bridge.calls.streams import rule_of
+from bridge.sdp.description import MalformedSdp
+from bridge.sdp.offer_answer import Negotiated, Unacceptable, answer, offer
+from bridge.sip.headers import Line
+from bridge.sip.message import Request
+from bridge.sip.transaction import TransactionKey
+from bridge.sip.user_agent import respond
+
+
+def reinvited(call: Call, key: TransactionKey, request: Request) -> None:
+    """Answer a re-INVITE. Where it cannot be met the session stays as it was (§14.2)."""
+    if call.phase is not Phase.ANSWERED or call.dialog is None or call.local_sdp is None:
+        _refuse(call, key, request, 491)
+        return
+    offered = offer_in(request)
+    if offered is None:
+        call.sdp_version += 1
+        _accept(call, key, request, offer(call.local_end(), codecs=our_codecs(call.plan)).encode())
+        return
+    if isinstance(offered, MalformedSdp):
+        _refuse(call, key, request, 400, f"Bad SDP: {offered.reason}")
+        return
+    taken = answer(offered, call.local_end(), codecs=our_codecs(call.plan))
+    if isinstance(taken, Unacceptable):
+        _refuse(call, key, request, 488, None, warning_of(taken))
+        return
+    description = taken.description.encode()
+    if description != call.local_sdp:
+        # A changed description is a new version of the session (RFC 3264 §8); the same one keeps its number.
+        call.sdp_version += 1
+        origin = taken.description.origin._replace(version=str(call.sdp_version))
+        description = replace(taken.description, origin=origin).encode()
+    _accept(call, key, request, description)
+    _agree(call, taken.negotiated)
+
+
+def reinvite_acknowledged(call: Call, sequence: int, ack: Request, *, now: float) -> None:
+    """The ACK of our 2xx to a re-INVITE: where that 2xx made the offer, this brings the answer."""
+    request = call.reinvite
+    if request is None or request.cseq.number != sequence:
+        return
+    call.reinvite = None
+    if call.is_over or offer_in(request) is not None:
+        return
+    agreed = answer_in(call, ack)
+    if agreed is not None:
+        _agree(call, agreed)
+    else:
+        # The far end asked for our offer and does not answer it: nobody knows any more what is being sent where.
+        hang_up(call, "policy", "not_acceptable", now=now)
+
+
+def _refuse(
+    call: Call, key: TransactionKey, request: Request, status: int, reason: str | None = None, *headers: Line
+) -> None:
+    server = ("Server", call.identity.server)
+    call.out.append(Respond(key, respond(request, status, reason, headers=(server, *headers)), gated=False))
+
+
+def _accept(call: Call, key: TransactionKey, request: Request, description: bytes) -> None:
+    if call.dialog is None:
+        raise AssertionError("a re-INVITE comes within a dialog")
+    call.dialog.refresh_target(request)
+    call.local_sdp = description
+    call.reinvite, call.reinvite_key = request, key
+    response = respond(
+        request,
+        200,
+        contact=call.identity.contact,
+        headers=(("Server", call.identity.server), ("Allow", call.identity.allow), ("Content-Type", "application/sdp")),
+        body=description,
+    )
+    call.out.append(Accept(key, response))
+
+
+def _agree(call: Call, agreed: Negotiated) -> None:
+    """Take over what was agreed on; tell it only if it is something new."""
+    before, was_held = call.negotiated, call.held
+    if agreed == before:
+        return
+    call.negotiated, call.held = agreed, agreed.held
+    call.media_generation += 1
+    call.out.append(SetMedia(rule_of(call)))
+    if agreed.held and not was_held:
+        call.emit(CallHeld())
+    elif was_held and not agreed.held:
+        call.emit(CallResumed())
+    else:
+        call.emit(CallUpdated())

@@ -1,0 +1,180 @@
+"""A call as plain bytes, and back: what another process needs to carry it on (survival §2, §4.3).
+
+Two parts. `fixed` is written once with the first event: the INVITE as it came and the flow it came on, from which the
+call is made again by the same code that made it first. `variable` is all that changes, kept small because it is
+rewritten with every event. Both are JSON with a version; unknown fields are ignored, an unknown version is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from bridge.calls.actions import from_data as action_from_data
+from bridge.calls.actions import to_data as action_to_data
+from bridge.calls.answering import invited
+from bridge.calls.call import Call, HangUp, Identity, Phase, Plan
+from bridge.calls.facts import ActionId, CallId, ConversationId, Ended
+from bridge.calls.lists import ActionList, Step
+from bridge.sdp.description import MalformedSdp
+from bridge.sdp.offer_answer import Negotiated
+from bridge.sip.dialog import Dialog
+from bridge.sip.flow import Flow
+from bridge.sip.message import Request
+from bridge.sip.parser import parse as parse_message
+
+VERSION = 1
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class UnreadableSnapshot(Exception):  # noqa: N818 -- says what is, not that something broke
+    """Written by a release we do not know, or damaged. The call is left to whoever can read it."""
+
+
+def fixed(call: Call, invite: Request) -> bytes:
+    """What never changes. About the size of the INVITE."""
+    return _encode(
+        {
+            "v": VERSION,
+            "application": call.application,
+            "created_at": call.created_at,
+            "flow": list(call.flow),
+            # Bytes that are no UTF-8 come through as lone surrogates, which JSON escapes and gives back.
+            "invite": invite.encode().decode("utf-8", "surrogateescape"),
+            "authenticated_as": call.authenticated_as,
+        }
+    ).encode("ascii")
+
+
+def variable(call: Call) -> bytes:
+    """What changes: one small JSON object; fields at their first value are left out."""
+    data: dict[str, Any] = {"v": VERSION, "phase": call.phase.value, "sequence": call.sequence}
+    if call.ringing:
+        data["ringing"] = True
+    if call.answered_at is not None:
+        data["answered_at"] = call.answered_at
+    if call.actions_made:
+        data["actions_made"] = call.actions_made
+    if call.client_state is not None:
+        data["client_state"] = call.client_state
+    if call.recovered:
+        data["recovered"] = call.recovered
+    if call.cause is not None:
+        data["cause"] = call.cause
+    if call.wait_until is not None:
+        data["wait_until"] = call.wait_until
+    if call.list is not None:
+        steps = [call.list.current, *call.list.left] if call.list.current else list(call.list.left)
+        data["list"] = {
+            "origin": call.list.origin,
+            "begun": call.list.current is not None,
+            "steps": [[step.action_id, action_to_data(step.action)] for step in steps],
+        }
+    if call.answer_action is not None:
+        data["answer_action"] = call.answer_action
+        data["answer_headers"] = {name: list(values) for name, values in call.answer_headers.items()}
+    if call.dialog is not None:
+        data["dialog"] = [call.dialog.local_sequence, call.dialog.remote_sequence, call.dialog.remote_target]
+    if call.hangup_wanted is not None:
+        data["hangup_wanted"] = call.hangup_wanted
+    if call.local_sdp is not None:
+        data["sdp"] = call.local_sdp.decode("utf-8", "surrogateescape")
+        data["media"] = [call.media_address, call.media_port, call.media_generation, call.sdp_version]
+    if call.negotiated is not None:
+        data["negotiated"] = call.negotiated.to_data()
+        data["held"] = call.held
+    if call.ended is not None:
+        data["ended"] = [call.ended_at, call.end_action, *_ended_to_data(call.ended)]
+    return _encode(data).encode("ascii")
+
+
+def revive(
+    *,
+    id: CallId,  # noqa: A002 -- the public name of the field
+    conversation_id: ConversationId,
+    fixed: dict[str, Any],
+    variable: dict[str, Any],
+    plan: Plan,
+    identity: Identity,
+    tag: str,
+) -> Call:
+    """The call as it was when these were written. Raises `UnreadableSnapshot`."""
+    invite = parse_message(fixed["invite"].encode("utf-8", "surrogateescape"))
+    if not isinstance(invite, Request):
+        raise UnreadableSnapshot("the stored INVITE does not parse")
+    flow = Flow(*fixed["flow"])
+    call = invited(
+        id=id,
+        conversation_id=conversation_id,
+        plan=plan,
+        identity=identity,
+        tag=tag,
+        invite=invite,
+        flow=flow,
+        now=fixed["created_at"],
+    )
+    if isinstance(call, MalformedSdp):
+        raise UnreadableSnapshot("the stored offer does not parse")
+    call.authenticated_as = fixed.get("authenticated_as")
+    call.phase = Phase(variable["phase"])
+    call.sequence = variable["sequence"]
+    call.ringing = variable.get("ringing", False)
+    call.answered_at = variable.get("answered_at")
+    call.actions_made = variable.get("actions_made", 0)
+    call.client_state = variable.get("client_state")
+    call.recovered = variable.get("recovered", 0)
+    call.cause = variable.get("cause")
+    call.wait_until = variable.get("wait_until")
+    if "answer_action" in variable:
+        call.answer_action = ActionId(variable["answer_action"])
+        call.answer_headers = {name: tuple(values) for name, values in variable["answer_headers"].items()}
+    if "list" in variable:
+        call.list = _list_from_data(variable["list"])
+    if "hangup_wanted" in variable:
+        ended_by, reason, lines, caused_by = variable["hangup_wanted"]
+        call.hangup_wanted = HangUp(ended_by, reason, tuple((name, value) for name, value in lines), caused_by)
+    _revive_session(call, invite, variable)
+    if "ended" in variable:
+        call.ended_at, call.end_action, *ended = variable["ended"]
+        call.ended = Ended(*ended)
+    return call
+
+
+def read(data: bytes) -> dict[str, Any]:
+    """The JSON of one part. Raises `UnreadableSnapshot` for what we cannot read."""
+    try:
+        record = json.loads(data)
+    except ValueError as problem:
+        raise UnreadableSnapshot("the snapshot is not JSON") from problem
+    if not isinstance(record, dict) or record.get("v") != VERSION:
+        raise UnreadableSnapshot("the snapshot is of another version")
+    return record
+
+
+def _revive_session(call: Call, invite: Request, variable: dict[str, Any]) -> None:
+    if "dialog" in variable:
+        call.dialog = Dialog.as_server(invite, call.tag, call.flow)
+        call.dialog.local_sequence, call.dialog.remote_sequence, call.dialog.remote_target = variable["dialog"]
+    if "sdp" in variable:
+        call.local_sdp = variable["sdp"].encode("utf-8", "surrogateescape")
+        call.media_address, call.media_port, call.media_generation, call.sdp_version = variable["media"]
+        call.media_open = True
+    if "negotiated" in variable:
+        call.negotiated = Negotiated.from_data(variable["negotiated"])
+        call.held = variable.get("held", False)
+    if call.phase is Phase.ANSWERED:
+        call.invite = call.offer = None
+        call.accept_sent = True
+
+
+def _ended_to_data(ended: Ended) -> list[Any]:
+    return [ended.by, ended.reason, ended.sip_code, ended.sip_reason, ended.q850]
+
+
+def _list_from_data(data: dict[str, Any]) -> ActionList:
+    steps = [Step(ActionId(action_id), action_from_data(action)) for action_id, action in data["steps"]]
+    actions = ActionList.of(data["origin"], steps)
+    if data["begun"]:
+        actions.take()
+    return actions

@@ -1,0 +1,57 @@
+"""From what offer and answer agreed on to what a media worker shall do: compiles a call's `Rule` (contract §8)."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
+
+from bridge.calls.call import Call
+from bridge.rtp.rules import Rule
+
+_CARRIER_GRADE_NAT = IPv4Network("100.64.0.0/10")  # RFC 6598
+_SILENT_CODECS = {"PCMU": 0, "PCMA": 8}  # what silence the worker can make, by its static payload type
+
+
+def rule_of(call: Call) -> Rule:
+    """The rule for the stream as it stands now. Only for a call whose media is negotiated."""
+    agreed = call.negotiated
+    if agreed is None:
+        raise AssertionError("no stream has been negotiated")
+    nowhere = agreed.remote_port == 0 or agreed.remote_host in ("0.0.0.0", "::")  # noqa: S104 -- the old hold
+    behind_nat = not nowhere and is_behind_nat(agreed.remote_host, call.flow.host, via_host=call.via_host)
+    sources = (agreed.remote_host, call.flow.host) if behind_nat else (agreed.remote_host,)
+    sends = agreed.direction in ("sendrecv", "sendonly")
+    return Rule(
+        remote_host=None if nowhere else agreed.remote_host,
+        remote_port=0 if nowhere else agreed.remote_port,
+        sources=sources,
+        latching=call.plan.latching,
+        behind_nat=behind_nat,
+        payload_types=agreed.payload_types,
+        silence_payload_type=_SILENT_CODECS.get(agreed.codec.name) if sends else None,
+        clock_rate=agreed.codec.clock_rate,
+        generation=call.media_generation,
+        expects_media=agreed.direction in ("sendrecv", "recvonly") and not nowhere,
+    )
+
+
+def is_behind_nat(media_host: str, signalling_host: str, *, via_host: str) -> bool:
+    """True where packets will not come from the address that the SDP names.
+
+    That is so when SDP names a private address and the signalling came from another one, or when a NAT has rewritten the
+    source of the signalling (Via's sent-by is not where it came from) and SDP names neither.
+    """
+    if media_host == signalling_host:
+        return False
+    media, signalling, via = _address(media_host), _address(signalling_host), _address(via_host)
+    if media is not None and media == signalling:
+        return False  # IPv6 has many spellings
+    if media is None or media.is_private or (isinstance(media, IPv4Address) and media in _CARRIER_GRADE_NAT):
+        return True
+    return via is not None and via != signalling
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host.strip("[]"))
+    except ValueError:
+        return None

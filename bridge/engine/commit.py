@@ -1,0 +1,110 @@
+"""What the engine writes to the store, as plain values.
+
+A `Commit` is one fenced, idempotent write of one conversation: it applies only if the store's version is the one before
+and nobody owns the conversation at a higher `(epoch, nonce)`; the same write twice is applied once. The store adapters
+turn it into one script; none of them looks inside the bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bridge.calls.facts import CallId, ConversationId
+
+
+@dataclass(frozen=True, slots=True)
+class CallWrite:
+    """One call of the conversation. `fixed` is written once, `variable` whenever it changed."""
+
+    call: CallId
+    created_ms: int  # UTC; the call's place in the list of all calls
+    fixed: bytes | None = None  # JSON; None: already stored
+    variable: bytes | None = None  # JSON, about 600 bytes; None: unchanged
+
+
+@dataclass(frozen=True, slots=True)
+class EventWrite:
+    """One event, rendered once. Its stream is the call."""
+
+    call: CallId
+    sequence: int  # from 1, without a gap
+    body: bytes  # the webhook's body
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Everything up to `sequence` of this call is settled (delivered, or dead) at this endpoint."""
+
+    call: CallId
+    endpoint: str
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """The head of (call, endpoint) failed and is due again: survives us in the store's `due` index."""
+
+    call: CallId
+    endpoint: str
+    sequence: int
+    attempts: int  # made so far
+    due_ms: int  # UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A call is over: its final record, which is its tombstone too, kept for `retention_s`."""
+
+    call: CallId
+    record: bytes  # the Call resource as JSON, `ended` filled
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One write of one conversation. `version` counts its writes from 1; version 1 creates."""
+
+    ticket: int
+    conversation: ConversationId
+    epoch: int  # of our ownership, from 1
+    nonce: str  # breaks a tie of epochs; drawn at each claim
+    version: int  # after this write
+    owner: str  # "node_id:incarnation"
+    head: bytes  # JSON of the conversation itself
+    calls: tuple[CallWrite, ...] = ()
+    events: tuple[EventWrite, ...] = ()
+    acks: tuple[Ack, ...] = ()
+    endings: tuple[Ending, ...] = ()
+    whole: bool = False  # the full record, applied whatever version the store has: the answer to Stale
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Every call of this conversation has ended and every delivery is settled: drop the live record, keep the final ones."""
+
+    conversation: ConversationId
+    calls: tuple[CallId, ...]
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCall:
+    """One call as a claim brings it back."""
+
+    call: CallId
+    fixed: bytes
+    variable: bytes
+    events: tuple[tuple[int, bytes], ...]  # (sequence, body), ascending
+    cursors: tuple[tuple[str, int], ...]  # (endpoint, settled up to)
+    postponed: tuple[Postponed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredConversation:
+    """A conversation as a claim brings it back, already ours at `(epoch, nonce)`."""
+
+    conversation: ConversationId
+    epoch: int
+    nonce: str
+    version: int
+    head: bytes
+    calls: tuple[StoredCall, ...]

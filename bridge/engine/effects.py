@@ -1,0 +1,119 @@
+"""Everything a node can ask of the world. Adapters carry these out; the engine only says them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from bridge.calls.facts import ActionId, CallId
+from bridge.engine.commit import Ack, Commit, Postponed, Release
+from bridge.outbox.effects import Delivery
+from bridge.rtp.rules import Rule
+from bridge.sip.flow import Flow, Send
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """POST this now; `Delivered` comes back, whatever happens."""
+
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Deliveries settled. No answer comes back; losing one costs one duplicate."""
+
+    acks: tuple[Ack, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Postpone:
+    """A delivery failed and waits: remember it in the store."""
+
+    postponed: Postponed
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPorts:
+    """An RTP and an RTCP port for this session; `PortsOpened` or `NoPortLeft` comes back. Asking twice opens once."""
+
+    session: str
+    call: CallId
+
+
+@dataclass(frozen=True, slots=True)
+class SetRule:
+    """What the worker shall do with the packets of this session from now on."""
+
+    session: str
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class ClosePorts:
+    """Give the ports back; `PortsClosed` comes back."""
+
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptPorts:
+    """All sessions that are ours after a claim, with their rules. The media workers keep these and close every other;
+    those that no worker has any more come back as `MediaLost`."""
+
+    sessions: Mapping[str, Rule | None]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandAccepted:
+    """The answer to a `Command`: it will be done, and events tell its outcome."""
+
+    request: int
+    action_ids: tuple[ActionId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRefused:
+    """The answer to a `Command`: nothing has changed."""
+
+    request: int
+    code: Literal["not_found", "wrong_state", "ended"]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Something was ignored, on purpose."""
+
+    reason: str  # a closed list of snake_case words: the label of `bridge_dropped_total`
+    flow: Flow | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A fact for the log and the metrics. The engine has no logger."""
+
+    level: Literal["debug", "info", "warning", "error"]
+    event: str  # "call_created", "decision_failed", ...
+    call: CallId | None = None
+    facts: Sequence[tuple[str, object]] = ()
+
+
+Effect: TypeAlias = (
+    Send
+    | Commit
+    | Release
+    | Deliver
+    | Acknowledge
+    | Postpone
+    | OpenPorts
+    | SetRule
+    | ClosePorts
+    | AdoptPorts
+    | CommandAccepted
+    | CommandRefused
+    | Dropped
+    | Noted
+)

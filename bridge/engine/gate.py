@@ -1,0 +1,91 @@
+"""Store first, without stopping the world (architecture §5): what depends on a write waits for it, per conversation.
+
+A gate is a FIFO: writes of one conversation are acknowledged in the order in which they were made, and what waits for
+them leaves in that order too. Other conversations never wait here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from bridge.calls.effects import Accept, Respond
+from bridge.calls.facts import CallId, EventId
+
+
+@dataclass(slots=True)
+class Created:
+    """The call is in the store: its 100 may leave."""
+
+    call: CallId
+
+
+@dataclass(slots=True)
+class Publish:
+    """An event is in the store: it may be delivered."""
+
+    call: CallId
+    event_id: EventId
+    type: str
+    sequence: int
+    body: bytes
+
+
+@dataclass(slots=True)
+class Answering:
+    """A response of this call waits for its write."""
+
+    call: CallId
+    effect: Accept | Respond
+
+
+@dataclass(slots=True)
+class Concluded:
+    """The final record of a call is in the store."""
+
+    call: CallId
+
+
+Waiting: TypeAlias = Created | Publish | Answering | Concluded
+
+
+class Gate:
+    """What waits for which write. Empty most of the time, and seldom longer than three: a list is the lightest queue."""
+
+    __slots__ = ("_queue",)
+
+    def __init__(self) -> None:
+        self._queue: list[tuple[int, list[Waiting]]] = []
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def tickets(self) -> list[int]:
+        """The writes that are not acknowledged."""
+        return [ticket for ticket, _ in self._queue]
+
+    def wait(self, ticket: int, waiting: list[Waiting]) -> None:
+        """These leave when the write `ticket` is acknowledged. Tickets ascend."""
+        self._queue.append((ticket, waiting))
+
+    def open(self, ticket: int) -> list[Waiting]:
+        """The write is acknowledged, and so is every one before it."""
+        released: list[Waiting] = []
+        while self._queue and self._queue[0][0] <= ticket:
+            released += self._queue.pop(0)[1]
+        return released
+
+    def rewrite(self, ticket: int) -> None:
+        """Everything that waits now waits for this write: it carries the whole record."""
+        waiting = [each for _, group in self._queue for each in group]
+        self._queue = [(ticket, waiting)]
+
+    def take_refusals(self, call: CallId) -> list[Respond]:
+        """The final responses of an ended call, which wait here no longer."""
+        taken: list[Respond] = []
+        for _, group in self._queue:
+            for each in list(group):
+                if isinstance(each, Answering) and each.call == call and isinstance(each.effect, Respond):
+                    taken.append(each.effect)
+                    group.remove(each)
+        return taken

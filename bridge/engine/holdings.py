@@ -1,0 +1,157 @@
+"""Everything a node holds: its conversations and their calls, its transactions, its outbox, its deadlines.
+
+The one mutable state of the engine. The chapters beside it work on it: `signalling` (SIP in), `carrying` (what calls
+ask), `delivering` (webhooks), `ownership` (the store's answers, claims). Effects are collected here until `give` ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TypeAlias
+
+from bridge.agenda import Agenda
+from bridge.ambient import Tokens
+from bridge.calls.actions import Action
+from bridge.calls.call import Call
+from bridge.calls.effects import CallTimer
+from bridge.calls.facts import CallId, ConversationId, EventId
+from bridge.engine.effects import Effect
+from bridge.engine.gate import Gate
+from bridge.engine.names import Names
+from bridge.engine.settings import Application, NodeSettings, Renderer
+from bridge.outbox.queue import Outbox
+from bridge.sip.endpoint import Endpoint
+from bridge.sip.invite_usage import InviteUsage, UsageTimer
+from bridge.sip.transaction import TransactionKey
+from bridge.sip.user_agent import Capabilities
+
+
+class NodeTimer(StrEnum):
+    """Deadlines of the node itself, each per call."""
+
+    TRYING = "trying"  # 100 leaves without the store's word
+    STORE = "store"  # a caller waits no longer for the store
+    ACKNOWLEDGE = "acknowledge"  # settled deliveries find no write to ride with
+
+
+TimerKey: TypeAlias = tuple[CallId, CallTimer | UsageTimer | NodeTimer]  # as text, no two of them are alike
+
+
+class Leg:
+    """A call as this node carries it: the call itself, its INVITE usage, what of it is stored."""
+
+    __slots__ = (
+        "acks",
+        "application",
+        "branches",
+        "call",
+        "concluded",
+        "cursors",
+        "fixed",
+        "holding",
+        "published",
+        "queued",
+        "usage",
+    )
+
+    def __init__(
+        self, call: Call, holding: Holding, application: Application, usage: InviteUsage, fixed: bytes
+    ) -> None:
+        self.call = call
+        self.holding = holding
+        self.application = application
+        self.usage = usage
+        self.fixed = fixed  # the snapshot's first part
+        self.branches = 0  # requests of ours so far: the next one's branch
+        self.acks: dict[str, int] = {}  # settled deliveries by endpoint, not yet written
+        self.cursors: dict[str, int] = {}  # settled deliveries by endpoint
+        # Events that some endpoint has not settled, by sequence: what a whole rewrite has to carry.
+        self.published: dict[int, bytes] = {}
+        self.queued = 0  # the last event that the outbox has been given
+        self.concluded = False  # its final record is in the store
+
+
+class Holding:
+    """A conversation that is ours, and how far its record in the store has come."""
+
+    __slots__ = ("created_at", "decided", "epoch", "gate", "id", "legs", "nonce", "stored", "version")
+
+    def __init__(self, id: ConversationId, *, created_at: float, epoch: int, nonce: str) -> None:  # noqa: A002
+        self.id = id
+        self.created_at = created_at
+        self.epoch = epoch
+        self.nonce = nonce
+        self.version = 0  # writes made, acknowledged or not
+        self.stored = False  # its first write is acknowledged
+        self.decided = False  # a decision has come whose actions are not written: its ack must not be written alone
+        self.gate = Gate()
+        self.legs: dict[CallId, Leg] = {}
+
+
+class Holdings:
+    """The state of one node."""
+
+    __slots__ = (
+        "agenda",
+        "capabilities",
+        "conversations",
+        "draining",
+        "endpoint",
+        "invites",
+        "legs",
+        "live",
+        "names",
+        "out",
+        "outbox",
+        "render",
+        "settings",
+        "store_away_since",
+        "ticket",
+        "tickets",
+        "tokens",
+    )
+
+    def __init__(
+        self, settings: NodeSettings, *, render: Renderer, tokens: Tokens, chance: Callable[[], float]
+    ) -> None:
+        self.settings = settings
+        self.render = render
+        self.tokens = tokens
+        self.names = Names(secret=settings.secret, node_id=settings.node_id)
+        self.capabilities = Capabilities()
+        self.endpoint = Endpoint(timers=settings.timers)
+        self.outbox: Outbox[Action] = Outbox(
+            schedule=settings.schedule,
+            decision_timeout_s=settings.decision_timeout_s,
+            backlog_max=settings.backlog_max,
+            in_flight_max=settings.in_flight_max,
+            chance=chance,
+            attempt_timeout_s=settings.webhook_timeout_s,
+        )
+        self.agenda: Agenda[TimerKey] = Agenda()
+        self.conversations: dict[ConversationId, Holding] = {}
+        self.legs: dict[CallId, Leg] = {}
+        self.live = 0  # calls that have not ended; ended ones whose events still wait do not count
+        self.invites: dict[TransactionKey, CallId] = {}  # INVITE server transactions, for CANCEL
+        self.tickets: dict[int, Holding] = {}
+        self.ticket = 0
+        self.store_away_since: float | None = None
+        self.draining = False
+        self.out: list[Effect] = []
+
+    def new_ticket(self, holding: Holding) -> int:
+        self.ticket += 1
+        self.tickets[self.ticket] = holding
+        return self.ticket
+
+    def store_is_away(self, now: float) -> bool:
+        """True once the store has not answered for so long that nobody should wait for it."""
+        since = self.store_away_since
+        return since is not None and now - since > self.settings.store_patience_s
+
+    def new_event_id(self) -> EventId:
+        return EventId("evt_" + self.tokens.token(24))
+
+    def application(self, name: str) -> Application | None:
+        return next((each for each in self.settings.applications if each.name == name), None)

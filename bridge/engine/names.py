@@ -1,0 +1,76 @@
+"""Names that find their call without an index (survival: "No index of dialogs").
+
+An inbound call's id is derived from what every message of its INVITE carries, so a retransmission, a CANCEL or an ACK
+names the same call at any node. Our own tags and branches carry the call's id and a MAC: a forged one dies here, before
+anything is looked up.
+"""
+
+from __future__ import annotations
+
+import hmac
+from base64 import b32encode
+
+from bridge.calls.facts import CallId, ConversationId
+
+_ID_BYTES = 15  # 24 characters of base32, no padding
+_ID_LENGTH = 24
+_MAC_BYTES = 8  # 64 bits: 13 characters
+_MAC_LENGTH = 13
+_HINT_LENGTH = 4
+_TAG_LENGTH = _ID_LENGTH + _HINT_LENGTH + _MAC_LENGTH
+_BRANCH_COOKIE = "z9hG4bK"  # §8.1.1.7
+
+
+def _base32(digest: bytes) -> str:
+    return b32encode(digest).decode("ascii").lower().rstrip("=")
+
+
+class Names:
+    """Makes and recognises the names of one cluster's calls. All nodes share `secret`."""
+
+    __slots__ = ("_hint", "_secret")
+
+    def __init__(self, *, secret: bytes, node_id: str) -> None:
+        self._secret = secret
+        self._hint = _base32(hmac.digest(secret, b"node" + node_id.encode(), "sha256"))[:_HINT_LENGTH]
+
+    def inbound_call(self, sip_call_id: str, from_tag: str, sequence: int) -> CallId:
+        """The id of the call that this INVITE, its CANCEL and its ACK belong to."""
+        # The length keeps ("ab", "c") and ("a", "bc") apart, whatever characters a peer puts into either.
+        text = f"{len(sip_call_id)}|{sip_call_id}|{from_tag}|{sequence}"
+        digest = hmac.digest(self._secret, text.encode("utf-8", "surrogateescape"), "sha256")
+        return CallId("call_" + _base32(digest[:_ID_BYTES]))
+
+    def conversation_of(self, call: CallId) -> ConversationId:
+        """The conversation that a call is born into."""
+        return ConversationId(
+            "conv_" + _base32(hmac.digest(self._secret, b"conv" + call.encode(), "sha256")[:_ID_BYTES])
+        )
+
+    def tag(self, call: CallId) -> str:
+        """Our tag in every dialog of this call: its id, a hint at the owner, a MAC."""
+        # The hint is outside the MAC: the call moves, its tag does not, and whoever carries it on must know it for ours.
+        name = call[5:]
+        return f"{name}{self._hint}{self._mac(name)}"
+
+    def branch(self, call: CallId, number: int) -> str:
+        """A Via branch of a request of ours (§8.1.1.7); `number` makes it the only one of its call."""
+        return f"{_BRANCH_COOKIE}{self.tag(call)}.{number}"
+
+    def call_of_tag(self, tag: str | None) -> CallId | None:
+        """The call that this tag of ours names; None for anything we have not made."""
+        if tag is None or len(tag) != _TAG_LENGTH:
+            return None
+        name = tag[:_ID_LENGTH]
+        if not tag.isascii() or not hmac.compare_digest(self._mac(name), tag[-_MAC_LENGTH:]):
+            return None
+        return CallId("call_" + name)
+
+    def call_of_branch(self, branch: str | None) -> CallId | None:
+        """The call whose request bore this branch."""
+        if branch is None or not branch.startswith(_BRANCH_COOKIE):
+            return None
+        return self.call_of_tag(branch[len(_BRANCH_COOKIE) :].split(".", 1)[0])
+
+    def _mac(self, name: str) -> str:
+        return _base32(hmac.digest(self._secret, name.encode("utf-8", "surrogateescape"), "sha256")[:_MAC_BYTES])

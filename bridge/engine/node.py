@@ -1,0 +1,193 @@
+"""One node's decisions: `give(input, now=)` returns effects, `deadline()` says when to wake it.
+
+One input, one full drain: everything an input causes has happened in the node when `give` returns, and what is left to
+do in the world is in the effects, in the order in which it shall be done. Nothing here waits, reads a clock, rolls dice
+or logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from bridge.ambient import Tokens
+from bridge.calls.call import Call
+from bridge.calls.effects import CallTimer
+from bridge.calls.facts import CallId, ConversationId
+from bridge.calls.inputs import (
+    Commanded,
+    Drained,
+    Elapsed,
+    MediaClosed,
+    MediaGone,
+    MediaOpened,
+    MediaRefused,
+    MediaSilent,
+    StoreTooLate,
+)
+from bridge.engine import ownership, signalling
+from bridge.engine.carrying import hurry, send_trying, step
+from bridge.engine.delivering import acknowledge, carry_deliveries
+from bridge.engine.effects import ClosePorts, CommandRefused, Effect
+from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer, TimerKey
+from bridge.engine.inputs import (
+    Claimed,
+    Command,
+    CommitRefused,
+    Committed,
+    Delivered,
+    Drain,
+    HangUpAll,
+    Input,
+    MediaLost,
+    MediaTimedOut,
+    NoPortLeft,
+    Packet,
+    PortsClosed,
+    PortsOpened,
+    StoreAway,
+    StoreBack,
+    Woken,
+)
+from bridge.engine.settings import NodeSettings, Renderer
+from bridge.sip.invite_usage import UsageFired, UsageTimer
+
+
+class Node:
+    """The engine of one process. Not re-entrant: effects are carried out after `give` has returned."""
+
+    __slots__ = ("_holdings",)
+
+    def __init__(
+        self, settings: NodeSettings, *, render: Renderer, tokens: Tokens, chance: Callable[[], float]
+    ) -> None:
+        """`chance` gives numbers from 0 to 1, for the jitter of retries."""
+        self._holdings = Holdings(settings, render=render, tokens=tokens, chance=chance)
+
+    def give(self, given: Input, *, now: float) -> list[Effect]:
+        """Take one input (`now`: seconds UTC) and return all it causes."""
+        holdings = self._holdings
+        match given:
+            case Packet(data, flow):
+                signalling.packet(holdings, data, flow, now=now)
+            case Committed(ticket):
+                ownership.committed(holdings, ticket, now=now)
+            case Delivered(delivery, outcome, reply):
+                carry_deliveries(holdings, holdings.outbox.outcome(delivery, outcome, reply, now=now), now=now)
+            case PortsOpened(session, address, port):
+                self._ports_opened(session, address, port, now=now)
+            case PortsClosed(session, quality):
+                self._media(session, MediaClosed(quality), now=now)
+            case Woken():
+                self._woken(now=now)
+            case NoPortLeft(session):
+                self._media(session, MediaRefused(), now=now)
+            case MediaTimedOut(session):
+                self._media(session, MediaSilent(), now=now)
+            case MediaLost(sessions):
+                for session in sessions:
+                    self._media(session, MediaGone(), now=now)
+            case Command():
+                self._command(given, now=now)
+            case CommitRefused():
+                ownership.refused(holdings, given, now=now)
+            case StoreAway():
+                holdings.store_away_since = now if holdings.store_away_since is None else holdings.store_away_since
+            case StoreBack():
+                holdings.store_away_since = None
+            case Claimed(conversations):
+                ownership.claimed(holdings, conversations, now=now)
+            case Drain():
+                holdings.draining = True
+            case HangUpAll():
+                for leg in list(holdings.legs.values()):
+                    step(holdings, leg, Drained(), now=now)
+        effects, holdings.out = holdings.out, []
+        return effects
+
+    def deadline(self) -> float | None:
+        """When to give it `Woken` next (seconds UTC); None: only when something else happens."""
+        holdings = self._holdings
+        found = [holdings.agenda.deadline(), holdings.endpoint.deadline(), holdings.outbox.deadline()]
+        return min((each for each in found if each is not None), default=None)
+
+    # What readers ask; nothing here changes the node
+
+    def call(self, call: CallId) -> Call | None:
+        """A call that this node carries, ended ones with undelivered events included."""
+        leg = self._holdings.legs.get(call)
+        return None if leg is None else leg.call
+
+    def conversation(self, conversation: ConversationId) -> Holding | None:
+        return self._holdings.conversations.get(conversation)
+
+    def calls(self) -> Iterator[Call]:
+        return (leg.call for leg in self._holdings.legs.values())
+
+    def conversations(self) -> Iterator[Holding]:
+        return iter(self._holdings.conversations.values())
+
+    @property
+    def live(self) -> int:
+        """Calls that have not ended."""
+        return self._holdings.live
+
+    @property
+    def carried(self) -> int:
+        """Calls that still cost us something: live ones, and ended ones whose events are not settled."""
+        return len(self._holdings.legs)
+
+    @property
+    def draining(self) -> bool:
+        return self._holdings.draining
+
+    def backlog(self, endpoint: str) -> int:
+        """Events that wait for this endpoint."""
+        return self._holdings.outbox.backlog(endpoint)
+
+    def transactions(self) -> int:
+        return len(self._holdings.endpoint)
+
+    # Inputs that need a look-up first
+
+    def _ports_opened(self, session: str, address: str, port: int, *, now: float) -> None:
+        leg = self._holdings.legs.get(CallId(session))
+        if leg is None:
+            self._holdings.out.append(ClosePorts(session))  # the call went while its ports were being opened
+        else:
+            step(self._holdings, leg, MediaOpened(address, port), now=now)
+
+    def _media(self, session: str, given: MediaClosed | MediaRefused | MediaSilent | MediaGone, *, now: float) -> None:
+        leg = self._holdings.legs.get(CallId(session))
+        if leg is not None:
+            step(self._holdings, leg, given, now=now)
+
+    def _command(self, given: Command, *, now: float) -> None:
+        leg = self._holdings.legs.get(given.call)
+        if leg is None:
+            self._holdings.out.append(CommandRefused(given.request, "not_found", "no such call is alive"))
+            return
+        step(self._holdings, leg, Commanded(given.actions, given.listed), now=now, request=given.request)
+
+    def _woken(self, *, now: float) -> None:
+        holdings = self._holdings
+        while (key := holdings.agenda.pop_due(now)) is not None:
+            leg = holdings.legs.get(key[0])
+            if leg is not None:
+                self._fired(leg, key, now=now)
+        signalling.outcomes(holdings, holdings.endpoint.wake(now=now), now=now)
+        carry_deliveries(holdings, holdings.outbox.wake(now=now), now=now)
+
+    def _fired(self, leg: Leg, key: TimerKey, *, now: float) -> None:
+        holdings = self._holdings
+        match key[1]:
+            case CallTimer() as timer:
+                step(holdings, leg, Elapsed(timer), now=now)
+            case UsageTimer() as timer:
+                signalling.usage_outcomes(holdings, leg, leg.usage.step(UsageFired(timer)), now=now)
+            case NodeTimer.TRYING:
+                send_trying(holdings, leg, now=now)
+            case NodeTimer.STORE:
+                step(holdings, leg, StoreTooLate(), now=now)
+                hurry(holdings, leg, now=now)
+            case NodeTimer.ACKNOWLEDGE:
+                acknowledge(holdings, leg)

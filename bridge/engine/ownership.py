@@ -1,0 +1,228 @@
+"""Whose a conversation is, as far as the store has a say: writes acknowledged, refused, claimed back after a crash
+(survival §1, §4).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from bridge.calls import snapshot
+from bridge.calls.answering import accepted_response
+from bridge.calls.call import Call, Phase
+from bridge.calls.effects import Accept, CallTimer
+from bridge.calls.events import DECISIONS
+from bridge.calls.inputs import MediaClosed
+from bridge.calls.streams import rule_of
+from bridge.engine.carrying import commit, drop, release, step
+from bridge.engine.commit import Ending, EventWrite, StoredCall, StoredConversation
+from bridge.engine.delivering import carry_deliveries, finish_if_done, let_go, publish
+from bridge.engine.effects import AdoptPorts, Noted, OpenPorts
+from bridge.engine.gate import Answering, Concluded, Publish
+from bridge.engine.holdings import Holding, Holdings, Leg
+from bridge.engine.inputs import CommitRefused
+from bridge.outbox.queue import read_event
+from bridge.rtp.rules import Rule
+from bridge.sip.endpoint import RequestArrived
+from bridge.sip.invite_usage import InviteArrived, InviteUsage
+from bridge.sip.message import Request
+from bridge.sip.parser import parse
+
+_SEQUENCE_GAP = 1_000  # per epoch: what a predecessor still sends is behind ours, and refused (survival §1)
+
+
+def committed(holdings: Holdings, ticket: int, *, now: float) -> None:
+    """A write is acknowledged: what waited for it leaves."""
+    holding = holdings.tickets.pop(ticket, None)
+    if holding is None:
+        return
+    holding.stored = True
+    for waiting in holding.gate.open(ticket):
+        leg = holdings.legs.get(waiting.call)
+        if isinstance(waiting, Publish):
+            if leg is not None:
+                publish(holdings, leg, waiting, now=now)
+            continue
+        release(holdings, waiting, now=now)
+        if isinstance(waiting, Concluded):
+            carry_deliveries(holdings, holdings.outbox.withdraw(waiting.call, now=now), now=now)
+            finish_if_done(holdings, holding)
+
+
+def refused(holdings: Holdings, given: CommitRefused, *, now: float) -> None:
+    """A write was not applied."""
+    holding = holdings.tickets.pop(given.ticket, None)
+    if holding is None:
+        return
+    calls = tuple(holding.legs)
+    if given.why == "stale":
+        rewrite(holdings, holding)
+        holdings.out.append(Noted("warning", "store_was_older", calls[0] if calls else None))
+        return
+    # Somebody else has it, or had it before us. No BYE, no answer: the call lives elsewhere.
+    holdings.out.append(Noted("warning", "conversation_let_go", calls[0] if calls else None, (("why", given.why),)))
+    drop(holdings, holding)
+
+
+def rewrite(holdings: Holdings, holding: Holding) -> None:
+    """The store knows less than we do: write everything again, with what is not delivered yet, at a higher epoch."""
+    for ticket in holding.gate.tickets():
+        holdings.tickets.pop(ticket, None)
+    holding.epoch += 1
+    events = [EventWrite(call, *event) for call, leg in holding.legs.items() for event in leg.published.items()]
+    endings = [
+        Ending(call, holdings.render.record(leg.call))
+        for call, leg in holding.legs.items()
+        if leg.call.phase is Phase.ENDED
+    ]
+    commit(holdings, holding, events=events, endings=endings, waiting=[], whole=True)
+
+
+def claimed(holdings: Holdings, conversations: Sequence[StoredConversation], *, now: float) -> None:
+    """Carry on what a dead predecessor left."""
+    revived: list[tuple[Holding, StoredConversation]] = []
+    for stored in conversations:
+        if stored.conversation in holdings.conversations:
+            continue  # asked twice, answered twice
+        holding = Holding(stored.conversation, created_at=_created_at(stored), epoch=stored.epoch, nonce=stored.nonce)
+        holding.version = stored.version
+        holding.stored = True
+        for each in stored.calls:
+            try:
+                leg = _revive(holdings, holding, each)
+            except (snapshot.UnreadableSnapshot, LookupError, ValueError, TypeError) as problem:
+                # One damaged record must not keep the others from being carried on.
+                facts = (("problem", f"{type(problem).__name__}: {problem}"),)
+                holdings.out.append(Noted("error", "snapshot_unreadable", each.call, facts))
+                continue
+            holding.legs[each.call] = holdings.legs[each.call] = leg
+        if not holding.legs:
+            continue  # what we cannot read stays in the store, for somebody who can
+        holdings.conversations[holding.id] = holding
+        revived.append((holding, stored))
+    # First of all: what the workers may keep. Ports that are asked for from here on are none of what they have to close.
+    legs = [leg for holding, _ in revived for leg in holding.legs.values()]
+    holdings.out.append(AdoptPorts({leg.call.id: _rule(leg) for leg in legs if _keeps_ports(leg)}))
+    for holding, stored in revived:
+        for each in stored.calls:
+            found = holding.legs.get(each.call)
+            if found is not None:
+                _resume(holdings, found, each, now=now)
+        finish_if_done(holdings, holding)
+    if conversations:
+        holdings.out.append(Noted("info", "conversations_claimed", None, (("count", len(conversations)),)))
+
+
+def _keeps_ports(leg: Leg) -> bool:
+    return leg.call.media_open and not leg.call.is_over
+
+
+def _rule(leg: Leg) -> Rule | None:
+    return rule_of(leg.call) if leg.call.negotiated is not None else None
+
+
+def _created_at(stored: StoredConversation) -> float:
+    return float(json.loads(stored.head).get("created_at", 0.0))
+
+
+def _revive(holdings: Holdings, holding: Holding, stored: StoredCall) -> Leg:
+    """The call as it was when it was last written."""
+    fixed, variable = snapshot.read(stored.fixed), snapshot.read(stored.variable)
+    application = holdings.application(fixed["application"]) or holdings.settings.applications[0]
+    listeners = holdings.settings.listeners
+    # A listener that was renamed since cannot be asked for its name; any of ours answers for it.
+    listener = listeners.get(fixed["flow"][1]) or next(iter(listeners.values()))
+    fixed["flow"][1] = listener.name
+    call = snapshot.revive(
+        id=stored.call,
+        conversation_id=holding.id,
+        fixed=fixed,
+        variable=variable,
+        plan=application.plan,
+        identity=listener.identity,
+        tag=holdings.names.tag(stored.call),
+    )
+    call.application = fixed["application"]
+    leg = Leg(call, holding, application, InviteUsage(holdings.settings.timers), stored.fixed)
+    leg.cursors = dict(stored.cursors)
+    leg.published = dict(stored.events)
+    leg.queued = stored.events[-1][0] if stored.events else 0
+    call.recovered += 1
+    call.sequence = max(call.sequence, leg.queued)
+    if call.dialog is not None:
+        call.dialog.local_sequence += _SEQUENCE_GAP
+    leg.concluded = call.phase is Phase.ENDED
+    return leg
+
+
+def _resume(holdings: Holdings, leg: Leg, stored: StoredCall, *, now: float) -> None:
+    """Go on where it stopped: deliveries, deadlines, and what was on its way to the far end."""
+    call = leg.call
+    if call.phase is not Phase.ENDED:
+        holdings.live += 1
+    if call.phase is Phase.ENDING:
+        step(holdings, leg, MediaClosed(None), now=now)
+    elif call.phase is Phase.ANSWERED and call.dialog is not None:
+        call.dialog.confirm()
+        _arm(holdings, call, now=now)
+    elif not call.is_over:
+        _arm(holdings, call, now=now)
+        _take_up_invite(holdings, leg, now=now)
+    _restore_deliveries(holdings, leg, stored, now=now)
+
+
+def _take_up_invite(holdings: Holdings, leg: Leg, *, now: float) -> None:
+    """An INVITE without its ACK: a transaction for its repetitions, and whatever we owed the caller."""
+    call = leg.call
+    invite = parse(snapshot.read(leg.fixed)["invite"].encode("utf-8", "surrogateescape"))
+    if not isinstance(invite, Request) or call.invite is None:
+        return
+    for outcome in holdings.endpoint.receive(invite, call.flow, now=now):
+        if isinstance(outcome, RequestArrived):
+            call.invite_key = outcome.key
+            holdings.invites[outcome.key] = call.id
+    leg.usage.step(InviteArrived(call.invite.cseq.number))
+    if call.phase is Phase.ANSWERING:
+        holdings.out.append(OpenPorts(call.id, call.id))
+    elif call.phase is Phase.ACCEPTED:
+        # The 200 is written; whether it was sent, nobody knows. The caller takes a second one for a repetition.
+        release(holdings, Answering(call.id, Accept(call.invite_key, accepted_response(call))), now=now)
+
+
+def _arm(holdings: Holdings, call: Call, *, now: float) -> None:
+    """The deadlines that the snapshot implies."""
+    if call.answered_at is not None:
+        holdings.agenda.arm((call.id, CallTimer.DURATION_LIMIT), call.answered_at + call.plan.duration_limit_s)
+    else:
+        holdings.agenda.arm((call.id, CallTimer.RING_LIMIT), call.created_at + call.plan.ring_limit_s)
+    if call.wait_until is not None:
+        paused = call.list is not None and call.list.current is not None and call.list.current.action.name == "pause"
+        holdings.agenda.arm((call.id, CallTimer.PAUSE if paused else CallTimer.PARK), call.wait_until)
+        if not paused and call.phase is Phase.UNANSWERED:
+            holdings.agenda.arm((call.id, CallTimer.PARK_RING), now)
+
+
+def _restore_deliveries(holdings: Holdings, leg: Leg, stored: StoredCall, *, now: float) -> None:
+    call = leg.call
+    events = [read_event(sequence, body) for sequence, body in stored.events]
+    first = events[0] if events and events[0].event_type in DECISIONS else None
+    undecided = None
+    if call.is_undecided and first is not None:
+        # The application has the rest of its time, and never less than a second: the crash was not its fault.
+        deadline = max(call.created_at + holdings.settings.decision_timeout_s, now + 1.0)
+        undecided = (first.sequence, deadline)
+    waiting = {each.endpoint: each for each in stored.postponed}
+    for endpoint in leg.application.endpoints:
+        later = waiting.get(endpoint.id)
+        effects = holdings.outbox.restore(
+            call.id,
+            endpoint,
+            events,
+            leg.cursors.get(endpoint.id, 0),
+            later.attempts if later else 0,
+            later.due_ms / 1000 if later else None,
+            undecided=undecided,
+            now=now,
+        )
+        carry_deliveries(holdings, effects, now=now)
+    let_go(holdings, leg)

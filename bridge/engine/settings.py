@@ -1,0 +1,77 @@
+"""What a node has been told about itself and its applications: plain values, filled in by the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bridge.calls.call import Call, Identity, Plan
+from bridge.calls.events import Event
+from bridge.calls.facts import ActionId, EventId
+from bridge.outbox.effects import Endpoint
+from bridge.outbox.schedule import Schedule
+from bridge.sip.transaction import Timers
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Which calls an application answers for. An empty match takes every call."""
+
+    users: frozenset[str] = frozenset()  # the user part of the Request-URI: exact, or a prefix ending in "*"
+    domains: frozenset[str] = frozenset()  # its host part, lower case
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """One application: which calls are its, where its events go, what happens when it does not say."""
+
+    name: str
+    plan: Plan
+    endpoints: tuple[Endpoint, ...]
+    match: Match = field(default_factory=Match)
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One SIP listener as the far end sees it."""
+
+    name: str  # "udp:0.0.0.0:5060", as flows name it
+    sent_by: str  # for our Via: "192.0.2.10:5060"
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """Everything a node's decisions depend on besides its inputs."""
+
+    owner: str  # "node_id:incarnation"
+    node_id: str
+    nonce: str  # breaks ties between owners of one epoch
+    secret: bytes  # shared by all nodes: names are derived with it
+    listeners: Mapping[str, Listener]
+    applications: tuple[Application, ...]  # the first that matches answers
+    domains: frozenset[str] = frozenset()  # hosts of a Request-URI that are ours, lower case; empty: any
+    timers: Timers = field(default_factory=Timers)
+    schedule: Schedule = field(default_factory=Schedule)
+    decision_timeout_s: float = 5.0
+    webhook_timeout_s: float = 10.0
+    backlog_max: int = 10_000  # events waiting per endpoint
+    in_flight_max: int = 100  # attempts at once per endpoint
+    max_calls: int = 10_000
+    max_events_per_call: int = 10_000
+    trying_after_s: float = 0.1  # a 100 waits no longer for the store (§17.2.1 allows 0.2 s)
+    store_patience_s: float = 2.0  # a new call waits no longer for the store
+    acknowledge_after_s: float = 0.005  # a settled delivery waits so long for a write to ride with
+
+
+class Renderer(Protocol):
+    """What the engine needs of the contract: bodies, rendered once, when they are stored."""
+
+    def event(self, event_id: EventId, event: Event, call: Call, *, caused_by: ActionId | None, now: float) -> bytes:
+        """The body of a webhook; `call.sequence` is its sequence."""
+        ...
+
+    def record(self, call: Call) -> bytes:
+        """The Call resource of an ended call."""
+        ...

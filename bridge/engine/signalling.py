@@ -1,0 +1,300 @@
+"""SIP coming in: from bytes to the call they belong to, or to the answer that needs no call (contract §6).
+
+The user agent server of §8.2, §11, §12.2.2, §13.3, §14.2, §15.1.2 and §9.2, on top of `sip.endpoint`. What is refused
+here has changed nothing and is answered at once.
+"""
+
+from __future__ import annotations
+
+from bridge.calls import answering, machine, snapshot
+from bridge.calls.call import Phase
+from bridge.calls.facts import CallId
+from bridge.calls.inputs import Acknowledged, ByeReceived, CancelReceived, ReInvited, Unacknowledged
+from bridge.engine.carrying import carry, send_response, sip_outcomes, step, usage_effects
+from bridge.engine.effects import Dropped, Noted
+from bridge.engine.gate import Created
+from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer
+from bridge.engine.routing import application_for
+from bridge.engine.settings import Application
+from bridge.sdp.description import MalformedSdp
+from bridge.sip.dialog import StaleSequence
+from bridge.sip.endpoint import (
+    AckArrived,
+    Outcome,
+    Overflow,
+    RequestArrived,
+    ResponseArrived,
+    Stray,
+    TransactionEnded,
+    TransactionTimedOut,
+    response_flow,
+)
+from bridge.sip.endpoint import fill_via as note_source
+from bridge.sip.flow import Flow, Send
+from bridge.sip.headers import Line, reason_q850
+from bridge.sip.invite_usage import (
+    AckMissing,
+    AckReceived,
+    InviteArrived,
+    InviteUsage,
+    RefuseInvite,
+    RepeatResponse,
+    UsageEffects,
+)
+from bridge.sip.invite_usage import Acknowledged as UsageAcknowledged
+from bridge.sip.invite_usage import ByeReceived as UsageByeReceived
+from bridge.sip.message import Request, Response
+from bridge.sip.parser import KeepAlive, MalformedMessage, parse
+from bridge.sip.user_agent import Refused, check, options_headers, respond
+
+_LATER = ("Retry-After", "10")  # how soon a caller whom we turn away may come back, in seconds
+
+
+def packet(holdings: Holdings, data: bytes, flow: Flow, *, now: float) -> None:
+    """One datagram or framed message."""
+    message = parse(data)
+    match message:
+        case Request() | Response():
+            outcomes(holdings, holdings.endpoint.receive(message, flow, now=now), now=now)
+        case KeepAlive(answer=answer):
+            if answer:
+                holdings.out.append(Send(flow, answer))
+        case MalformedMessage(reason=reason, request=request, status=status):
+            if request is not None and request.method != "ACK":
+                note_source(request, flow)
+                refused = respond(request, status, reason)
+                holdings.out.append(Send(response_flow(request, flow), refused.encode()))
+            holdings.out.append(Dropped("malformed", flow, reason))
+
+
+def outcomes(holdings: Holdings, given: list[Outcome], *, now: float) -> None:
+    """What the transactions made of it."""
+    for outcome in given:
+        match outcome:
+            case Send():
+                holdings.out.append(outcome)
+            case RequestArrived():
+                _request(holdings, outcome, now=now)
+            case AckArrived(request, flow):
+                _ack(holdings, request, flow, now=now)
+            case TransactionEnded(key):
+                holdings.invites.pop(key, None)
+            case Overflow(request, flow):
+                turned_away = respond(request, 503, headers=(_LATER,))
+                holdings.out.append(Send(response_flow(request, flow), turned_away.encode()))
+                holdings.out.append(Dropped("transactions_full", flow))
+            case Stray(_, flow):
+                holdings.out.append(Dropped("stray_response", flow))
+            case TransactionTimedOut(key) if key.method == "BYE":
+                holdings.out.append(Noted("info", "bye_unanswered", holdings.names.call_of_branch(key.branch)))
+            case ResponseArrived() | TransactionTimedOut():
+                pass  # the answer to a BYE changes nothing: the call ended when the BYE left (§15.1.1)
+
+
+def usage_outcomes(holdings: Holdings, leg: Leg, effects: UsageEffects, *, now: float) -> None:
+    """What the INVITE usage makes of a message or a deadline."""
+    usage_effects(holdings, leg, effects, now=now)
+    for effect in effects:
+        match effect:
+            case RepeatResponse(send):
+                holdings.out.append(send)
+            case UsageAcknowledged(sequence, ack):
+                step(holdings, leg, Acknowledged(sequence, ack), now=now)
+            case AckMissing():
+                step(holdings, leg, Unacknowledged(), now=now)
+
+
+def _request(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
+    request = arrived.request
+    refused = check(request, holdings.capabilities)
+    if refused is not None:
+        _answer(holdings, arrived, refused.status, refused.reason, refused.headers, now=now)
+    elif arrived.merged:
+        _answer(holdings, arrived, 482, now=now)
+    elif request.method == "CANCEL":
+        _cancel(holdings, arrived, now=now)
+    elif request.to_tag is not None:
+        _within_dialog(holdings, arrived, now=now)
+    elif request.method == "INVITE":
+        _invite(holdings, arrived, now=now)
+    elif request.method == "OPTIONS":
+        _answer(holdings, arrived, 200, headers=options_headers(holdings.capabilities), now=now)
+    else:
+        _answer(holdings, arrived, 481, now=now)
+
+
+def _answer(
+    holdings: Holdings,
+    arrived: RequestArrived,
+    status: int,
+    reason: str | None = None,
+    headers: tuple[Line, ...] | list[Line] = (),
+    *,
+    now: float,
+) -> None:
+    """An answer that changes nothing, at once."""
+    response = respond(arrived.request, status, reason, headers=headers)
+    sip_outcomes(holdings, holdings.endpoint.respond(arrived.key, response, now=now))
+
+
+# Outside any dialog
+
+
+def _invite(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
+    request = arrived.request
+    call_id = holdings.names.inbound_call(request.call_id, request.from_tag or "", request.cseq.number)
+    if call_id in holdings.legs:
+        # The very INVITE that made this call, and its transaction is over: a copy that was under way for very long.
+        holdings.endpoint.abandon(arrived.key)
+        holdings.out.append(Dropped("late_invite", arrived.flow))
+        return
+    turned_away = _admission(holdings, now=now)
+    if turned_away is not None:
+        _answer(holdings, arrived, turned_away.status, turned_away.reason, turned_away.headers, now=now)
+        holdings.out.append(Noted("warning", "call_turned_away", None, (("why", turned_away.reason),)))
+        return
+    application = application_for(request.uri, holdings.settings.applications, domains=holdings.settings.domains)
+    if application is None:
+        _answer(holdings, arrived, 404, now=now)
+        return
+    _create(holdings, arrived, call_id, application, now=now)
+
+
+def _create(
+    holdings: Holdings, arrived: RequestArrived, call_id: CallId, application: Application, *, now: float
+) -> None:
+    """A new call in a conversation of its own; nothing of it leaves before it is stored."""
+    settings, request = holdings.settings, arrived.request
+    call = answering.invited(
+        id=call_id,
+        conversation_id=holdings.names.conversation_of(call_id),
+        plan=application.plan,
+        identity=settings.listeners[arrived.flow.listener].identity,
+        tag=holdings.names.tag(call_id),
+        invite=request,
+        flow=arrived.flow,
+        now=now,
+    )
+    if isinstance(call, MalformedSdp):
+        _answer(holdings, arrived, 400, f"Bad SDP: {call.reason}", now=now)
+        return
+    call.invite_key = arrived.key
+    # A nonce of its own: should the same INVITE come again long after its call has ended, the store must not take the
+    # first write of the second call for one that it knows already.
+    nonce = f"{settings.nonce}{holdings.ticket + 1}"
+    holding = Holding(call.conversation_id, created_at=now, epoch=1, nonce=nonce)
+    usage = InviteUsage(settings.timers)
+    leg = Leg(call, holding, application, usage, snapshot.fixed(call, request))
+    holding.legs[call_id] = leg
+    holdings.conversations[holding.id] = holding
+    holdings.legs[call_id] = leg
+    holdings.invites[arrived.key] = call_id
+    holdings.live += 1
+    usage_effects(holdings, leg, usage.step(InviteArrived(request.cseq.number)), now=now)
+    holdings.agenda.arm((call_id, NodeTimer.TRYING), now + settings.trying_after_s)
+    holdings.agenda.arm((call_id, NodeTimer.STORE), now + settings.store_patience_s)
+    facts = (("from", call.from_.uri), ("to", call.to.uri), ("source", str(arrived.flow)))
+    holdings.out.append(Noted("info", "call_incoming", call_id, (*facts, ("application", application.name))))
+    carry(holdings, leg, machine.begin(call), now=now, first=(Created(call_id),))
+
+
+def _admission(holdings: Holdings, *, now: float) -> Refused | None:
+    """Whether the whole service has room for one more call (contract §6)."""
+    if holdings.draining:
+        return Refused(503, "Draining", (_LATER,))
+    if holdings.live >= holdings.settings.max_calls:
+        return Refused(503, "Too Many Calls", (_LATER,))
+    if holdings.store_is_away(now):
+        return Refused(503, "Store Away", (_LATER,))
+    return None
+
+
+def _cancel(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
+    """§9.2: 200 to the CANCEL whenever its INVITE is known, an effect only before our final response."""
+    request = arrived.request
+    if arrived.matches is not None:
+        call_id = holdings.invites.get(arrived.matches)
+    else:
+        call_id = holdings.names.inbound_call(request.call_id, request.from_tag or "", request.cseq.number)
+    leg = holdings.legs.get(call_id) if call_id is not None else None
+    if leg is None and arrived.matches is None:
+        _answer(holdings, arrived, 481, now=now)
+        return
+    tag = leg.call.tag if leg is not None else None
+    sip_outcomes(holdings, holdings.endpoint.respond(arrived.key, respond(request, 200, to_tag=tag), now=now))
+    if leg is not None:
+        step(holdings, leg, CancelReceived(reason_q850(request)), now=now)
+
+
+# Within a dialog
+
+
+def _ack(holdings: Holdings, request: Request, flow: Flow, *, now: float) -> None:
+    leg = _leg_of(holdings, request)
+    if leg is None:
+        holdings.out.append(Dropped("stray_ack", flow))
+        return
+    usage_outcomes(holdings, leg, leg.usage.step(AckReceived(request)), now=now)
+
+
+def _leg_of(holdings: Holdings, request: Request) -> Leg | None:
+    """The call whose dialog this message belongs to: our tag names it, the rest has to fit (§12.2.2)."""
+    call_id = holdings.names.call_of_tag(request.to_tag)
+    leg = holdings.legs.get(call_id) if call_id is not None else None
+    if leg is None:
+        return None
+    call = leg.call
+    if call.dialog is not None:
+        remote_tag = call.dialog.remote_tag
+    elif call.invite is not None:
+        remote_tag = call.invite.from_tag or ""
+    else:
+        return None  # it ended before there was a dialog
+    fits = call.sip_call_id == request.call_id and remote_tag == (request.from_tag or "")
+    return leg if fits else None
+
+
+def _within_dialog(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
+    request = arrived.request
+    leg = _leg_of(holdings, request)
+    if leg is None or leg.call.phase is Phase.ENDED:
+        _answer(holdings, arrived, 481, now=now)
+        return
+    dialog = leg.call.dialog
+    if dialog is not None:
+        if isinstance(dialog.admits(request), StaleSequence):
+            _answer(holdings, arrived, 500, "Stale CSeq", now=now)
+            return
+        dialog.flow = arrived.flow
+    match request.method:
+        case "BYE":
+            _answer(holdings, arrived, 200, now=now)
+            usage_effects(holdings, leg, leg.usage.step(UsageByeReceived()), now=now)
+            step(holdings, leg, ByeReceived(reason_q850(request)), now=now)
+        case "INVITE":
+            _reinvite(holdings, leg, arrived, now=now)
+        case "OPTIONS":
+            _answer(holdings, arrived, 200, headers=options_headers(holdings.capabilities), now=now)
+        case _:
+            _answer(holdings, arrived, 481, now=now)
+
+
+def _reinvite(holdings: Holdings, leg: Leg, arrived: RequestArrived, *, now: float) -> None:
+    request = arrived.request
+    if leg.call.is_over:
+        _answer(holdings, arrived, 481, now=now)
+        return
+    if holdings.store_is_away(now):
+        _answer(holdings, arrived, 500, "Store Away", (_LATER,), now=now)  # limbo: survival §1
+        return
+    effects = leg.usage.step(InviteArrived(request.cseq.number))
+    for effect in effects:
+        if isinstance(effect, RefuseInvite):
+            # A number of our own choosing between 0 and 10 (§14.2); CSeq spreads it well enough.
+            wait = (("Retry-After", str(request.cseq.number % 11)),) if effect.status == 500 else ()
+            response = respond(request, effect.status, headers=wait)
+            send_response(holdings, leg, arrived.key, response, now=now)
+            return
+    step(holdings, leg, ReInvited(arrived.key, request), now=now)
+    if leg.call.reinvite_key is not None:
+        holdings.agenda.arm((leg.call.id, NodeTimer.TRYING), now + holdings.settings.trying_after_s)

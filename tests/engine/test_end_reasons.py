@@ -1,0 +1,155 @@
+"""Every reason a call can end for, produced by a whole node: one test each, and none without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from bridge.calls.actions import Hangup, Park, Pause, Reject
+from bridge.calls.facts import END_REASONS
+from bridge.engine.inputs import HangUpAll, MediaLost, MediaTimedOut
+from tests.engine.world import ANSWER, UNUSABLE, World, answered, settings
+
+Walk = Callable[[], World]
+
+
+def rejecting(code: int) -> Walk:
+    def walk() -> World:
+        world = World()
+        world.reply = (Reject(code=code),)
+        world.invite()
+        return world
+
+    return walk
+
+
+def hangup() -> World:
+    world = answered()
+    world.command(Hangup())
+    return world
+
+
+def canceled() -> World:
+    world = World()
+    world.invite()
+    world.cancel()
+    return world
+
+
+def no_answer() -> World:
+    world = World()
+    world.reply = (Pause(seconds=3600),)
+    world.invite()
+    world.advance(181.0)
+    return world
+
+
+def not_acceptable() -> World:
+    world = World()
+    world.reply = (ANSWER,)
+    world.invite(sdp=UNUSABLE)
+    return world
+
+
+def park_timeout() -> World:
+    world = World()
+    world.reply = (Park(timeout_s=5),)
+    world.invite()
+    world.advance(6.0)
+    return world
+
+
+def media_timeout() -> World:
+    world = answered()
+    world.give(MediaTimedOut(world.call_id))
+    return world
+
+
+def max_duration() -> World:
+    world = answered(World(settings(plan={"duration_limit_s": 5.0})))
+    world.advance(6.0)
+    return world
+
+
+def ack_timeout() -> World:
+    world = World()
+    world.reply = (ANSWER,)
+    world.invite()
+    world.advance(33.0)
+    return world
+
+
+def overload() -> World:
+    world = World()
+    world.reply, world.ports_left = (ANSWER,), False
+    world.invite()
+    return world
+
+
+def store_away() -> World:
+    world = World()
+    world.committing = False
+    world.invite()
+    world.advance(3.0)
+    world.commit_all()
+    return world
+
+
+def drained() -> World:
+    world = answered()
+    world.give(HangUpAll())
+    return world
+
+
+def node_lost() -> World:
+    world = answered()
+    world.ports.clear()
+    world.give(MediaLost((world.call_id,)))
+    return world
+
+
+def application_failed() -> World:
+    world = World()
+    world.down = True
+    world.invite()
+    return world
+
+
+WALKS: dict[str, Walk] = {
+    "hangup": hangup,
+    "canceled": canceled,
+    "rejected": rejecting(480),
+    "busy": rejecting(486),
+    "declined": rejecting(603),
+    "forbidden": rejecting(403),
+    "no_answer": no_answer,
+    "not_found": rejecting(404),
+    "unauthorized": rejecting(407),
+    "not_acceptable": not_acceptable,
+    "server_error": rejecting(500),
+    "park_timeout": park_timeout,
+    "media_timeout": media_timeout,
+    "max_duration": max_duration,
+    "ack_timeout": ack_timeout,
+    "overload": overload,
+    "store_away": store_away,
+    "drained": drained,
+    "node_lost": node_lost,
+    "application_failed": application_failed,
+}
+
+
+@pytest.mark.parametrize("reason", WALKS)
+def test_it_ends_for_that_reason(reason: str) -> None:
+    world = WALKS[reason]()
+    assert world.ended["reason"] == reason
+    assert [body["type"] for _, body in world.stored_events()].count("call.ended") == 1
+    world.advance(60.0)
+    world.down = False
+    world.advance(200.0)
+    assert world.leftovers() == {}
+
+
+def test_no_reason_is_without_its_walk() -> None:
+    assert set(WALKS) == set(END_REASONS)
