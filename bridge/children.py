@@ -125,7 +125,7 @@ class Child:
                 # A session of its own: Ctrl-C is ours to pass on, in order.
                 start_new_session=True,
                 # Safe here: one thread, nothing loaded after the fork. There is no other way between fork and exec.
-                preexec_fn=_tied_to(os.getpid()),  # noqa: PLW1509
+                preexec_fn=tied_to(os.getpid()),  # noqa: PLW1509
             )
         self.pid = process.pid
         process.returncode = 0  # it is `Children` that reaps: Popen shall neither wait nor warn
@@ -139,7 +139,9 @@ class Child:
         return lived
 
 
-def _tied_to(parent: int) -> Callable[[], None]:
+def tied_to(parent: int) -> Callable[[], None]:
+    """What a child of `parent` has to do between fork and exec, so that it is told (SIGTERM) when `parent` dies."""
+
     def prepare_child() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

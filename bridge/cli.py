@@ -20,10 +20,10 @@ import click
 import structlog
 
 from bridge import __version__, service
+from bridge.calling import place_call
 from bridge.config import Config, Key, keys, load
 from bridge.contract.openapi import document
 from bridge.demo import demo as run_demo
-from bridge.demo import place_call
 from bridge.doctor import Verdict, examine
 from bridge.errors import ConfigurationError, StartError
 from bridge.settings.sources import KeyPath
@@ -34,7 +34,6 @@ log = structlog.get_logger("bridge.signalling")
 
 NOT_STARTED = 1
 MISCONFIGURED = 2
-CRASHED = 70  # EX_SOFTWARE of sysexits.h
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -161,7 +160,7 @@ def signalling(node_id: str, store_url: str | None, workers: tuple[Path, ...]) -
         sys.exit(NOT_STARTED)
     except Exception:  # whatever it is, its exit code must not look like a refusal to start
         log.critical("crashed", exc_info=True)
-        sys.exit(CRASHED)
+        sys.exit(service.CRASHED)
 
 
 @main.command()
@@ -193,7 +192,7 @@ def demo(stay: bool, host: str | None, port: int | None, data_dir: Path | None) 
     host = host or ("0.0.0.0" if stay else "127.0.0.1")  # noqa: S104 -- a phone of one's own is elsewhere
     port = port if port is not None else (5060 if stay else None)
     try:
-        sys.exit(run_demo(stay=stay, host=host, port=port, data_dir=data_dir))
+        sys.exit(run_demo(stay=stay, host=host, port=port, data_dir=data_dir, say=click.echo))
     except StartError as error:
         _end(str(error), NOT_STARTED)
 
@@ -203,10 +202,23 @@ def demo(stay: bool, host: str | None, port: int | None, data_dir: Path | None) 
 @click.option("--user", default="phone", show_default=True, help="Who calls: the user part of From.")
 @click.option("--host", default=None, help="Our own address.  [default: the one that reaches the URI]")
 @click.option("--seconds", type=float, default=5.0, show_default=True, help="How long to talk before hanging up.")
+@click.option(
+    "--timeout",
+    type=float,
+    default=None,
+    help="Give up when not answered within so many seconds.  [default: while it rings; 32 s where nobody is heard]",
+)
 @click.option("--delayed-offer", is_flag=True, help="Let the far end make the SDP offer.")
-def call(uri: str, user: str, host: str | None, seconds: float, delayed_offer: bool) -> None:
-    """Place a call to a SIP URI from a small soft phone, and show it as a ladder. A tone is what it says."""
+def call(uri: str, *, user: str, host: str | None, seconds: float, timeout: float | None, delayed_offer: bool) -> None:
+    """Place a call to a SIP URI from a small soft phone, and show it as a ladder. A tone is what it says.
+
+    Ctrl-C hangs up. Exit code 0: the call was answered.
+    """
     try:
-        sys.exit(place_call(uri, user=user, host=host, seconds=seconds, offers=not delayed_offer))
+        sys.exit(
+            place_call(
+                uri, user=user, host=host, seconds=seconds, timeout_s=timeout, offers=not delayed_offer, say=click.echo
+            )
+        )
     except (StartError, ValueError) as error:
         _end(str(error), NOT_STARTED)

@@ -26,12 +26,23 @@ def outward_address(bound: str) -> str:
         return str(probe.getsockname()[0])
 
 
-def address_towards(host: str) -> str:
-    """The address of ours that packets to `host` would bear. StartError when it has none, or no way leads there."""
+def way_to(host: str, *, from_: str | None = None) -> tuple[str, str]:
+    """(the address of ours that packets to `host` bear, the address of `host`). StartError when no way leads there.
+
+    `from_` is our own address where that is to be chosen. Of a name with addresses of both kinds, `localhost` for one,
+    the IPv4 one is taken: most SIP servers listen there, and UDP does not tell when nobody does.
+    """
+    family = socket.AF_UNSPEC if from_ is None else socket.AF_INET6 if ":" in from_ else socket.AF_INET
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        found = socket.getaddrinfo(host, 9, family=family, type=socket.SOCK_DGRAM)
+        chosen, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+        with socket.socket(chosen, socket.SOCK_DGRAM) as probe:
             probe.connect(address)
-            return str(probe.getsockname()[0])
+            return from_ or str(probe.getsockname()[0]), str(address[0])
     except OSError as error:
         raise StartError(f"no way to {host}: {error.strerror}") from error
+
+
+def host_port(host: str, port: int) -> str:
+    """Both as SIP and URLs write them: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -35,9 +35,13 @@ class UdpCounts:
 
 
 class UdpListener(asyncio.DatagramProtocol):
-    """One UDP socket. `give` is called on the loop with each datagram; it must not block."""
+    """One UDP socket. `give` is called on the loop with each datagram; it must not block.
 
-    __slots__ = ("_full", "_give", "_host", "_port", "_transport", "address", "counts", "ended", "name")
+    `bind` before `open` where something has to be sent, or known, before the first datagram is read: until then the kernel
+    keeps what comes.
+    """
+
+    __slots__ = ("_bound", "_full", "_give", "_host", "_port", "_transport", "address", "counts", "ended", "name")
 
     def __init__(self, name: str, host: str, port: int, give: Callable[[Packet], None]) -> None:
         self.name = name  # as its flows call it: "udp:0.0.0.0:5060"
@@ -47,11 +51,12 @@ class UdpListener(asyncio.DatagramProtocol):
         self._host = host
         self._port = port
         self._give = give
+        self._bound: socket.socket | None = None  # ours until the transport has it
         self._transport: asyncio.DatagramTransport | None = None
         self._full = False
 
-    async def open(self) -> None:
-        """Bind and begin to read. StartError names what is in the way and the remedy."""
+    async def bind(self) -> None:
+        """From here on it can send. StartError names what is in the way and the remedy."""
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(
@@ -62,11 +67,22 @@ class UdpListener(asyncio.DatagramProtocol):
         except OSError as error:
             raise StartError(_remedy(self.name, self._host, self._port, error)) from error
         self.address = bound.getsockname()[:2]
+        self._bound = bound
+
+    async def open(self) -> None:
+        """Begin to read, and bind first where that has not happened. StartError as `bind`."""
+        if self._bound is None:
+            await self.bind()
+        loop = asyncio.get_running_loop()
         self.ended = loop.create_future()
-        await loop.create_datagram_endpoint(lambda: self, sock=bound)
+        await loop.create_datagram_endpoint(lambda: self, sock=self._bound)
+        self._bound = None
 
     async def close(self) -> None:
         """Send what is queued, close, and wait for it. Closing what never was open does nothing."""
+        if self._bound is not None:
+            self._bound.close()
+            self._bound = None
         if self._transport is not None and self.ended is not None:
             self._transport.close()
             await asyncio.wait([self.ended])
@@ -75,7 +91,8 @@ class UdpListener(asyncio.DatagramProtocol):
         """One datagram to the flow's peer."""
         transport = self._transport
         if transport is None:
-            raise LocalProtocolError(f"{self.name} is not open")
+            self._send_early(send)
+            return
         if self._full:
             self.counts.not_sent += 1
             return
@@ -84,6 +101,18 @@ class UdpListener(asyncio.DatagramProtocol):
         counts = self.counts
         counts.sent += 1
         counts.bytes_sent += len(data)
+
+    def _send_early(self, send: Send) -> None:
+        if self._bound is None:
+            raise LocalProtocolError(f"{self.name} is not open")
+        flow, data = send
+        try:
+            self._bound.sendto(data, (flow.host, flow.port))
+        except OSError:  # full, or nobody there: as below
+            self.counts.not_sent += 1
+            return
+        self.counts.sent += 1
+        self.counts.bytes_sent += len(data)
 
     # --- what asyncio calls ---
 

@@ -73,6 +73,26 @@ async def test_a_send_goes_to_its_flow(listener: UdpListener, phone: Phone) -> N
     assert (listener.counts.sent, listener.counts.bytes_sent) == (1, 3)
 
 
+async def test_bound_it_sends_and_what_comes_waits_until_it_is_open(inbox: Inbox, phone: Phone) -> None:
+    listener = UdpListener("udp:127.0.0.1:0", "127.0.0.1", 0, inbox.put_nowait)
+    await listener.bind()
+    phone.send(b"BYE", listener)
+    listener.send(Send(Flow("udp", listener.name, phone.host, phone.port), b"200"))
+    assert await phone.receive() == b"200"
+    assert inbox.empty()
+    await listener.open()
+    assert (await inbox.get()).data == b"BYE"
+    await listener.close()
+
+
+async def test_bound_and_never_opened_it_gives_its_port_back(inbox: Inbox) -> None:
+    listener = UdpListener("udp:127.0.0.1:0", "127.0.0.1", 0, inbox.put_nowait)
+    await listener.bind()
+    await listener.close()
+    with pytest.raises(LocalProtocolError):
+        listener.send(Send(Flow("udp", listener.name, "127.0.0.1", 9), b"200"))
+
+
 async def test_a_phone_that_is_gone_is_counted_and_disturbs_nobody(
     listener: UdpListener, inbox: Inbox, phone: Phone
 ) -> None:

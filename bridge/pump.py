@@ -1,0 +1,266 @@
+"""The pump: gives a node its inputs, one at a time, and its effects to the adapters that carry them out.
+
+The only place where a node meets the clock and the event loop. One input, one full drain, no `await` in it; the one
+timer of the loop follows the node's one deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import structlog
+
+from bridge.ambient import Clock
+from bridge.contract.replies import read_reply
+from bridge.engine.commit import Ack, Commit, Postponed, Release
+from bridge.engine.effects import (
+    Acknowledge,
+    AdoptPorts,
+    ClosePorts,
+    CommandAccepted,
+    CommandRefused,
+    Deliver,
+    Dropped,
+    Effect,
+    Noted,
+    OpenPorts,
+    Postpone,
+    SetRule,
+)
+from bridge.engine.inputs import Delivered, Input, Packet, StoreAway, StoreBack, Woken
+from bridge.engine.node import Node
+from bridge.errors import StoreUnavailable
+from bridge.outbox.effects import Delivery
+from bridge.outbox.health import advice
+from bridge.outbox.schedule import Outcome
+from bridge.rtp.rules import Rule
+from bridge.sip.flow import Send
+from bridge.telemetry.flood import Flood
+from bridge.telemetry.logging import write
+from bridge.telemetry.metrics import Metrics
+
+log = structlog.get_logger("bridge.node")
+
+
+class PacketOutlet(Protocol):
+    """A SIP listener."""
+
+    def send(self, send: Send) -> None: ...
+
+
+class WriteOutlet(Protocol):
+    """The hot half of a store."""
+
+    def commit(self, commit: Commit) -> None: ...
+    def acknowledge(self, acks: tuple[Ack, ...]) -> None: ...
+    def postpone(self, postponed: Postponed) -> None: ...
+    def release(self, release: Release) -> None: ...
+
+
+class MediaOutlet(Protocol):
+    """The media workers."""
+
+    def open_ports(self, wanted: OpenPorts) -> None: ...
+    def set_rule(self, wanted: SetRule) -> None: ...
+    def close_ports(self, wanted: ClosePorts) -> None: ...
+    def reconcile(self, sessions: Mapping[str, Rule | None]) -> None: ...
+
+
+class WebhookOutlet(Protocol):
+    """The webhook sender."""
+
+    def send(self, delivery: Delivery) -> None: ...
+
+
+class Pump:
+    """Between one node and the world. Belongs to the event loop's thread."""
+
+    node: Node  # once connected
+
+    def __init__(self, *, clock: Clock, metrics: Metrics) -> None:
+        self._clock = clock
+        self._metrics = metrics
+        self._inbox: deque[Input] = deque()
+        self._busy = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = 0.0
+        self._answers: dict[int, CommandAccepted | CommandRefused] = {}
+        self._carry: dict[type[Effect], Callable[..., None]] = {
+            CommandAccepted: self._answered,
+            CommandRefused: self._answered,
+            Dropped: self._dropped,
+            Noted: self._noted,
+        }
+        self._counted: dict[str, Callable[[Mapping[str, object]], None]] = {
+            "call_answered": lambda facts: metrics.setup_seconds.observe(float(str(facts["ring_s"]))),
+            "call_ended": lambda facts: metrics.call_ended(str(facts["reason"])),
+        }
+        self._closed = False
+        self._faults = Flood()
+        self._failures: dict[str, Flood] = {}  # by endpoint: one that is down must not hide what another one needs
+        self._outlets: dict[str, PacketOutlet] = {}
+
+    def connect(
+        self,
+        node: Node,
+        *,
+        listeners: Mapping[str, PacketOutlet],
+        store: WriteOutlet,
+        media: MediaOutlet,
+        webhooks: WebhookOutlet,
+    ) -> None:
+        """Whose inputs and where effects go. Before the first input."""
+        self.node = node
+        self._outlets = dict(listeners)
+        self._carry |= {
+            Send: self._send,
+            Commit: store.commit,
+            Acknowledge: lambda effect: store.acknowledge(effect.acks),
+            Postpone: lambda effect: store.postpone(effect.postponed),
+            Release: store.release,
+            Deliver: lambda effect: webhooks.send(effect.delivery),
+            OpenPorts: media.open_ports,
+            SetRule: media.set_rule,
+            ClosePorts: media.close_ports,
+            AdoptPorts: lambda effect: media.reconcile(effect.sessions),
+        }
+
+    def close(self) -> None:
+        """Deaf and still from now on: what adapters say while they are closed, or find out later, is not heard."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def give(self, given: Input) -> None:
+        """Take one input and carry out everything it causes.
+
+        An adapter that answers from within an effect is heard after the input that caused the effect.
+        """
+        if self._closed:
+            return
+        inbox = self._inbox
+        inbox.append(given)
+        if self._busy:
+            return
+        self._busy = True
+        while inbox:
+            self._drain(inbox.popleft())
+        self._busy = False
+        self._set_timer()
+
+    def _drain(self, given: Input) -> None:
+        """One input and all its effects. A fault of ours in the step of one call must not stop the others."""
+        try:
+            effects = self.node.give(given, now=self._clock.now())
+        except Exception:  # noqa: BLE001 -- whatever it is, it is told with its traceback, and counted
+            self._faulted(given)
+            return
+        for effect in effects:
+            try:
+                self._carry[type(effect)](effect)
+            except Exception:  # noqa: BLE001 -- as above, and the effects behind it are others' too
+                self._faulted(effect)
+
+    def _faulted(self, about: Input | Effect) -> None:
+        self._metrics.dropped("fault")
+        withheld = self._faults.admit(self._clock.now())
+        if withheld is not None:
+            call = getattr(about, "call", None) or getattr(about, "session", None)
+            log.exception(
+                "fault", about=type(about).__name__, **({"call": call} if call else {}), **_withheld(withheld)
+            )
+
+    def packet(self, packet: Packet) -> None:
+        """A packet of a listener."""
+        self._metrics.sip_message("in", packet.data)
+        self.give(packet)
+
+    def store(self, given: Input) -> None:
+        """What the store says."""
+        if isinstance(given, StoreAway):
+            log.error("store_away", advice="live calls go on; new ones get 503 until it is back")
+        elif isinstance(given, StoreBack):
+            log.warning("store_back")
+        self.give(given)
+
+    def delivered(self, delivery: Delivery, outcome: Outcome) -> None:
+        """A webhook attempt is over."""
+        if self._closed:
+            return  # broken off because we end; the store knows that it is not delivered
+        self._metrics.webhook_attempt(outcome)
+        reply = None
+        if delivery.decision and outcome.delivered and outcome.error is None:
+            reply = read_reply(outcome.body, outcome.content_type)
+        elif not delivery.decision and not outcome.delivered:
+            self._tell_failure(delivery, outcome)  # of a decision's failure the engine tells, with what comes of it
+        self.give(Delivered(delivery.delivery, outcome, reply))
+
+    def answer(self, request: int) -> CommandAccepted | CommandRefused:
+        """The answer to a `Command` given before. Each can be taken once. StoreUnavailable once closed: try elsewhere."""
+        if self._closed:
+            raise StoreUnavailable("this process has let go of its calls")
+        return self._answers.pop(request)
+
+    def _tell_failure(self, delivery: Delivery, outcome: Outcome) -> None:
+        """One line that says what to do."""
+        flood = self._failures.get(delivery.endpoint)
+        if flood is None:
+            flood = self._failures[delivery.endpoint] = Flood()
+        withheld = flood.admit(self._clock.now())
+        if withheld is None:
+            return
+        log.warning(
+            "webhook_failed",
+            call=delivery.call,
+            type=delivery.event_type,
+            endpoint=delivery.endpoint,
+            attempt=delivery.attempt,
+            advice=advice(delivery.url, outcome),
+            **_withheld(withheld),
+        )
+
+    # Effects that end here
+
+    def _send(self, send: Send) -> None:
+        self._metrics.sip_message("out", send.data)
+        self._outlets[send.flow.listener].send(send)
+
+    def _answered(self, effect: CommandAccepted | CommandRefused) -> None:
+        self._answers[effect.request] = effect
+
+    def _dropped(self, effect: Dropped) -> None:
+        self._metrics.dropped(effect.reason)
+        write(log, effect)
+
+    def _noted(self, effect: Noted) -> None:
+        count = self._counted.get(effect.event)
+        if count is not None:
+            count(dict(effect.facts))
+        write(log, effect)
+
+    # The one timer
+
+    def _set_timer(self) -> None:
+        deadline = self.node.deadline()
+        if deadline is None:
+            return
+        timer = self._timer
+        if timer is not None:
+            if self._wakes_at <= deadline:
+                return  # it wakes early enough, and looks again then
+            timer.cancel()
+        self._wakes_at = deadline
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, deadline - self._clock.now()), self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self.give(Woken())
+
+
+def _withheld(lines: int) -> dict[str, int]:
+    """How many lines of the kind were not written before this one, where there were any."""
+    return {"withheld_before": lines} if lines else {}

@@ -1,0 +1,115 @@
+"""What REST reads and commands: live calls from the node, ended ones from the store, and nothing twice.
+
+Stands beside the pump because it joins two adapters that do not know each other. Any call of this service can be read
+here; commands reach the calls this node carries.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from bridge.api import CallFilters, Page, Position, Resource
+from bridge.calls.actions import Action
+from bridge.calls.facts import CallId, ConversationId
+from bridge.contract.render import call_resource, conversation_resource
+from bridge.engine.effects import CommandAccepted, CommandRefused
+from bridge.engine.inputs import Command
+from bridge.pump import Pump
+from bridge.store import Store
+
+_SCANNED_PER_PAGE = 2_000  # calls looked at for one page of a filtered list: a rare match must not read the whole store
+_READ_AT_ONCE = 200  # and read together then, because what is asked for is seldom what comes first
+
+
+class Reader:
+    """`CallReader` and `CallControl` of the API."""
+
+    def __init__(self, *, pump: Pump, store: Store) -> None:
+        self._pump = pump
+        self._store = store
+        self._requests = 0
+
+    async def command(
+        self, call: CallId, actions: tuple[Action, ...], *, listed: bool
+    ) -> CommandAccepted | CommandRefused:
+        """Run actions on a live call. Answered at once; events tell the outcome."""
+        self._requests += 1
+        self._pump.give(Command(self._requests, call, actions, listed))
+        answer = self._pump.answer(self._requests)
+        unknown = isinstance(answer, CommandRefused) and answer.code == "not_found"
+        if unknown and await self._store.final_record(call) is not None:
+            return CommandRefused(answer.request, "ended", "the call has ended")
+        return answer
+
+    async def call(self, call: CallId) -> Resource | None:
+        alive = self._pump.node.call(call)
+        if alive is not None:
+            return call_resource(alive)
+        record = await self._store.final_record(call)
+        return None if record is None else _object(record)
+
+    async def calls(self, filters: CallFilters, *, before: Position | None, limit: int) -> Page:
+        found: list[Resource] = []
+        at, more, left = before, True, _SCANNED_PER_PAGE
+        wanted = limit if filters == CallFilters() else max(limit, _READ_AT_ONCE)
+        while more and left > 0:
+            rows = await self._store.list_calls(before=at, limit=wanted + 1)  # one more tells whether there is more
+            more = len(rows) > wanted
+            for created_ms, call, record in rows[:wanted]:
+                if len(found) == limit or left == 0:
+                    return Page(found, at)
+                left, at = left - 1, Position(created_ms, call)
+                resource = self._listed(call, record)
+                if resource is not None and _fits(resource, filters):
+                    found.append(resource)
+            if len(found) == limit:
+                break
+        return Page(found, at if more else None)
+
+    async def events(self, call: CallId) -> Sequence[tuple[int, bytes]] | None:
+        return await self._store.events(call)
+
+    async def conversation(self, conversation: ConversationId) -> Resource | None:
+        alive = self._pump.node.conversation(conversation)
+        if alive is not None:
+            return conversation_resource(alive.id, alive.legs, created_at=alive.created_at)
+        stored = await self._store.conversation(conversation)
+        if stored is None:
+            return None
+        head, calls = stored
+        return conversation_resource(conversation, calls, created_at=float(_object(head)["created_at"]))
+
+    async def conversations(self, *, before: Position | None, limit: int) -> Page:
+        places = sorted(
+            (Position(round(each.created_at * 1000), each.id) for each in self._pump.node.conversations()), reverse=True
+        )
+        wanted = [place for place in places if before is None or place < before][: limit + 1]
+        data = []
+        for place in wanted[:limit]:
+            held = self._pump.node.conversation(ConversationId(place.id))
+            if held is not None:
+                data.append(conversation_resource(held.id, held.legs, created_at=held.created_at))
+        return Page(data, wanted[limit - 1] if len(wanted) > limit else None)
+
+    def _listed(self, call: CallId, record: bytes | None) -> Resource | None:
+        alive = self._pump.node.call(call)
+        if alive is not None:
+            return call_resource(alive)
+        return None if record is None else _object(record)
+
+
+def _object(record: bytes) -> dict[str, Any]:
+    read = json.loads(record)
+    if not isinstance(read, dict):
+        raise ValueError("a stored record is no JSON object")
+    return read
+
+
+def _fits(resource: Resource, filters: CallFilters) -> bool:
+    return (
+        filters.state in (None, resource["state"])
+        and filters.direction in (None, resource["direction"])
+        and filters.application in (None, resource["application"])
+    )

@@ -1,0 +1,465 @@
+"""The composition root of the signalling process: makes every part, joins them, undoes it all in reverse.
+
+One `AsyncExitStack`: read backwards, its order is the shutdown plan. Sockets are bound first, because who cannot listen must
+not take a running process's name and calls; they are read last, so that every call of a dead predecessor is known before
+the first packet asks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from base64 import b32decode
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvloop
+from aiohttp import web
+
+from bridge import __version__
+from bridge.ambient import SystemClock, SystemTokens
+from bridge.api import NotReady, Ready
+from bridge.api.app import make_app, make_health_app
+from bridge.api.auth import ApiKey
+from bridge.calls.call import Call, Identity, Plan
+from bridge.calls.events import Event
+from bridge.calls.facts import ActionId, EventId
+from bridge.config import Address, Application, Config, Listener
+from bridge.contract.actions import to_actions
+from bridge.contract.render import call_resource, render, render_event
+from bridge.engine.inputs import Claimed, Drain, HangUpAll
+from bridge.engine.node import Node
+from bridge.engine.settings import Application as EngineApplication
+from bridge.engine.settings import Listener as EngineListener
+from bridge.engine.settings import Match, NodeSettings
+from bridge.errors import StartError, StoreUnavailable
+from bridge.media.client import MediaClient
+from bridge.net.addresses import host_port, outward_address
+from bridge.net.udp import UdpListener
+from bridge.outbox.effects import Endpoint
+from bridge.outbox.schedule import Schedule
+from bridge.pump import Pump
+from bridge.reader import Reader
+from bridge.sip.transaction import Timers
+from bridge.sip.user_agent import Capabilities
+from bridge.store import Store
+from bridge.store.memory import MemoryStore
+from bridge.store.redis import RedisStore
+from bridge.telemetry.metrics import Metrics
+from bridge.webhooks.sender import Sender
+from bridge.webhooks.signing import new_secret
+
+log = structlog.get_logger("bridge.service")
+
+LEASE_S = 3.0
+ANNOUNCE_S = 1.0
+CLAIM_RETRY_S = 0.5
+STOP_PATIENCE_S = 5.0  # what a planned stop gives the last events to be delivered
+HTTP_PATIENCE_S = 5.0  # and what it gives a request that is being answered
+LAG_PROBE_S = 0.25
+CRASHED = 70  # exit code: a fault of ours, EX_SOFTWARE of sysexits.h; the supervisor starts us again
+REPLACED = 3  # exit code: another process bears our name now; starting us again would only take it back
+
+SERVER = f"sip-bridge/{__version__}"
+
+
+@dataclass(slots=True)
+class Readiness:
+    """`Health` of the API: started once, and not draining. Never asks the store (contract §2)."""
+
+    started: bool = False
+    draining: bool = False
+
+    def ready(self) -> Ready | NotReady:
+        if self.draining:
+            return NotReady("draining")
+        return Ready() if self.started else NotReady("not started yet")
+
+
+class ContractRenderer:
+    """The engine's `Renderer`: the public contract."""
+
+    def event(self, event_id: EventId, event: Event, call: Call, *, caused_by: ActionId | None, now: float) -> bytes:
+        return render_event(
+            event_id,
+            event,
+            call,
+            sequence=call.sequence,
+            conversation=call.conversation_id,
+            application=call.application,
+            caused_by=caused_by,
+            now=now,
+        )
+
+    def record(self, call: Call) -> bytes:
+        return render(call_resource(call))
+
+
+class Service:
+    """One signalling process."""
+
+    def __init__(self, config: Config, *, node_id: str, store_url: str, workers: Sequence[Path]) -> None:
+        self._config = config
+        self._node_id = node_id
+        self._store_url = store_url
+        self._workers = workers
+        self._clock = SystemClock()
+        self._tokens = SystemTokens()
+        self._metrics = Metrics()
+        self._readiness = Readiness()
+        self._owner = f"{node_id}:{self._tokens.token(12)}"
+        self._stop: asyncio.Future[int]
+
+    async def run(self) -> int:
+        """Start, serve until told to stop, and undo it all. Returns the exit code. StartError when it cannot start."""
+        loop = asyncio.get_running_loop()
+        self._stop = loop.create_future()
+        async with AsyncExitStack() as stack:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._told_to_stop, 0)
+                stack.callback(loop.remove_signal_handler, number)
+            assembling = asyncio.create_task(self._assemble(stack), name="assembly")
+            either: list[asyncio.Future[Any]] = [assembling, self._stop]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if assembling.done():
+                await self._serve(_assembled(assembling))
+            else:
+                await _cancel(assembling)  # told to stop before we were ready
+        log.info("stopped")
+        return self._stop.result()
+
+    async def _serve(self, pump: Pump) -> None:
+        """Until told to stop. Only a planned stop is worth a word to anybody."""
+        self._readiness.started = True
+        log.info("ready", node=self._owner, sip=[each.uri for each in self._config.sip.listen])
+        code = await self._stop
+        self._readiness.draining = True
+        if code == 0:
+            await self._wind_down(pump)
+        pump.close()
+
+    def _told_to_stop(self, code: int) -> None:
+        if not self._stop.done():
+            self._stop.set_result(code)
+
+    # Assembly
+
+    async def _assemble(self, stack: AsyncExitStack) -> Pump:
+        config, metrics = self._config, self._metrics
+        pump = Pump(clock=self._clock, metrics=metrics)
+        sockets = [await self._bind_sip(stack, each, pump) for each in config.sip.listen]
+        api_sockets = _bind_http(stack, config.api.listen, "api.listen")
+        await self._serve_health(stack)
+        store = self._make_store(pump)
+        await store.open()
+        stack.push_async_callback(store.close)
+        secret = await self._cluster_secret(store)
+        endpoint_secrets = await self._webhook_secrets(store)
+
+        settings = self._node_settings(secret, sockets)
+        node = Node(settings, render=ContractRenderer(), tokens=self._tokens, chance=lambda: _chance(self._tokens))
+
+        sender = Sender(endpoint_secrets, clock=self._clock, give=pump.delivered)
+        await sender.start()
+        stack.push_async_callback(sender.close)
+        media = MediaClient([str(each) for each in self._workers], advertise=self._media_address(), give=pump.give)
+        await media.start()
+        stack.push_async_callback(media.close)
+        pump.connect(node, listeners={each.name: each for each in sockets}, store=store, media=media, webhooks=sender)
+        stack.callback(pump.close)
+
+        await self._announce(store)
+        # What is taken over may have to be said again at once; what comes meanwhile waits in the sockets.
+        await self._take_over(pump, store, settings.nonce)
+        for each in sockets:
+            await each.open()
+            if each.ended is not None:
+                each.ended.add_done_callback(partial(self._deaf, each.name))
+        endpoints = [each.id for application in settings.applications for each in application.endpoints]
+        metrics.on_scrape = partial(_set_gauges, metrics, node, media, endpoints, settings.max_calls)
+        await self._serve_api(stack, api_sockets, Reader(pump=pump, store=store))
+        for name, work in (("lease", self._keep_lease(store)), ("lag", self._measure_lag())):
+            task = asyncio.create_task(work, name=name)
+            task.add_done_callback(self._supervised)
+            stack.push_async_callback(_cancel, task)
+        return pump
+
+    def _make_store(self, pump: Pump) -> Store:
+        url = self._store_url
+        if url.startswith("memory:"):
+            log.warning("store_in_memory", detail="calls die with this process: for tests only")
+            return MemoryStore(
+                give=pump.store,
+                clock=self._clock,
+                retention_s=self._config.store.retention_s,
+            )
+        return RedisStore(
+            url,
+            give=pump.store,
+            retention_s=self._config.store.retention_s,
+            observe=self._metrics.store_seconds.observe,
+        )
+
+    async def _cluster_secret(self, store: Store) -> bytes:
+        configured = self._config.cluster.secret
+        if configured is not None:
+            return configured.get_secret_value().encode()
+        return b32decode((await store.secret("cluster", self._tokens.token(64))).upper())
+
+    async def _webhook_secrets(self, store: Store) -> dict[str, Sequence[str]]:
+        """The signing secrets by endpoint id. Where none is configured one is made, kept, and said once."""
+        shared = [each.get_secret_value() for each in self._config.webhooks.secrets]
+        secrets: dict[str, Sequence[str]] = {}
+        for application in self._config.all_applications:
+            for webhook in application.webhooks:
+                own = [each.get_secret_value() for each in webhook.secrets]
+                secrets[webhook.id] = own or shared
+        if not all(secrets.values()):
+            proposal = new_secret()
+            made = await store.secret("webhooks", proposal)
+            secrets = {endpoint: own or [made] for endpoint, own in secrets.items()}
+            if made == proposal:
+                _say_secret(made)
+        return secrets
+
+    async def _bind_sip(self, stack: AsyncExitStack, listener: Listener, pump: Pump) -> UdpListener:
+        bound = UdpListener(listener.uri, listener.address.host, listener.address.port, pump.packet)
+        await bound.bind()
+        stack.push_async_callback(bound.close)
+        return bound
+
+    def _listener(self, listener: Listener, bound: UdpListener) -> EngineListener:
+        """A listener as the far end sees it."""
+        shown = listener.advertise or self._config.sip.advertise
+        host = shown.host if shown is not None else outward_address(listener.address.host)
+        port = shown.port if shown is not None and shown.port is not None else bound.address[1]
+        sent_by = host_port(host, port)
+        allow = ", ".join(Capabilities().methods)
+        identity = Identity(contact=f"<sip:{sent_by}>", server=SERVER, allow=allow)
+        return EngineListener(listener.uri, sent_by, identity)
+
+    def _media_address(self) -> str:
+        config = self._config
+        if config.media.advertise is not None:
+            return config.media.advertise
+        if config.sip.advertise is not None:
+            return config.sip.advertise.host
+        return outward_address(config.sip.listen[0].address.host)
+
+    def _node_settings(self, secret: bytes, sockets: Sequence[UdpListener]) -> NodeSettings:
+        config = self._config
+        timers = config.sip.timers
+        return NodeSettings(
+            owner=self._owner,
+            node_id=self._node_id,
+            nonce=self._tokens.token(12),
+            secret=secret,
+            listeners={
+                each.uri: self._listener(each, bound) for each, bound in zip(config.sip.listen, sockets, strict=True)
+            },
+            applications=tuple(_application(each, config) for each in config.all_applications),
+            domains=frozenset(config.sip.domains),
+            timers=Timers(timers.t1_s, timers.t2_s, timers.t4_s),
+            schedule=Schedule(delays=config.webhooks.schedule),
+            decision_timeout_s=config.webhooks.decision_timeout_s,
+            backlog_max=config.webhooks.backlog_max,
+            max_calls=config.limits.max_calls,
+        )
+
+    async def _serve_api(self, stack: AsyncExitStack, sockets: Sequence[socket.socket], reader: Reader) -> None:
+        config = self._config
+        keys = [ApiKey(each.name, each.key.get_secret_value(), frozenset(each.scopes)) for each in config.api.keys]
+        if not keys:
+            log.warning("api_without_keys", detail=f"anybody on this machine may use {config.api.listen}; see api.keys")
+        app = make_app(control=reader, reader=reader, health=self._readiness, metrics=self._metrics, keys=keys)
+        await _serve_http(stack, app, sockets, config.api.listen, "api.listen")
+
+    async def _serve_health(self, stack: AsyncExitStack) -> None:
+        """From the beginning: a start may take as long as the store is away, and that is no reason to be killed."""
+        address = self._config.health.listen
+        if address is not None:
+            health = make_health_app(health=self._readiness, metrics=self._metrics)
+            await _serve_http(stack, health, _bind_http(stack, address, "health.listen"), address, "health.listen")
+
+    # What goes on while it serves
+
+    async def _announce(self, store: Store) -> None:
+        facts = f'{{"versions":[1],"release":"{__version__}"}}'.encode()
+        lease = await store.announce(self._owner, facts, LEASE_S)
+        if lease.replaced_by is not None:
+            self._metrics.lease_lost.inc()
+            log.error("replaced", by=lease.replaced_by, detail="another process bears this node_id: this one lets go")
+            self._told_to_stop(REPLACED)
+
+    async def _keep_lease(self, store: Store) -> None:
+        loop = asyncio.get_running_loop()
+        renewed, held = loop.time(), True
+        while True:
+            await asyncio.sleep(ANNOUNCE_S)
+            asked = loop.time()
+            try:
+                await self._announce(store)
+            except StoreUnavailable:
+                log.warning("lease_not_renewed")
+                if held and loop.time() - renewed > LEASE_S:
+                    held = False
+                    self._metrics.lease_lost.inc()
+            else:
+                renewed, held = asked, True
+
+    async def _take_over(self, pump: Pump, store: Store, nonce: str) -> None:
+        """Carry on what other incarnations of our name have left. New calls have to wait for that."""
+        while True:
+            try:
+                conversations = await store.claim_predecessors(self._owner, nonce)
+            except StoreUnavailable:
+                log.warning("claim_waits_for_store")
+                await asyncio.sleep(CLAIM_RETRY_S)
+                continue
+            self._metrics.takeovers.inc(len(conversations))
+            pump.give(Claimed(tuple(conversations)))
+            return
+
+    async def _measure_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            wanted = loop.time() + LAG_PROBE_S
+            await asyncio.sleep(LAG_PROBE_S)
+            self._metrics.loop_lag_seconds.observe(max(0.0, loop.time() - wanted))
+
+    def _supervised(self, task: asyncio.Task[None]) -> None:
+        """A background task never ends by itself: if it does, that is a fault, and a restart is better than half a service."""
+        if task.cancelled() or self._stop.done():
+            return
+        log.critical("task_died", task=task.get_name(), exc_info=task.exception())
+        self._told_to_stop(CRASHED)
+
+    def _deaf(self, listener: str, ended: asyncio.Future[None]) -> None:
+        """A socket that closes by itself takes no calls any more."""
+        why = None if ended.cancelled() else ended.exception()
+        if not self._stop.done():
+            log.critical("listener_died", listener=listener, exc_info=why)
+            self._told_to_stop(CRASHED)
+
+    async def _wind_down(self, pump: Pump) -> None:
+        """A planned stop: nothing new, BYE for what lives, a little time for the last events."""
+        pump.give(Drain())
+        pump.give(HangUpAll())
+        deadline = self._clock.now() + STOP_PATIENCE_S
+        while pump.node.carried and self._clock.now() < deadline:  # noqa: ASYNC110 -- the engine has no events to await
+            await asyncio.sleep(0.02)
+        if pump.node.carried:
+            log.warning(
+                "stopped_with_work_left", calls=pump.node.carried, detail="kept in the store for the next start"
+            )
+
+
+def _assembled(assembling: asyncio.Task[Pump]) -> Pump:
+    try:
+        return assembling.result()
+    except StoreUnavailable as error:
+        raise StartError(f"the store went away while we started: {error}") from error
+
+
+def _bind_http(stack: AsyncExitStack, address: Address, key: str) -> list[socket.socket]:
+    """Sockets that are ours from here on, and refuse connections until `_serve_http`. StartError when they cannot be had."""
+    bound = []
+    try:
+        for family, kind, _, _, where in socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            made = socket.socket(family, kind)
+            stack.callback(made.close)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            made.bind(where)
+            bound.append(made)
+    except OSError as error:
+        raise _cannot_listen(address, key, error) from error
+    return bound
+
+
+async def _serve_http(
+    stack: AsyncExitStack, app: web.Application, sockets: Sequence[socket.socket], address: Address, key: str
+) -> None:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=HTTP_PATIENCE_S)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    try:
+        for bound in sockets:
+            await web.SockSite(runner, bound).start()
+    except OSError as error:
+        raise _cannot_listen(address, key, error) from error
+
+
+def _cannot_listen(address: Address, key: str, error: OSError) -> StartError:
+    return StartError(f"cannot listen on {address} for HTTP: {error.strerror}; the key is {key}")
+
+
+async def _cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _application(application: Application, config: Config) -> EngineApplication:
+    limits = application.limits
+    plan = Plan(
+        name=application.name,
+        fallback=to_actions(application.fallback),
+        latching=config.media.latching,
+        ring_limit_s=limits.max_ring_s,
+        duration_limit_s=limits.max_duration_s,
+    )
+    endpoints = tuple(
+        Endpoint(
+            each.id,
+            each.url,
+            each.fallback_url,
+            decision=each.decision,
+            events=None if each.events is None else frozenset(each.events),
+        )
+        for each in application.webhooks
+    )
+    match = Match(users=frozenset(application.match.users), domains=frozenset(application.match.domains))
+    return EngineApplication(application.name, plan, endpoints, match)
+
+
+def _set_gauges(metrics: Metrics, node: Node, media: MediaClient, endpoints: Sequence[str], capacity: int) -> None:
+    """What is worth counting only when somebody looks."""
+    states = Counter((call.state, call.direction) for call in node.calls())
+    for key, gauge in metrics.calls.items():
+        gauge.set(states[key])
+    for endpoint in endpoints:
+        metrics.webhook_backlog(endpoint).set(node.backlog(endpoint))
+    totals = media.totals()
+    metrics.call_capacity.set(min(capacity, node.live + media.ports_free()))
+    metrics.media_ports_free.set(media.ports_free())
+    metrics.media_packets(totals.received + totals.sent)
+
+
+def _chance(tokens: SystemTokens) -> float:
+    """A number from 0 to 1, of 20 random bits."""
+    return int.from_bytes(b32decode(tokens.token(8).upper())[:3], "big") / 0xFFFFFF
+
+
+def _say_secret(secret: str) -> None:
+    """Once, on standard output and not in the log: whoever started us needs it, and nobody else."""
+    print(  # noqa: T201 -- the one thing that must be shown and must not be logged
+        f"Webhooks are signed with a new secret, kept in the store and shown this once:\n  {secret}\n"
+        f'Verify with: standardwebhooks.Webhook("{secret}").verify(body, headers)',
+        flush=True,
+    )
+
+
+def run(config: Config, *, node_id: str, store_url: str, workers: Sequence[Path]) -> int:
+    """Run one signalling process on uvloop. Returns its exit code; raises StartError when it cannot start."""
+
+    return uvloop.run(Service(config, node_id=node_id, store_url=store_url, workers=workers).run())
