@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-fast test-long check bench system-deps lock clean
+.PHONY: help demo run test test-fast test-long check docs bench system-deps lock clean
 .SUFFIXES:
 
 help: ## this list
@@ -24,13 +24,13 @@ run: $(VENV)/.run ## the demo's bridge and application, staying up, ready for a 
 
 test: system-deps check ## checks and all tests, ring by ring, each within its time (at most 12 minutes together)
 	@rm -rf $(VENV)/rings
-	.ci/ring unit     270 -n 2 -m "not interop and not chaos and not slow"
+	.ci/ring unit     270 -n 2 --ignore tests/docs -m "not interop and not chaos and not slow"
 	.ci/ring interop  240 -m "interop and not slow"
 	.ci/ring chaos    150 -m "chaos and not slow"
 	@echo "All rings:" && tail -q -n 1 $(VENV)/rings/*.log
 
 test-fast: $(VENV)/.dev ## the inner loop: no SIP peers, no killed processes, under a minute
-	.ci/ring fast      60 -n 2 -x -m "not interop and not chaos and not slow" $(ARGS)
+	.ci/ring fast      60 -n 2 -x --ignore tests/docs -m "not interop and not chaos and not slow" $(ARGS)
 
 test-long: $(VENV)/.dev system-deps ## minutes to hours: many seeds, the whole chaos table, long fuzzing
 	.ci/ring long   14400 -m slow $(ARGS)
@@ -41,6 +41,9 @@ check: $(VENV)/.dev ## lint, format, types, the direction of imports, the docume
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@if [ -d tests/docs ]; then .ci/ring docs 60 tests/docs; fi
+
+docs: $(VENV)/.dev ## write anew what docs/ has from the code: keys, errors, metrics
+	$(BIN)/python -m tests.docs.generated
 
 bench: $(VENV)/.dev system-deps ## the yardsticks of quality.md: CPU per call, memory, growth; a table, and JSON beside it
 	$(BIN)/python -m benchmarks $(ARGS)

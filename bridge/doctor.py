@@ -75,7 +75,7 @@ async def examine(config: Config) -> list[Finding]:
     findings += await look_at_store(config)
     findings += await asyncio.gather(*[look_at_endpoint(key, url) for key, url in endpoints(config)])
     if not config.all_applications:
-        findings.append(warning("webhooks.url", "no application: every call is rejected with 480. Give --webhook URL"))
+        findings.append(warning("webhooks.url", "no application: every call is answered 404. Give --webhook URL"))
     return findings
 
 

@@ -1,0 +1,208 @@
+"""The examples do what the README says of them: run against a real service, called by a real phone."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from aiohttp import ClientSession
+
+from bridge.ambient import SystemClock, SystemTokens
+from bridge.demo import Demo, Place
+from bridge.phone.softphone import Phone
+from bridge.webhooks.signing import new_secret, sign
+from tests.docs.pages import ROOT, blocks
+from tests.support.application import SECRET
+from tests.support.programs import PORTS, Program
+from tests.support.served import KEY, Served
+from tests.support.waiting import until
+
+LINES_MAX = 40
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+PATIENCE_S = 20.0
+
+# Seven processes in all: a few seconds, more on a busy machine, never the ring's minute.
+pytestmark = pytest.mark.timeout(40)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A service with three applications: control.py for 2…, answer.py with another secret for 3…, answer.py for the rest."""
+
+    service: Served
+    answer: Program
+    answer_url: str
+    control: Program
+
+    def uri(self, user: str) -> str:
+        return f"sip:{user}@127.0.0.1:{self.service.sip_port}"
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    directory = tmp_path_factory.mktemp("stage")
+    ports = {name: PORTS.one() for name in ("answer", "wrong", "control")}
+    urls = {name: f"http://127.0.0.1:{port}/calls" for name, port in ports.items()}
+    applications = [_application("control", "2*", urls["control"]), _application("wrong", "3*", urls["wrong"])]
+    service = Served(
+        directory / "bridge",
+        {"store": {"url": "memory://"}, "webhooks": {"url": urls["answer"]}, "applications": applications},
+        media_pairs=10,
+    )
+    environs = {
+        "answer": {"WEBHOOK_SECRET": SECRET},
+        "wrong": {"WEBHOOK_SECRET": new_secret()},
+        "control": {"BRIDGE_API": f"http://127.0.0.1:{service.api_port}", "BRIDGE_KEY": KEY, "SECONDS": "1"},
+    }
+    with ExitStack() as stack:
+        programs = {
+            name: stack.enter_context(_example(name, directory, PORT=str(port), **environs[name]))
+            for name, port in ports.items()
+        }
+        stack.enter_context(_running(service))
+        for name, port in ports.items():
+            _until_listens(programs[name], port)
+        yield Stage(service, programs["answer"], urls["answer"], programs["control"])
+
+
+def _application(name: str, users: str, url: str) -> dict[str, Any]:
+    hook = {"id": name, "url": url, "decision": True}
+    return {"name": name, "match": {"users": [users]}, "webhooks": [hook]}
+
+
+def _example(name: str, directory: Path, **environ: str) -> Program:
+    file = ROOT / "examples" / ("control.py" if name == "control" else "answer.py")
+    return Program([sys.executable, str(file)], output=directory / name, environ=environ)
+
+
+@contextmanager
+def _running(service: Served) -> Iterator[None]:
+    """It listens for SIP before it listens for HTTP."""
+    program = service.launch()
+    try:
+        _until_listens(program, service.api_port)
+        yield
+    finally:
+        service.kill()
+
+
+def _until_listens(program: Program, port: int) -> None:
+    give_up = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert program.code() is None, program.said()
+            assert time.monotonic() < give_up, program.said()
+            time.sleep(0.02)
+        else:
+            return
+
+
+@pytest.fixture
+async def phone() -> AsyncIterator[Phone]:
+    phone = Phone("alice", clock=SystemClock(), tokens=SystemTokens())
+    await phone.open()
+    yield phone
+    phone.close()
+
+
+async def status_of(phone: Phone, uri: str) -> int | None:
+    """Call, and hang up at once if that was answered."""
+    call = phone.call(uri)
+    response = await asyncio.wait_for(call.answered(), PATIENCE_S)
+    call.hang_up()
+    await asyncio.wait_for(call.over(), PATIENCE_S)
+    return response.status if response is not None else None
+
+
+def test_there_are_the_two_that_the_readme_shows() -> None:
+    assert [path.name for path in EXAMPLES] == ["answer.py", "control.py"]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_is_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) < LINES_MAX
+
+
+async def test_answer_answers_calls_to_100(stage: Stage, phone: Phone) -> None:
+    assert await status_of(phone, stage.uri("100")) == 200
+
+    def printed() -> list[str]:
+        return [line.split()[0] for line in stage.answer.said().splitlines() if f":{phone.port} " in line]
+
+    await until(lambda: "call.ended" in printed(), stage.answer.said)
+    assert printed() == ["call.incoming", "action.completed", "call.answered", "call.ended"]
+
+
+@pytest.mark.parametrize("user", ["101", "reception"])
+async def test_answer_is_busy_for_everybody_else(stage: Stage, phone: Phone, user: str) -> None:
+    assert await status_of(phone, stage.uri(user)) == 486
+
+
+async def test_with_another_secret_nothing_is_believed(stage: Stage, phone: Phone) -> None:
+    assert await status_of(phone, stage.uri("300")) == 480  # the fallback
+    failed = stage.service.said("decision_failed")[-1]
+    assert "wants other credentials" in failed["advice"]
+    assert "(401)" in failed["advice"]
+
+
+@pytest.mark.parametrize(("secret", "status"), [(SECRET, 200), (new_secret(), 401)])
+async def test_answer_verifies_signatures(stage: Stage, secret: str, status: int) -> None:
+    body = b'{"id": "evt_1", "type": "call.held", "data": {"call": {"id": "c", "from": {"uri": "u"}, "ended": null}}}'
+    now = int(SystemClock().now())
+    headers = {
+        "webhook-id": "evt_1",
+        "webhook-timestamp": str(now),
+        "webhook-signature": sign([secret], "evt_1", now, body),
+        "content-type": "application/json",
+    }
+    async with ClientSession() as session, session.post(stage.answer_url, data=body, headers=headers) as answer:
+        assert answer.status == status
+
+
+async def test_control_parks_answers_by_rest_and_hangs_up(stage: Stage, phone: Phone) -> None:
+    call = phone.call(stage.uri("200"))
+    response = await asyncio.wait_for(call.answered(), PATIENCE_S)
+    assert response is not None
+    assert response.status == 200
+    assert await asyncio.wait_for(call.over(), PATIENCE_S) == "remote"
+    await until(lambda: "call.ended" in stage.control.said(), "control.py has heard of the end")
+    printed = [" ".join(line.split()[:3]) for line in stage.control.said().splitlines()]
+    assert [line for line in printed if line.startswith("call.")] == ["call.incoming", "call.answered", "call.ended"]
+    assert any(line.startswith("answer 202") for line in printed)
+    assert "hang up 202" in printed
+
+
+async def test_a_number_that_no_application_takes_is_not_found(phone: Phone, tmp_path: Path) -> None:
+    service = Served(tmp_path, {"store": {"url": "memory://"}}, media_pairs=1)
+    with _running(service):
+        assert await status_of(phone, f"sip:100@127.0.0.1:{service.sip_port}") == 404
+        assert not service.said("call_incoming")
+
+
+class EndedBridge:
+    """What `Demo` waits for while it stays up: here it has ended already."""
+
+    async def wait(self) -> int:
+        return 0
+
+
+async def test_make_run_prints_the_lines_of_the_readme(tmp_path: Path) -> None:
+    """No process is needed for that: tests/test_demo.py starts the whole."""
+    lines: list[str] = []
+    place = Place("192.0.2.10", 5060, 8080, 3000, tmp_path, key="key")
+    await Demo(say=lines.append)._stay(place, cast(Any, EndedBridge()))
+    printed = "\n".join(lines)
+    shown = [block.text for block in blocks("sh", "text") if "192.0.2.10:5060" in block.text]
+    baresip, linphone = (text.splitlines() for text in shown)
+    assert f"  {baresip[0]}\n" in printed
+    assert f"{linphone[0]}, then: {linphone[-1].removeprefix('linphonec> ')}\n" in printed
