@@ -115,6 +115,7 @@ class Service:
         self._metrics = Metrics()
         self._readiness = Readiness()
         self._owner = f"{node_id}:{self._tokens.token(12)}"
+        self._listening: list[str] = []  # where phones find us
         self._stop: asyncio.Future[int]
 
     async def run(self) -> int:
@@ -138,7 +139,7 @@ class Service:
     async def _serve(self, pump: Pump) -> None:
         """Until told to stop. Only a planned stop is worth a word to anybody."""
         self._readiness.started = True
-        log.info("ready", node=self._owner, sip=[each.uri for each in self._config.sip.listen])
+        log.info("ready", node=self._owner, sip=self._listening)
         code = await self._stop
         self._readiness.draining = True
         if code == 0:
@@ -233,6 +234,7 @@ class Service:
         bound = UdpListener(listener.uri, listener.address.host, listener.address.port, pump.packet)
         await bound.bind()
         stack.push_async_callback(bound.close)
+        self._listening.append(f"udp:{host_port(*bound.address)}")
         return bound
 
     def _listener(self, listener: Listener, bound: UdpListener) -> EngineListener:

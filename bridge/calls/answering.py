@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from bridge.calls.actions import Answer
 from bridge.calls.call import Call, Identity, Phase, Plan
-from bridge.calls.effects import Accept, ArmTimer, CallTimer, CloseMedia, DisarmTimer, OpenMedia, Respond, SetMedia
+from bridge.calls.effects import Accept, ArmTimer, CallTimer, CloseMedia, DisarmTimer, OpenMedia, Respond
 from bridge.calls.ending import end, hang_up, refuse
 from bridge.calls.events import CallAnswered, CallIncoming
 from bridge.calls.facts import ActionId, CallId, ConversationId, Ended, Party
-from bridge.calls.streams import rule_of
+from bridge.calls.streams import set_stream
 from bridge.sdp.description import MalformedSdp, SessionDescription, parse
 from bridge.sdp.offer_answer import DEFAULT, Codec, Negotiated, Unacceptable, answer, offer, offered_codecs, read_answer
 from bridge.sip.dialog import Dialog
@@ -134,7 +134,7 @@ def _accept(call: Call, *, now: float) -> None:
             return
         call.local_sdp, call.negotiated = taken.description.encode(), taken.negotiated
         call.held = taken.negotiated.held
-        call.out.append(SetMedia(rule_of(call)))
+        set_stream(call)
     call.dialog = Dialog.as_server(invite, call.tag, call.flow)
     call.phase = Phase.ACCEPTED
     call.out.append(Accept(call.invite_key, accepted_response(call)))
@@ -226,7 +226,7 @@ def _take_answer(call: Call, ack: Request) -> bool:
     call.negotiated = agreed
     call.held = agreed.held
     call.media_generation += 1
-    call.out.append(SetMedia(rule_of(call)))
+    set_stream(call)
     return True
 
 

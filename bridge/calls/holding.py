@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from bridge.calls.answering import answer_in, offer_in, our_codecs, warning_of
 from bridge.calls.call import Call, Phase
-from bridge.calls.effects import Accept, Respond, SetMedia
+from bridge.calls.effects import Accept, Respond
 from bridge.calls.ending import hang_up
 from bridge.calls.events import CallHeld, CallResumed, CallUpdated
-from bridge.calls.streams import rule_of
+from bridge.calls.streams import set_stream
 from bridge.sdp.description import MalformedSdp
 from bridge.sdp.offer_answer import Negotiated, Unacceptable, answer, offer
 from bridge.sip.headers import Line
@@ -93,7 +93,7 @@ def _agree(call: Call, agreed: Negotiated) -> None:
         return
     call.negotiated, call.held = agreed, agreed.held
     call.media_generation += 1
-    call.out.append(SetMedia(rule_of(call)))
+    set_stream(call)
     if agreed.held and not was_held:
         call.emit(CallHeld())
     elif was_held and not agreed.held:

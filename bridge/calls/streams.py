@@ -5,10 +5,17 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 
 from bridge.calls.call import Call
+from bridge.calls.effects import SetMedia
 from bridge.rtp.rules import Rule
 
 _CARRIER_GRADE_NAT = IPv4Network("100.64.0.0/10")  # RFC 6598
 _SILENT_CODECS = {"PCMU": 0, "PCMA": 8}  # what silence the worker can make, by its static payload type
+
+
+def set_stream(call: Call) -> None:
+    """Let the worker know what has been agreed on; nothing, where its ports are lost and the call is about to end."""
+    if call.media_open:
+        call.out.append(SetMedia(rule_of(call)))
 
 
 def rule_of(call: Call) -> Rule:

@@ -155,6 +155,9 @@ def _invite(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
         return
     application = application_for(request.uri, holdings.settings.applications, domains=holdings.settings.domains)
     if application is None:
+        holdings.out.append(
+            Noted("warning", "no_application", None, (("uri", request.uri), ("source", str(arrived.flow))))
+        )
         _answer(holdings, arrived, 404, now=now)
         return
     _create(holdings, arrived, call_id, application, now=now)

@@ -17,7 +17,7 @@ from bridge.calls.facts import ActionId, CallId
 from bridge.engine.effects import CommandAccepted, Noted
 from bridge.engine.inputs import Committed, InvalidReply, MediaLost, MediaTimedOut, StoreAway, StoreBack
 from bridge.outbox.effects import Endpoint
-from bridge.outbox.schedule import Outcome
+from bridge.outbox.schedule import Outcome, Schedule
 from tests.engine.world import DOWN, OFFER, UNUSABLE, World, request, sdp
 from tests.engine.world import settings as node_settings
 
@@ -55,10 +55,13 @@ class Anything(RuleBasedStateMachine):
     @initialize(endpoints=st.sampled_from(ENDPOINTS), plan=st.sampled_from(PLANS), max_calls=st.sampled_from([2, 100]))
     def begin(self, endpoints: list[Endpoint], plan: tuple[Action, ...], max_calls: int) -> None:
         plans = {"fallback": plan, "duration_limit_s": 100.0}
-        self.world = World(node_settings(endpoints=endpoints, plan=plans, max_calls=max_calls))
+        schedule = Schedule(delays=(0.0, 2.0, 4.0, 8.0, 16.0))
+        self.world = World(node_settings(endpoints=endpoints, plan=plans, max_calls=max_calls, schedule=schedule))
         self.world.accepting = False
         self.sequences = {"c1": 1, "c2": 1, "c3": 1}
         self.packets: list[str] = []
+        self.emptied = False
+        self.stolen: set[CallId] = set()
         self.asked: list[tuple[CallId, ActionId, Action]] = []
 
     # The callers
@@ -147,6 +150,18 @@ class Anything(RuleBasedStateMachine):
         self.world.give(StoreAway() if away else StoreBack())
 
     @rule()
+    def lose_everything(self) -> None:
+        """The store restarts without its data."""
+        self.emptied = True
+        self.world.keyspace.empty()
+
+    @rule()
+    def claimed_by_another(self) -> None:
+        """Another node takes every conversation that is stored."""
+        claimed = self.world.keyspace.claim_predecessors("n1:thief", "thief")
+        self.stolen |= {call.call for conversation in claimed for call in conversation.calls}
+
+    @rule()
     def a_late_acknowledgement(self) -> None:
         """Of a write that was answered before, or of a node that is dead."""
         self.world.give(Committed(1_000_000))
@@ -185,6 +200,7 @@ class Anything(RuleBasedStateMachine):
         self.world.accepting = False
         stored = {call: str(self.world.stored_events(call)) for call in {call for call, _, _ in self.asked}}
         self.asked = [each for each in self.asked if each[1] in stored[each[0]]]
+        self.stolen.clear()  # the heir has claimed all of them
 
     # What must hold
 
@@ -200,13 +216,22 @@ class Anything(RuleBasedStateMachine):
         while world.flying:
             world.outcome(reply=())
         world.advance(400.0)
-        assert world.leftovers() == {}
+        kept = world.leftovers()
+        if self.stolen:
+            kept.pop("stored", None)  # they are the other node's
+        assert kept == {}
         for call in world.stored_calls():
-            self._check(call)
+            if call not in self.stolen:
+                self._check(call)
 
     def _check(self, call: CallId) -> None:
         events = self.world.stored_events(call)
         types = [body["type"] for _, body in events]
+        if self.emptied:
+            # What had been delivered before is not written again.
+            assert [sequence for sequence, _ in events] == list(range(events[0][0], events[-1][0] + 1))
+            assert types.count("call.ended") <= 1
+            return
         assert [sequence for sequence, _ in events] == list(range(1, len(events) + 1))
         assert types[0] == "call.incoming"
         assert types.count("call.ended") == 1
@@ -235,5 +260,7 @@ def test_anything_in_any_order() -> None:
 
 @pytest.mark.slow
 def test_anything_in_any_order_for_long() -> None:
-    settled = settings(max_examples=6000, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck))
+    settled = settings(
+        max_examples=6000, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    )
     run_state_machine_as_test(Anything, settings=settled)

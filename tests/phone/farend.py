@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+
 from tests.support.caller import Message, read_message
 from tests.support.waiting import until
 
