@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -25,6 +26,7 @@ from bridge.engine.effects import (
     Deliver,
     Dropped,
     Effect,
+    HeldPorts,
     Noted,
     OpenPorts,
     Postpone,
@@ -36,7 +38,6 @@ from bridge.errors import StoreUnavailable
 from bridge.outbox.effects import Delivery
 from bridge.outbox.health import advice
 from bridge.outbox.schedule import Outcome
-from bridge.rtp.rules import Rule
 from bridge.sip.flow import Send
 from bridge.telemetry.flood import Flood
 from bridge.telemetry.logging import write
@@ -72,7 +73,7 @@ class MediaOutlet(Protocol):
     def open_ports(self, wanted: OpenPorts) -> None: ...
     def set_rule(self, wanted: SetRule) -> None: ...
     def close_ports(self, wanted: ClosePorts) -> None: ...
-    def reconcile(self, sessions: Mapping[str, Rule | None]) -> None: ...
+    def reconcile(self, sessions: Mapping[str, HeldPorts]) -> None: ...
 
 
 class WebhookOutlet(Protocol):
@@ -89,6 +90,7 @@ class Pump:
     def __init__(self, *, clock: Clock, metrics: Metrics) -> None:
         self._clock = clock
         self._metrics = metrics
+        self.store_came_back = asyncio.Event()  # set each time; whoever waits for it clears it
         self._inbox: deque[Input] = deque()
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
@@ -108,6 +110,7 @@ class Pump:
         }
         self._closed = False
         self._faults = Flood()
+        self._warnings: dict[str, Flood] = {}  # by event
         self._failures: dict[str, Flood] = {}  # by endpoint: one that is down must not hide what another one needs
         self._outlets: dict[str, PacketOutlet] = {}
 
@@ -196,6 +199,7 @@ class Pump:
             log.error("store_away", advice="live calls go on; new ones get 503 until it is back")
         elif isinstance(given, StoreBack):
             log.warning("store_back")
+            self.store_came_back.set()
         self.give(given)
 
     def delivered(self, delivery: Delivery, outcome: Outcome) -> None:
@@ -251,8 +255,15 @@ class Pump:
         count = self._counted.get(effect.event)
         if count is not None:
             count(dict(effect.facts))
-        if _LEVELS[effect.level] >= self._level:
-            write(log, effect)
+        if _LEVELS[effect.level] < self._level:
+            return
+        if effect.level == "warning" and effect.call is None:  # strangers cause as many of these as they like
+            withheld = self._warnings.setdefault(effect.event, Flood()).admit(self._clock.now())
+            if withheld is None:
+                return
+            if withheld:
+                effect = replace(effect, facts=(*effect.facts, ("withheld_before", withheld)))
+        write(log, effect)
 
     # The one timer
 

@@ -16,6 +16,7 @@ from bridge.calls.facts import CallId, ConversationId
 from bridge.contract.render import call_resource, conversation_resource
 from bridge.engine.effects import CommandAccepted, CommandRefused
 from bridge.engine.inputs import Command
+from bridge.errors import StoreUnavailable
 from bridge.pump import Pump
 from bridge.store import Store
 
@@ -44,11 +45,19 @@ class Reader:
         return answer
 
     async def call(self, call: CallId) -> Resource | None:
-        alive = self._pump.node.call(call)
-        if alive is not None:
-            return call_resource(alive)
-        record = await self._store.final_record(call)
-        return None if record is None else _object(record)
+        carried = self._pump.node.call(call)
+        if carried is not None and carried.ended is None:
+            return call_resource(carried)
+        # What is carried of an ended call, for its last events, may be an heir's: the record has its figures.
+        try:
+            record = await self._store.final_record(call)
+        except StoreUnavailable:
+            if carried is None:
+                raise
+            record = None
+        if record is not None:
+            return _object(record)
+        return None if carried is None else call_resource(carried)
 
     async def calls(self, filters: CallFilters, *, before: Position | None, limit: int) -> Page:
         found: list[Resource] = []
@@ -94,10 +103,10 @@ class Reader:
         return Page(data, wanted[limit - 1] if len(wanted) > limit else None)
 
     def _listed(self, call: CallId, record: bytes | None) -> Resource | None:
-        alive = self._pump.node.call(call)
-        if alive is not None:
-            return call_resource(alive)
-        return None if record is None else _object(record)
+        if record is not None:
+            return _object(record)
+        carried = self._pump.node.call(call)
+        return None if carried is None else call_resource(carried)
 
 
 def _object(record: bytes) -> dict[str, Any]:

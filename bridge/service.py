@@ -26,7 +26,7 @@ from aiohttp import web
 from bridge import __version__
 from bridge.ambient import SystemClock, SystemTokens
 from bridge.api import NotReady, Ready
-from bridge.api.app import make_app, make_health_app
+from bridge.api.app import make_app, make_health_app, make_runner
 from bridge.api.auth import ApiKey
 from bridge.calls.call import Call, Identity, Plan
 from bridge.calls.events import Event
@@ -113,6 +113,7 @@ class Service:
         self._clock = SystemClock()
         self._tokens = SystemTokens()
         self._metrics = Metrics()
+        self._made_secrets: dict[str, str] = {}  # those that stand in no configuration
         self._readiness = Readiness()
         self._owner = f"{node_id}:{self._tokens.token(12)}"
         self._listening: list[str] = []  # where phones find us
@@ -186,7 +187,12 @@ class Service:
         endpoints = [each.id for application in settings.applications for each in application.endpoints]
         metrics.on_scrape = partial(_set_gauges, metrics, node, media, endpoints, settings.max_calls)
         await self._serve_api(stack, api_sockets, Reader(pump=pump, store=store))
-        for name, work in (("lease", self._keep_lease(store)), ("lag", self._measure_lag())):
+        works = (
+            ("lease", self._keep_lease(store)),
+            ("secrets", self._keep_secrets(store, pump.store_came_back)),
+            ("lag", self._measure_lag()),
+        )
+        for name, work in works:
             task = asyncio.create_task(work, name=name)
             task.add_done_callback(self._supervised)
             stack.push_async_callback(_cancel, task)
@@ -212,7 +218,8 @@ class Service:
         configured = self._config.cluster.secret
         if configured is not None:
             return configured.get_secret_value().encode()
-        return b32decode((await store.secret("cluster", self._tokens.token(64))).upper())
+        made = self._made_secrets["cluster"] = await store.secret("cluster", self._tokens.token(64))
+        return b32decode(made.upper())
 
     async def _webhook_secrets(self, store: Store) -> dict[str, Sequence[str]]:
         """The signing secrets by endpoint id. Where none is configured one is made, kept, and said once."""
@@ -224,7 +231,7 @@ class Service:
                 secrets[webhook.id] = own or shared
         if not all(secrets.values()):
             proposal = new_secret()
-            made = await store.secret("webhooks", proposal)
+            made = self._made_secrets["webhooks"] = await store.secret("webhooks", proposal)
             secrets = {endpoint: own or [made] for endpoint, own in secrets.items()}
             if made == proposal:
                 _say_secret(made)
@@ -329,6 +336,19 @@ class Service:
             pump.give(Claimed(tuple(conversations)))
             return
 
+    async def _keep_secrets(self, store: Store, came_back: asyncio.Event) -> None:
+        """A store that has lost its data is told again what we made: calls that are up bear names derived from it."""
+        while True:
+            await came_back.wait()
+            came_back.clear()
+            for name, secret in self._made_secrets.items():
+                try:
+                    if await store.secret(name, secret) != secret:
+                        log.error("secret_differs", secret=name, detail="another node has made its own meanwhile")
+                except StoreUnavailable:
+                    came_back.set()
+                    await asyncio.sleep(CLAIM_RETRY_S)
+
     async def _measure_lag(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -392,7 +412,7 @@ def _bind_http(stack: AsyncExitStack, address: Address, key: str) -> list[socket
 async def _serve_http(
     stack: AsyncExitStack, app: web.Application, sockets: Sequence[socket.socket], address: Address, key: str
 ) -> None:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=HTTP_PATIENCE_S)
+    runner = make_runner(app, shutdown_timeout=HTTP_PATIENCE_S)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     try:

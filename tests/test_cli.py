@@ -90,7 +90,7 @@ def test_doctor_says_what_it_finds_and_fails_where_a_start_would(run: CliRunner,
             "--data_dir",
             str(tmp_path),
             "--media.ports",
-            "20000-20009",
+            "61000-61009",
             "--api.listen",
             "127.0.0.1:0",
         )

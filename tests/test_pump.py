@@ -20,6 +20,7 @@ from bridge.engine.effects import (
     Deliver,
     Dropped,
     Effect,
+    HeldPorts,
     Noted,
     OpenPorts,
     Postpone,
@@ -41,7 +42,7 @@ from bridge.engine.node import Node
 from bridge.errors import StoreUnavailable
 from bridge.outbox.effects import Delivery
 from bridge.outbox.schedule import Outcome
-from bridge.pump import Pump
+from bridge.pump import GRAIN_S, Pump
 from bridge.rtp.rules import Rule
 from bridge.sip.flow import Flow, Send
 from bridge.telemetry.flood import LINES_PER_SECOND
@@ -160,7 +161,7 @@ class TestCarrying:
         )
         ack, later, over = Ack(CALL, "desk", 1), Postponed(CALL, "desk", 1, 1, 5), Release(COMMIT.conversation, (), "n")
         posted = delivery()
-        adopted: dict[str, Rule | None] = {CALL: RULE}
+        adopted = {str(CALL): HeldPorts(20000, RULE)}
         bench.causes(
             *(opened, COMMIT, send, ruled, Acknowledge((ack,)), Postpone(later), Release(COMMIT.conversation, (), "n")),
             *(Deliver(posted), closed, AdoptPorts(adopted)),
@@ -249,6 +250,22 @@ class TestTimer:
         bench.pump.give(NOTHING)
         assert bench.timers[-1].delay == 0.0
 
+    async def test_it_wakes_the_node_at_most_once_in_a_while_however_many_deadlines_there_are(
+        self, bench: Bench
+    ) -> None:
+        bench.node.wanted = 1000.0
+        bench.pump.give(NOTHING)
+        bench.node.wanted = 1000.001
+        bench.timers[-1].wake()
+        assert bench.timers[-1].delay == pytest.approx(GRAIN_S)
+
+    async def test_one_that_wakes_in_a_moment_is_soon_enough_for_everything(self, bench: Bench) -> None:
+        for wanted in (1000.0 + GRAIN_S, 1000.0 + GRAIN_S / 2):
+            bench.node.wanted = wanted
+            bench.pump.give(NOTHING)
+        (timer,) = bench.timers
+        assert not timer.canceled
+
     async def test_it_is_set_once_after_everything_an_input_causes(self, bench: Bench) -> None:
         bench.node.wanted = 1001.0
         bench.node.effects = lambda given: [COMMIT] if given is NOTHING else []
@@ -311,6 +328,21 @@ class TestFaults:
         assert len(lines) == LINES_PER_SECOND + 1
         assert lines[-1]["withheld_before"] == 2 * LINES_PER_SECOND
         assert bench.counted('bridge_dropped_total{reason="fault"}') == 3 * LINES_PER_SECOND + 1
+
+    async def test_strangers_cannot_flood_the_log_and_a_call_s_own_lines_are_all_written(self, bench: Bench) -> None:
+        with capture_logs() as lines:
+            bench.causes(Noted("warning", "call_turned_away", None, (("why", "Draining"),)))
+            for _ in range(3 * LINES_PER_SECOND):
+                bench.pump.give(NOTHING)
+            bench.time += 1.0
+            bench.pump.give(NOTHING)
+            bench.causes(Noted("warning", "decision_failed", CALL))
+            for _ in range(2 * LINES_PER_SECOND):
+                bench.pump.give(NOTHING)
+        turned_away = [line for line in lines if line["event"] == "call_turned_away"]
+        assert len(turned_away) == LINES_PER_SECOND + 1
+        assert turned_away[-1]["withheld_before"] == 2 * LINES_PER_SECOND
+        assert len(lines) - len(turned_away) == 2 * LINES_PER_SECOND
 
 
 class TestWebhooks:
@@ -384,6 +416,16 @@ class TestNotes:
         assert bench.counted("bridge_setup_seconds_sum") == pytest.approx(1.2)
         assert bench.counted('bridge_calls_ended_total{reason="busy"}') == 1
         assert bench.counted('bridge_dropped_total{reason="malformed"}') == 1
+
+    async def test_what_is_below_the_log_s_level_is_counted_and_not_written(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(bench.pump, "_level", 30)
+        bench.causes(Noted("info", "call_ended", CALL, (("reason", "busy"),)), Noted("warning", "odd", CALL))
+        with capture_logs() as lines:
+            bench.pump.give(NOTHING)
+        assert [line["event"] for line in lines] == ["odd"]
+        assert bench.counted('bridge_calls_ended_total{reason="busy"}') == 1
 
     async def test_the_store_s_absence_and_return_are_told_and_passed_on(self, bench: Bench) -> None:
         with capture_logs() as lines:

@@ -14,7 +14,7 @@ from bridge.api import CallFilters, Page, Position
 from bridge.calls.actions import Answer, Hangup, Park, Ring
 from bridge.calls.call import Identity, Plan
 from bridge.calls.facts import CallId, ConversationId
-from bridge.engine.effects import ClosePorts, CommandAccepted, CommandRefused, OpenPorts, SetRule
+from bridge.engine.effects import ClosePorts, CommandAccepted, CommandRefused, Deliver, HeldPorts, OpenPorts, SetRule
 from bridge.engine.inputs import Packet, PortsClosed, PortsOpened
 from bridge.engine.node import Node
 from bridge.engine.settings import Application, Listener, Match, NodeSettings
@@ -23,7 +23,6 @@ from bridge.outbox.effects import Delivery, Endpoint
 from bridge.outbox.schedule import Outcome
 from bridge.pump import Pump
 from bridge.reader import Reader
-from bridge.rtp.rules import Rule
 from bridge.service import ContractRenderer
 from bridge.sip.flow import Flow, Send
 from bridge.store.memory import MemoryStore
@@ -81,7 +80,7 @@ class House:
     def close_ports(self, wanted: ClosePorts) -> None:
         asyncio.get_running_loop().call_soon(self.pump.give, PortsClosed(wanted.session, None))
 
-    def reconcile(self, sessions: Mapping[str, Rule | None]) -> None: ...
+    def reconcile(self, sessions: Mapping[str, HeldPorts]) -> None: ...
 
     # The caller
 
@@ -154,6 +153,28 @@ class TestOneCall:
         read = await house.reader.call(call)
         assert read is not None
         assert (read["id"], read["state"], read["ended"]["reason"]) == (call, "ended", "canceled")
+
+    async def test_an_ended_one_from_the_store_also_while_its_last_events_wait(self, house: House) -> None:
+        """An heir carries it for them, and has no figures of it."""
+        call = await house.answered("one")
+        house.pump._carry[Deliver] = lambda effect: None  # nobody takes an event any more
+        assert isinstance(await house.reader.command(call, (Hangup(),), listed=False), CommandAccepted)
+        for _ in range(100):
+            if await house.memory.final_record(call) is not None:
+                break
+            await asyncio.sleep(0)
+        record = await house.memory.final_record(call)
+        carried = house.pump.node.call(call)
+        assert record is not None
+        assert carried is not None
+        carried.recovered = 1
+        assert await house.reader.call(call) == json.loads(record)
+        page = await house.reader.calls(ALL, before=None, limit=10)
+        assert page.data == [json.loads(record)]
+        house.memory.go_away()
+        read = await house.reader.call(call)
+        assert read is not None
+        assert read["recovered"] == 1
 
     async def test_one_that_nobody_knows_is_none(self, house: House) -> None:
         assert await house.reader.call(NOBODY) is None

@@ -6,10 +6,12 @@ Opens no socket: whoever puts the service together does, and decides where.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
 from bridge.api import CallControl, CallReader, Health
@@ -52,6 +54,21 @@ def make_app(
 def make_health_app(*, health: Health, metrics: Metrics) -> web.Application:
     """Only `/livez`, `/readyz` and `/metrics`, for a port of their own."""
     return _app(HEALTH, Watch(health=health, metrics=metrics).handlers(), [tell_problems])
+
+
+def make_runner(app: web.Application, *, shutdown_timeout: float) -> web.AppRunner:
+    """What serves `app`. Bodies stay as they came: the only compressed ones are refused, and need not be unpacked for that."""
+    logging.getLogger("aiohttp.server").addFilter(_is_ours)
+    return web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=shutdown_timeout)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a line of the HTTP library is about us. What breaks HTTP is told to its sender, who could fill the log with it."""
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, HttpProcessingError | web.RequestPayloadError):
+        return True
+    _log.debug("bad_http", error=type(error).__name__)
+    return False
 
 
 def _app(

@@ -90,7 +90,9 @@ async def tell_problems(request: web.Request, handler: Handler) -> web.StreamRes
         return _raised(request, error)
     except (web.RequestPayloadError, HttpProcessingError) as error:
         return problem_response("malformed", f"the body could not be read: {type(error).__name__}")
-    except Exception:  # noqa: BLE001 -- the last line of defence: whatever it was, the client gets an answer and the log the traceback
+    except Exception as error:  # noqa: BLE001 -- the last line of defence: whatever it was, the client gets an answer and the log the traceback
+        if isinstance(error, OSError) and request.transport is None:  # nobody is left to be answered
+            return problem_response("malformed", "the connection ended before the body")
         _log.exception("api_failed", method=request.method, path=request.path, **_call(request))
         return problem_response("internal_error", "something went wrong here; the log of this service says what")
 

@@ -4,6 +4,8 @@ waits for its ACK. Offer and answer as RFC 3264 wants them, the delayed offer in
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from bridge.calls.actions import Answer
 from bridge.calls.call import Call, Identity, Phase, Plan
 from bridge.calls.effects import Accept, ArmTimer, CallTimer, CloseMedia, DisarmTimer, OpenMedia, Respond
@@ -232,8 +234,13 @@ def _take_answer(call: Call, ack: Request) -> bool:
 
 def our_codecs(plan: Plan) -> tuple[Codec, ...]:
     """The codecs of this plan, in its order, and the telephone events that go with any of them."""
+    return _codecs(plan.codecs)
+
+
+@lru_cache(maxsize=64)  # a service has few plans
+def _codecs(names: tuple[str, ...]) -> tuple[Codec, ...]:
     known = {codec.name: codec for codec in DEFAULT}
-    return (*(known[name] for name in plan.codecs if name in known), known["telephone-event"])
+    return (*(known[name] for name in names if name in known), known["telephone-event"])
 
 
 def warning_of(refusal: Unacceptable) -> tuple[str, str]:

@@ -37,7 +37,7 @@ def rule_of(call: Call) -> Rule:
         silence_payload_type=_SILENT_CODECS.get(agreed.codec.name) if sends else None,
         clock_rate=agreed.codec.clock_rate,
         generation=call.media_generation,
-        expects_media=agreed.direction in ("sendrecv", "recvonly") and not nowhere,
+        expects_media=agreed.direction == "sendrecv" and not nowhere,  # who holds us may well send nothing
     )
 
 

@@ -116,10 +116,14 @@ def acknowledge(holdings: Holdings, leg: Leg) -> None:
 
 def let_go(holdings: Holdings, leg: Leg) -> None:
     """Forget the bodies that nobody waits for any more."""
+    if not leg.published:
+        return
     floor = leg.queued
     if not holdings.outbox.settled(leg.call.id):
-        floor = min((leg.cursors.get(each.id, 0) for each in leg.application.endpoints), default=0)
-    if leg.published and next(iter(leg.published)) <= floor:
+        if len(leg.cursors) < len(leg.application.endpoints):
+            return
+        floor = min(leg.cursors.values())
+    if next(iter(leg.published)) <= floor:
         leg.published = {sequence: body for sequence, body in leg.published.items() if sequence > floor}
 
 
@@ -154,6 +158,8 @@ def explain(failed: DecisionFailed | FallbackAsked) -> tuple[str, str | None]:
         return "the application has no endpoint that decides", None
     if failed.outcome is not None and failed.url is not None:
         return advice(failed.url, failed.outcome), None
+    if failed.why == "disabled":
+        return "the endpoint answered 410 and gets nothing more: mend it, then restart the bridge", None
     if failed.why == "timeout":
         return "no reply came before the deadline: reply at once, and go on by REST", None
     return f"no decision: {failed.why}", None

@@ -58,11 +58,21 @@ class ClosePorts:
 
 
 @dataclass(frozen=True, slots=True)
-class AdoptPorts:
-    """All sessions that are ours after a claim, with their rules. The media workers keep these and close every other;
-    those that no worker has any more come back as `MediaLost`."""
+class HeldPorts:
+    """What a session of a predecessor had."""
 
-    sessions: Mapping[str, Rule | None]
+    port: int  # of RTP, as the far end knows it from our SDP
+    rule: Rule | None  # None: nothing has been agreed on yet
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptPorts:
+    """All sessions that are ours after a claim. The media workers keep these and close every other.
+
+    One that no worker has any more is opened again on its port; where that cannot be, it comes back as `MediaLost`.
+    """
+
+    sessions: Mapping[str, HeldPorts]
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ class NodeTimer(StrEnum):
     TRYING = "trying"  # 100 leaves without the store's word
     STORE = "store"  # a caller waits no longer for the store
     ACKNOWLEDGE = "acknowledge"  # settled deliveries find no write to ride with
+    AUDIT = "audit"  # the store is back: does it still know this conversation?
 
 
 TimerKey: TypeAlias = tuple[CallId, CallTimer | UsageTimer | NodeTimer]  # as text, no two of them are alike

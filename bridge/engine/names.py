@@ -8,21 +8,22 @@ anything is looked up.
 from __future__ import annotations
 
 import hmac
-from base64 import b32encode
 
 from bridge.calls.facts import CallId, ConversationId
 
-_ID_BYTES = 15  # 24 characters of base32, no padding
-_ID_LENGTH = 24
-_MAC_BYTES = 8  # 64 bits: 13 characters
-_MAC_LENGTH = 13
+_ID_LENGTH = 24  # characters of five bits each
+_MAC_LENGTH = 13  # 64 bits, and one more
 _HINT_LENGTH = 4
 _TAG_LENGTH = _ID_LENGTH + _HINT_LENGTH + _MAC_LENGTH
 _BRANCH_COOKIE = "z9hG4bK"  # §8.1.1.7
 
 
-def _base32(digest: bytes) -> str:
-    return b32encode(digest).decode("ascii").lower().rstrip("=")
+# Five bits of each byte, as one of `a-z2-7`: bytes.translate writes a name in one step.
+_LETTERS = bytes([b"abcdefghijklmnopqrstuvwxyz234567"[byte & 31] for byte in range(256)])
+
+
+def _letters(digest: bytes, length: int) -> str:
+    return digest[:length].translate(_LETTERS).decode("ascii")
 
 
 class Names:
@@ -32,20 +33,18 @@ class Names:
 
     def __init__(self, *, secret: bytes, node_id: str) -> None:
         self._secret = secret
-        self._hint = _base32(hmac.digest(secret, b"node" + node_id.encode(), "sha256"))[:_HINT_LENGTH]
+        self._hint = _letters(hmac.digest(secret, b"node" + node_id.encode(), "sha256"), _HINT_LENGTH)
 
     def inbound_call(self, sip_call_id: str, from_tag: str, sequence: int) -> CallId:
         """The id of the call that this INVITE, its CANCEL and its ACK belong to."""
         # The length keeps ("ab", "c") and ("a", "bc") apart, whatever characters a peer puts into either.
         text = f"{len(sip_call_id)}|{sip_call_id}|{from_tag}|{sequence}"
         digest = hmac.digest(self._secret, text.encode("utf-8", "surrogateescape"), "sha256")
-        return CallId("call_" + _base32(digest[:_ID_BYTES]))
+        return CallId("call_" + _letters(digest, _ID_LENGTH))
 
     def conversation_of(self, call: CallId) -> ConversationId:
-        """The conversation that a call is born into."""
-        return ConversationId(
-            "conv_" + _base32(hmac.digest(self._secret, b"conv" + call.encode(), "sha256")[:_ID_BYTES])
-        )
+        """The conversation that a call is born into: the same name, so that people see what belongs together."""
+        return ConversationId("conv_" + call[5:])
 
     def tag(self, call: CallId) -> str:
         """Our tag in every dialog of this call: its id, a hint at the owner, a MAC."""
@@ -66,6 +65,17 @@ class Names:
             return None
         return CallId("call_" + name)
 
+    @staticmethod
+    def call_claimed_by(tag: str) -> CallId:
+        """The call that a tag claims to name. Whoever has that call has its real tag, and `matches` tells."""
+        return CallId("call_" + tag[:_ID_LENGTH])
+
+    @staticmethod
+    def matches(tag: str, real: str) -> bool:
+        """Whether this is that tag, whoever's hint it bears: as good as the MAC, where the real one is at hand."""
+        mac, known = tag[-_MAC_LENGTH:], real[-_MAC_LENGTH:]
+        return len(tag) == _TAG_LENGTH and tag.isascii() and hmac.compare_digest(mac, known)
+
     def call_of_branch(self, branch: str | None) -> CallId | None:
         """The call whose request bore this branch."""
         if branch is None or not branch.startswith(_BRANCH_COOKIE):
@@ -73,4 +83,4 @@ class Names:
         return self.call_of_tag(branch[len(_BRANCH_COOKIE) :].split(".", 1)[0])
 
     def _mac(self, name: str) -> str:
-        return _base32(hmac.digest(self._secret, name.encode("utf-8", "surrogateescape"), "sha256")[:_MAC_BYTES])
+        return _letters(hmac.digest(self._secret, name.encode("utf-8", "surrogateescape"), "sha256"), _MAC_LENGTH)

@@ -25,7 +25,7 @@ from bridge.calls.inputs import (
     StoreTooLate,
 )
 from bridge.engine import ownership, signalling
-from bridge.engine.carrying import hurry, send_trying, step
+from bridge.engine.carrying import commit, hurry, send_trying, step
 from bridge.engine.delivering import acknowledge, carry_deliveries
 from bridge.engine.effects import ClosePorts, CommandRefused, Effect
 from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer, TimerKey
@@ -94,6 +94,7 @@ class Node:
                 holdings.store_away_since = now if holdings.store_away_since is None else holdings.store_away_since
             case StoreBack():
                 holdings.store_away_since = None
+                ownership.audit(holdings, now=now)
             case Claimed(conversations):
                 ownership.claimed(holdings, conversations, now=now)
             case Drain():
@@ -189,5 +190,7 @@ class Node:
             case NodeTimer.STORE:
                 step(holdings, leg, StoreTooLate(), now=now)
                 hurry(holdings, leg, now=now)
+            case NodeTimer.AUDIT:
+                commit(holdings, leg.holding, events=[], endings=[], waiting=[])
             case NodeTimer.ACKNOWLEDGE:
                 acknowledge(holdings, leg)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from bridge.calls import snapshot
 from bridge.calls.answering import accepted_response
-from bridge.calls.call import Call, Phase
+from bridge.calls.call import Call, Phase, Plan
 from bridge.calls.effects import Accept, CallTimer
 from bridge.calls.events import DECISIONS
 from bridge.calls.inputs import MediaClosed
@@ -17,10 +17,11 @@ from bridge.calls.streams import rule_of
 from bridge.engine.carrying import commit, drop, release, step
 from bridge.engine.commit import Ending, EventWrite, StoredCall, StoredConversation
 from bridge.engine.delivering import carry_deliveries, finish_if_done, let_go, publish
-from bridge.engine.effects import AdoptPorts, Noted, OpenPorts
+from bridge.engine.effects import AdoptPorts, HeldPorts, Noted, OpenPorts
 from bridge.engine.gate import Answering, Concluded, Publish
-from bridge.engine.holdings import Holding, Holdings, Leg
+from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer
 from bridge.engine.inputs import CommitRefused
+from bridge.engine.settings import Application
 from bridge.outbox.queue import read_event
 from bridge.rtp.rules import Rule
 from bridge.sip.endpoint import RequestArrived
@@ -28,6 +29,7 @@ from bridge.sip.invite_usage import InviteArrived, InviteUsage
 from bridge.sip.message import Request
 from bridge.sip.parser import parse
 
+_AUDIT_PACE_S = 0.002  # between two conversations: 10,000 take 20 s, and nobody waits for them
 _SEQUENCE_GAP = 1_000  # per epoch: what a predecessor still sends is behind ours, and refused (survival §1)
 
 
@@ -78,6 +80,16 @@ def rewrite(holdings: Holdings, holding: Holding) -> None:
     commit(holdings, holding, events=events, endings=endings, waiting=[], whole=True)
 
 
+def audit(holdings: Holdings, *, now: float) -> None:
+    """The store is back, perhaps as another or an emptied one: have each conversation written, one after the other.
+
+    A store that still has it takes one small write; one that has not answers that it is stale, and is told everything.
+    """
+    for place, holding in enumerate(holdings.conversations.values()):
+        call = next(iter(holding.legs))
+        holdings.agenda.arm((call, NodeTimer.AUDIT), now + place * _AUDIT_PACE_S)
+
+
 def claimed(holdings: Holdings, conversations: Sequence[StoredConversation], *, now: float) -> None:
     """Carry on what a dead predecessor left."""
     revived: list[tuple[Holding, StoredConversation]] = []
@@ -102,7 +114,10 @@ def claimed(holdings: Holdings, conversations: Sequence[StoredConversation], *, 
         revived.append((holding, stored))
     # First of all: what the workers may keep. Ports that are asked for from here on are none of what they have to close.
     legs = [leg for holding, _ in revived for leg in holding.legs.values()]
-    holdings.out.append(AdoptPorts({leg.call.id: _rule(leg) for leg in legs if _keeps_ports(leg)}))
+    held: dict[str, HeldPorts] = {
+        leg.call.id: HeldPorts(leg.call.media_port or 0, _rule(leg)) for leg in legs if _keeps_ports(leg)
+    }
+    holdings.out.append(AdoptPorts(held))
     for holding, stored in revived:
         for each in stored.calls:
             found = holding.legs.get(each.call)
@@ -128,7 +143,9 @@ def _created_at(stored: StoredConversation) -> float:
 def _revive(holdings: Holdings, holding: Holding, stored: StoredCall) -> Leg:
     """The call as it was when it was last written."""
     fixed, variable = snapshot.read(stored.fixed), snapshot.read(stored.variable)
-    application = holdings.application(fixed["application"]) or holdings.settings.applications[0]
+    name = fixed["application"]
+    # An application that is configured no more gets nothing, and its events are nobody else's: the call follows the plan.
+    application = holdings.application(name) or Application(name, Plan(name), endpoints=())
     listeners = holdings.settings.listeners
     # A listener that was renamed since cannot be asked for its name; any of ours answers for it.
     listener = listeners.get(fixed["flow"][1]) or next(iter(listeners.values()))
@@ -142,7 +159,6 @@ def _revive(holdings: Holdings, holding: Holding, stored: StoredCall) -> Leg:
         identity=listener.identity,
         tag=holdings.names.tag(stored.call),
     )
-    call.application = fixed["application"]
     leg = Leg(call, holding, application, InviteUsage(holdings.settings.timers), stored.fixed)
     leg.cursors = dict(stored.cursors)
     leg.published = dict(stored.events)

@@ -51,6 +51,7 @@ class NodeSettings:
     secret: bytes  # shared by all nodes: names are derived with it
     listeners: Mapping[str, Listener]
     applications: tuple[Application, ...]  # the first that matches answers
+    server: str = "sip-bridge"  # our Server header where no call is concerned
     domains: frozenset[str] = frozenset()  # hosts of a Request-URI that are ours, lower case; empty: any
     timers: Timers = field(default_factory=Timers)
     schedule: Schedule = field(default_factory=Schedule)

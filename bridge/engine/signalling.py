@@ -133,7 +133,8 @@ def _answer(
     now: float,
 ) -> None:
     """An answer that changes nothing, at once."""
-    response = respond(arrived.request, status, reason, headers=headers)
+    lines = (("Server", holdings.settings.server), *headers)
+    response = respond(arrived.request, status, reason, headers=lines)
     sip_outcomes(holdings, holdings.endpoint.respond(arrived.key, response, now=now))
 
 
@@ -242,9 +243,9 @@ def _ack(holdings: Holdings, request: Request, flow: Flow, *, now: float) -> Non
 
 def _leg_of(holdings: Holdings, request: Request) -> Leg | None:
     """The call whose dialog this message belongs to: our tag names it, the rest has to fit (§12.2.2)."""
-    call_id = holdings.names.call_of_tag(request.to_tag)
-    leg = holdings.legs.get(call_id) if call_id is not None else None
-    if leg is None:
+    tag = request.to_tag or ""
+    leg = holdings.legs.get(holdings.names.call_claimed_by(tag))
+    if leg is None or not holdings.names.matches(tag, leg.call.tag):
         return None
     call = leg.call
     if call.dialog is not None:

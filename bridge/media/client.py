@@ -1,7 +1,8 @@
 """Signalling's side of the media workers: opens, rules and closes, spread over the workers by their free ports.
 
-A session lives in one worker. A worker that has died (or was restarted) is lost with its sessions, and a connection that was
-merely broken is found again by the worker's identity, and its sessions by `list`. Everything is told by `give`, from
+A session lives in one worker. Where its worker has died, it is opened again on the same port as soon as there is another
+(the far end hears a gap); a connection that was merely broken is found again by the worker's identity, and its sessions
+by `list`. Everything is told by `give`, from
 the event loop and never from within a call. Knows nothing of SIP, and does not start workers: the supervisor does.
 """
 
@@ -18,7 +19,7 @@ from typing import NamedTuple
 import structlog
 
 from bridge.calls.facts import Quality
-from bridge.engine.effects import ClosePorts, OpenPorts, SetRule
+from bridge.engine.effects import ClosePorts, HeldPorts, OpenPorts, SetRule
 from bridge.engine.inputs import Input, MediaLost, MediaTimedOut, NoPortLeft, PortsClosed, PortsOpened
 from bridge.errors import LocalProtocolError
 from bridge.media.link import Link
@@ -28,6 +29,7 @@ from bridge.rtp.rules import Rule
 HEARTBEAT_S = 1.0
 RECONNECT_S = 0.1  # a Unix socket is there or not: asking costs nothing
 START_PATIENCE_S = 5.0
+REOPEN_PATIENCE_S = 10.0  # for the successor of a dead worker; the supervisor starts it at once
 RESERVED = 64  # ports in hand per worker; fewer where it has few
 
 _FIGURES = tuple([field.name for field in fields(Quality)])
@@ -48,6 +50,7 @@ class MediaTotals:
 class _State(Enum):
     OPENING = auto()
     OPEN = auto()
+    REOPENING = auto()  # its worker has died, or has not got it: asked for again, or waiting for somebody to ask
     CLOSING = auto()
 
 
@@ -119,6 +122,7 @@ class MediaClient:
         self._reconciled = False
         self._running = False
         self._heartbeat: asyncio.TimerHandle | None = None
+        self._reopening: set[str] = set()  # sessions in that state: no port is reserved while one may be theirs
         self._unsaid: list[str] = []  # sessions that their workers hear of at the end of this turn of the loop
         self._all_ready: asyncio.Event = asyncio.Event()
 
@@ -149,7 +153,7 @@ class MediaClient:
         session = self._sessions.get(wanted.session)
         if session is None:
             self._open(wanted.session)
-        elif session.state is _State.OPEN:
+        elif session.state in (_State.OPEN, _State.REOPENING):
             self._soon(PortsOpened(wanted.session, self._advertise, session.port))
         elif session.state is _State.CLOSING:
             raise LocalProtocolError(f"ports of {wanted.session} opened again before they were closed")
@@ -174,6 +178,7 @@ class MediaClient:
             del self._sessions[wanted.session]
             self._soon(PortsClosed(wanted.session, None))
         elif session.state is not _State.CLOSING:
+            self._reopening.discard(wanted.session)
             if session.worker.ready and session.worker.link is not None:
                 session.state = _State.CLOSING
                 session.worker.link.send({"type": "close", "session": wanted.session})
@@ -182,30 +187,31 @@ class MediaClient:
                 del self._sessions[wanted.session]
                 self._soon(PortsClosed(wanted.session, None))
 
-    def reconcile(self, sessions: Mapping[str, Rule | None]) -> None:
+    def reconcile(self, sessions: Mapping[str, HeldPorts]) -> None:
         """Take over what lives in the workers from before: to be called once, after `start` and before the first open.
 
-        A session that a worker holds is ours again, on its port, and gets its rule anew; sessions that no worker holds are
-        told as one `MediaLost`; what the workers hold besides is closed.
+        A session that a worker holds is ours again, on its port, and gets its rule anew; one that no worker holds is opened
+        again on its port, and `MediaLost` comes back where that cannot be; what the workers hold besides is closed.
         """
         self._reconciled = True
-        lost: list[str] = []
-        for name, rule in sessions.items():
+        missing: list[str] = []
+        for name, wanted in sessions.items():
             for worker in self._workers:
                 held = worker.found.pop(name, None)
                 if held is not None:
                     session = self._sessions[name] = _Session(worker, held.port, _State.OPEN)
-                    session.rule = rule or held.rule
+                    session.rule = wanted.rule or held.rule
                     self._send_rule(session, name)
                     if held.timed_out:  # said before, while nobody listened
                         self._soon(MediaTimedOut(name))
                     break
             else:
-                lost.append(name)
+                missing.append(name)
         for worker in self._workers:
             self._close_orphans(worker)
-        if lost:
-            self._soon(MediaLost(tuple(lost)))
+        for name in missing:
+            self._reopen_anywhere(name, sessions[name])
+        self._reserve_everywhere()
 
     def ports_free(self) -> int:
         """How many sessions could be opened now."""
@@ -263,8 +269,70 @@ class MediaClient:
                     said["rule"] = rule_to_data(session.rule)
                 session.worker.link.send(said)
 
+    # Opening again what another run of a worker had
+
+    def _reopen_anywhere(self, name: str, wanted: HeldPorts) -> None:
+        """Nobody knows any more whose port it was: ask one worker after the other, those first that are there."""
+        workers = sorted(self._workers, key=lambda worker: not worker.ready)
+        if not workers:
+            self._soon(MediaLost((name,)))
+            return
+        session = self._sessions[name] = _Session(workers[0], wanted.port, _State.OPEN)
+        session.rule = wanted.rule
+        self._await_reopening(name, session)
+        self._reopen(name, session)
+
+    def _await_reopening(self, name: str, session: _Session) -> None:
+        session.state = _State.REOPENING
+        session.refused_by = ()
+        self._reopening.add(name)
+        self._loop.call_later(REOPEN_PATIENCE_S, self._give_up, name, session)
+
+    def _reopen(self, name: str, session: _Session) -> None:
+        """Ask its worker, if it is there; if not, it will be asked once it has said what it holds."""
+        worker = session.worker
+        if worker.ready and worker.link is not None:
+            said: dict[str, object] = {"type": "reopen", "session": name, "port": session.port}
+            if session.rule is not None:
+                said["rule"] = rule_to_data(session.rule)
+            worker.link.send(said)
+
+    def _reopened(self, name: str, session: _Session) -> None:
+        session.state = _State.OPEN
+        session.worker.free -= 1
+        self._reopening.discard(name)
+        self._reserve_everywhere()
+
+    def _not_reopened(self, name: str, session: _Session) -> None:
+        """This worker has not got the port; another may have it."""
+        session.refused_by = (*session.refused_by, session.worker)
+        others = [worker for worker in self._workers if worker not in session.refused_by]
+        if not others:
+            self._lose_session(name)
+            return
+        session.worker = min(others, key=lambda worker: not worker.ready)
+        self._reopen(name, session)
+
+    def _give_up(self, name: str, session: _Session) -> None:
+        if self._running and self._sessions.get(name) is session and session.state is _State.REOPENING:
+            self._lose_session(name)
+
+    def _lose_session(self, name: str) -> None:
+        log.error("media_session_lost", session=name)
+        del self._sessions[name]
+        self._reopening.discard(name)
+        self._reserve_everywhere()
+        self._soon(MediaLost((name,)))
+
+    def _reserve_everywhere(self) -> None:
+        for worker in self._workers:
+            if worker.ready and worker.link is not None:
+                self._reserve(worker, worker.link)
+
     def _reserve(self, worker: _Worker, link: Link) -> None:
         """Have some ports in hand, but never a worker's last ones: another call may need them more."""
+        if not self._reconciled or self._reopening:
+            return
         wanted = min(RESERVED - len(worker.reserved), worker.free // 4)
         if wanted > 0 and not worker.reserving:
             worker.reserving = True
@@ -333,23 +401,23 @@ class MediaClient:
         worker.found.clear()
         worker.listing.clear()
         for name, session in list(self._sessions.items()):
-            if session.worker is worker and session.state is not _State.OPEN:
+            if session.worker is worker and session.state in (_State.OPENING, _State.CLOSING):
                 del self._sessions[name]
                 self._soon(NoPortLeft(name) if session.state is _State.OPENING else PortsClosed(name, None))
 
     def _lose(self, worker: _Worker) -> None:
-        """This run of the worker is over: so are its sessions."""
+        """This run of the worker is over. What it had is asked of the next one."""
         if worker.identity is None:
             return
         worker.identity = None
         worker.counted_before = _sum([worker.counted_before, worker.counted])
         worker.counted = MediaTotals()
-        lost = tuple([name for name, session in self._sessions.items() if session.worker is worker])
-        for name in lost:
-            del self._sessions[name]
-        if lost:
-            log.error("media_worker_lost", socket=worker.path, sessions=len(lost))
-            self._soon(MediaLost(lost))
+        missing = [(name, session) for name, session in self._sessions.items() if session.worker is worker]
+        for name, session in missing:
+            if session.state is _State.OPEN:
+                self._await_reopening(name, session)
+        if missing:
+            log.warning("media_worker_lost", socket=worker.path, sessions=len(missing))
 
     def _beat(self) -> None:
         self._heartbeat = self._loop.call_later(HEARTBEAT_S, self._beat)
@@ -373,11 +441,15 @@ class MediaClient:
                 worker.free = free
                 worker.reserving = False
             case {"type": "no_port", "session": str(name)}:
-                worker.free = 0
                 session = self._sessions.get(name)
+                if session is not None and session.state is _State.REOPENING:
+                    self._not_reopened(name, session)
+                    return
+                worker.free = 0
                 if session is not None and session.state is _State.OPENING:
                     del self._sessions[name]
-                    self._open(name, (*session.refused_by, worker))
+                    # What it had left was handed to us just before.
+                    self._open(name, session.refused_by if worker.reserved else (*session.refused_by, worker))
                 elif session is not None and session.state is _State.OPEN:
                     del self._sessions[name]
                     self._give(MediaLost((name,)))  # its port was not ours: two of us believe to be signalling
@@ -422,6 +494,8 @@ class MediaClient:
             session.port = port
             session.state = _State.OPEN
             self._give(PortsOpened(name, self._advertise, port))
+        elif session is not None and session.state is _State.REOPENING:
+            self._reopened(name, session)
 
     def _on_listed(self, worker: _Worker, listed: Sequence[object], *, more: bool) -> None:
         for entry in listed:
@@ -432,30 +506,30 @@ class MediaClient:
             return
         worker.found, worker.listing = worker.listing, {}
         worker.ready = True
-        if worker.link is not None:
-            self._reserve(worker, worker.link)
         self._find_again(worker)
         if self._reconciled:
             self._close_orphans(worker)
+        if worker.link is not None:
+            self._reserve(worker, worker.link)
         if all(other.ready for other in self._workers):
             self._all_ready.set()
 
     def _find_again(self, worker: _Worker) -> None:
         """Compare what we think lives in this worker with what it has listed."""
-        lost: list[str] = []
-        for name, session in list(self._sessions.items()):
-            if session.worker is not worker or session.state is not _State.OPEN:
+        for name, session in self._sessions.items():
+            if session.worker is not worker or session.state not in (_State.OPEN, _State.REOPENING):
                 continue
             held = worker.found.pop(name, None)
             if held is None:
-                del self._sessions[name]
-                lost.append(name)
+                if session.state is _State.OPEN:
+                    self._await_reopening(name, session)
+                self._reopen(name, session)
                 continue
+            session.state = _State.OPEN
+            self._reopening.discard(name)
             self._send_rule(session, name)  # it may have changed while we could not say so
             if held.timed_out:
                 self._soon(MediaTimedOut(name))
-        if lost:
-            self._soon(MediaLost(tuple(lost)))
 
     def _close_orphans(self, worker: _Worker) -> None:
         if worker.link is not None:

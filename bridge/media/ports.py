@@ -102,6 +102,19 @@ class PortPool:
         self._warm(now)
         return self._free.popleft() if self._free else None
 
+    def lend_again(self, port: int, *, now: float) -> Pair | None:
+        """The pair with this RTP port, for the very call that had it: it need not have rested. None: not free, or not ours."""
+        self._warm(now)
+        for pair in self._free:
+            if pair.port == port:
+                self._free.remove(pair)
+                return pair
+        for resting in self._cooling:
+            if resting[1].port == port:
+                self._cooling.remove(resting)
+                return resting[1]
+        return None
+
     def take_back_unused(self, pair: Pair) -> None:
         """Take back a pair that nobody has heard of: it need not rest."""
         self._free.appendleft(pair)

@@ -5,6 +5,7 @@ Signalling says                        the worker answers
     reserve  count                         reserved  ports                 (as many as there are; they are lent from now)
     open     session                       opened    session, port         or  no_port  session
     open     session, port, rule?          (nothing; no_port where this port is not reserved)
+    reopen   session, port, rule?          opened    session, port         or  no_port  session
     rule     session, rule                 (nothing)
     close    session                       closed    session, quality      (null: no such session)
     list                                   listed    sessions, free, more  (as many as needed; `more` false on the last)
@@ -15,6 +16,7 @@ Signalling says                        the worker answers
 `worker` names one run of a worker process, so signalling knows a restarted one from one it has merely lost sight of.
 Reserved ports belong to the connection they were asked for on: when it ends they are free again. With them `open` needs no
 answer, and carries the first rule along: an answered call costs two packets to the worker and one back, not three and two.
+`reopen` asks for the port that a session had in another run of the worker: the far end goes on sending there.
 
 Every command may be repeated: `open` of an open session names the same port, a `rule` older than the one in force (by
 its generation) is ignored, and so is a `close` of what is closed. Kinds and fields that are not known are ignored;
@@ -31,7 +33,7 @@ from bridge.rtp.quality import Quality
 from bridge.rtp.rules import Rule
 
 MAJOR = 1
-MINOR = 1
+MINOR = 2
 MAX_MESSAGE = 64 * 1024
 LISTED_AT_ONCE = 100  # sessions in one `listed`
 

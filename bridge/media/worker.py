@@ -92,6 +92,7 @@ class Worker:
             "hello": self._on_hello,
             "reserve": self._on_reserve,
             "open": self._on_open,
+            "reopen": self._on_reopen,
             "rule": self._on_rule,
             "close": self._on_close,
             "list": self._on_list,
@@ -253,14 +254,34 @@ class Worker:
                 self._say({"type": "no_port", "session": name})
                 return
             pair.drain()
-            session = self._sessions[name] = Session(name, pair, now=now)
-            descriptor = pair.rtp.fileno()
-            self._by_descriptor[descriptor] = session
-            self._epoll.register(descriptor, select.EPOLLIN)
+            session = self._begin(name, pair, now)
         if port is None:
             self._say({"type": "opened", "session": name, "port": session.pair.port})
         if message.get("rule") is not None:
             self._on_rule(message, now)
+
+    def _on_reopen(self, message: Message, now: float) -> None:
+        name, port = message.get("session"), message.get("port")
+        if not isinstance(name, str) or not isinstance(port, int):
+            self._refuse("reopen without a session and a port")
+            return
+        session = self._sessions.get(name)
+        if session is None:
+            pair = self._pool.lend_again(port, now=now)
+            if pair is None:
+                self._say({"type": "no_port", "session": name})
+                return
+            session = self._begin(name, pair, now)
+        self._say({"type": "opened", "session": name, "port": session.pair.port})
+        if message.get("rule") is not None:
+            self._on_rule(message, now)
+
+    def _begin(self, name: str, pair: Pair, now: float) -> Session:
+        session = self._sessions[name] = Session(name, pair, now=now)
+        descriptor = pair.rtp.fileno()
+        self._by_descriptor[descriptor] = session
+        self._epoll.register(descriptor, select.EPOLLIN)
+        return session
 
     def _on_rule(self, message: Message, now: float) -> None:
         session = self._sessions.get(str(message.get("session")))

@@ -21,6 +21,7 @@ def test_hold_and_resume() -> None:
     rule = world.ports[world.call_id]
     assert rule is not None
     assert rule.silence_payload_type is None
+    assert not rule.expects_media
     world.ack(sequence=2)
     assert world.told("call.held")["call"]["media"]["held"] is True
     world.reinvite(sequence=3)

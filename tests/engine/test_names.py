@@ -79,6 +79,21 @@ def test_a_branch_that_is_not_ours_names_nothing(branch: str | None) -> None:
 
 def test_a_conversation_is_named_after_the_call_that_began_it() -> None:
     conversation = NAMES.conversation_of(CALL)
-    assert conversation == NAMES.conversation_of(CALL)
-    assert conversation.startswith("conv_")
-    assert conversation[5:] != CALL[5:]
+    assert conversation == "conv_" + CALL[5:]
+
+
+def test_names_are_of_letters_that_every_system_takes() -> None:
+    assert set(CALL[5:] + TAG) <= set("abcdefghijklmnopqrstuvwxyz234567")
+
+
+def test_whoever_has_the_call_knows_its_tag_without_the_secret() -> None:
+    assert NAMES.call_claimed_by(TAG) == CALL
+    assert NAMES.matches(TAG, TAG)
+    assert NAMES.matches(Names(secret=b"s" * 32, node_id="n2").tag(CALL), TAG)  # the hint may be another node's
+
+
+@pytest.mark.parametrize(
+    "tag", ["", "x", TAG + "a", TAG[:-1], TAG[:-1] + ("a" if TAG[-1] != "a" else "b"), "ä" + TAG[1:]]
+)
+def test_a_forged_tag_is_not_the_real_one(tag: str) -> None:
+    assert not NAMES.matches(tag, TAG)

@@ -46,6 +46,19 @@ def test_a_call_that_nobody_takes() -> None:
     assert application_for("sip:bob@192.0.2.10", (SALES, PARTNER)) is None
 
 
+@pytest.mark.parametrize(
+    ("uri", "taken"),
+    [
+        ("sip:bob@Ours.example", True),
+        ("sip:bob@other.example", False),
+        ("tel:100", True),  # it names no host
+    ],
+)
+def test_a_service_with_domains_takes_calls_for_them_alone(uri: str, taken: bool) -> None:
+    found = application_for(uri, (ALL,), domains=frozenset({"ours.example"}))
+    assert (found is ALL) is taken
+
+
 def dialog(*, contact: str = "<sip:caller@9.9.9.7:5070>", extra: str = "", flow: Flow = CALLER) -> Dialog:
     invite = parse(request("INVITE", contact=contact, extra=extra).encode())
     assert isinstance(invite, Request)

@@ -88,8 +88,10 @@ class WorkerProcess:
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.communicate()
+        """`kill -9`. Harmless when that has happened."""
+        if self.process.returncode is None:
+            self.process.kill()
+            self.process.communicate()
 
     def end(self) -> tuple[int, str]:
         """What it exits with, and what it said."""
@@ -202,10 +204,13 @@ def _wait_for_socket(worker: WorkerProcess) -> None:
 async def start_node() -> AsyncIterator[Callable[..., Awaitable[Node]]]:
     started: list[Node] = []
 
-    async def start(*workers: WorkerProcess) -> Node:
+    async def start(*workers: WorkerProcess, heir: bool = False) -> Node:
+        """`heir`: it still has to be told what its predecessor had."""
         node = Node(*[worker.path for worker in workers])
         started.append(node)
         await node.client.start()
+        if not heir:
+            node.client.reconcile({})
         return node
 
     yield start

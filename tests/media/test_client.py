@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from bridge.calls.facts import CallId
-from bridge.engine.effects import ClosePorts, OpenPorts
+from bridge.engine.effects import ClosePorts, HeldPorts, OpenPorts
 from bridge.engine.inputs import MediaLost, MediaTimedOut, NoPortLeft, PortsClosed, PortsOpened
 from bridge.errors import LocalProtocolError
-from bridge.media.client import MediaTotals
+from bridge.media.client import MediaTotals, _State
 from bridge.media.protocol import rule_to_data
 from tests.media.conftest import Ear, Node, Phone, Wire, WorkerProcess, until
 
@@ -126,6 +126,15 @@ async def test_a_full_worker_hands_on_to_another(start_worker: Start, start_node
     assert await node.ear.hears(NoPortLeft) == NoPortLeft("e")
 
 
+async def test_the_last_ports_may_be_those_in_hand(start_worker: Start, start_node: StartNode) -> None:
+    """Refused because what is left was being handed to us: then it is here."""
+    node = await start_node(start_worker(ports="20000-20015"))
+    for session in "abcdefgh":
+        node.client.open_ports(OpenPorts(session, CallId("call_1")))
+    ports = {(await node.ear.hears(PortsOpened, session)).port for session in "abcdefgh"}
+    assert ports == set(range(20000, 20016, 2))
+
+
 @pytest.mark.usefixtures("nothing_in_hand")
 async def test_closing_before_it_was_opened(start_worker: Start, start_node: StartNode) -> None:
     node = await start_node(start_worker())
@@ -144,13 +153,14 @@ async def test_no_worker_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     await node.client.start()
     node.client.open_ports(OpenPorts("a", CallId("call_1")))
     assert await node.ear.hears(NoPortLeft) == NoPortLeft("a")
-    node.client.reconcile({"b": None})
+    monkeypatch.setattr("bridge.media.client.REOPEN_PATIENCE_S", 0.05)
+    node.client.reconcile({"b": HeldPorts(20000, None)})
     assert await node.ear.hears(MediaLost) == MediaLost(("b",))
     await node.client.close()
 
 
 @pytest.mark.usefixtures("nothing_in_hand")
-async def test_a_killed_worker_is_lost_and_its_successor_found(
+async def test_what_a_killed_worker_was_busy_with_is_answered(
     start_worker: Start, start_node: StartNode, phone: Phone
 ) -> None:
     dying, living = start_worker(name="media-0"), start_worker(name="media-1")
@@ -167,12 +177,64 @@ async def test_a_killed_worker_is_lost_and_its_successor_found(
     assert await node.ear.hears(NoPortLeft) == NoPortLeft("pending")
     closed = await node.ear.hears(PortsClosed)
     assert closed.quality is None
-    lost = await node.ear.hears(MediaLost)
-    assert {*lost.sessions, closed.session} == there
-    assert len(lost.sessions) == 1
-    node.rule(lost.sessions[0], phone.rule())  # too late, and harmless
+    assert closed.session in there
     dying.restart()
-    await until(lambda: node.client.ports_free() == 6)
+    await until(lambda: node.client.ports_free() == 5)  # the other one has its port again
+    assert node.ear.given == []
+
+
+async def test_a_killed_worker_s_sessions_go_on_in_its_successor_on_their_ports(
+    start_worker: Start, start_node: StartNode, phone: Phone
+) -> None:
+    worker = start_worker("--keepalive-s", "0.05")
+    node = await start_node(worker)
+    ports = {session: await node.open(session) for session in "ab"}
+    node.rule("a", phone.rule(silence_payload_type=0))
+    await hears(phone)
+    worker.kill()
+    await until(lambda: node.client._workers[0].link is None)
+    node.rule("b", phone.rule(generation=2))  # what is said meanwhile counts too
+    while not phone.has_heard_nothing():
+        phone.listen()
+    worker.restart()
+    await hears(phone)  # the stream goes on, under the rule that it had
+    for session, port in ports.items():
+        await until(lambda session=session: node.client._sessions[session].state is _State.OPEN)  # type: ignore[misc]
+        assert await node.open(session) == port
+        phone.speak((worker.host, port), packets=3)
+    await until(lambda: node.client.totals().received == 6)
+    for session in ports:
+        assert (await node.close(session)).quality is not None
+    assert node.ear.given == []
+
+
+async def test_nothing_is_lent_that_may_be_somebody_s_who_comes_back(
+    start_worker: Start, start_node: StartNode, phone: Phone
+) -> None:
+    worker = start_worker()
+    node = await start_node(worker)
+    ports = [await node.open(session) for session in "abc"]
+    worker.kill()
+    await until(lambda: node.client._workers[0].link is None)
+    worker.restart()
+    await until(lambda: node.client.ports_free() > 0 and not node.client._reopening)
+    assert await node.open("d") not in ports
+    for session, port in zip("abc", ports, strict=True):
+        assert await node.open(session) == port
+
+
+async def test_a_worker_that_never_comes_back_is_lost_with_its_sessions(
+    start_worker: Start, start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.media.client.REOPEN_PATIENCE_S", 0.1)
+    worker = start_worker()
+    node = await start_node(worker)
+    await node.open("a")
+    await node.open("closed-meanwhile")
+    worker.kill()
+    await until(lambda: node.client._workers[0].link is None)
+    assert (await node.close("closed-meanwhile")).quality is None
+    assert await node.ear.hears(MediaLost) == MediaLost(("a",))
     assert node.ear.given == []
 
 
@@ -180,7 +242,6 @@ async def test_a_killed_worker_is_lost_and_its_successor_found(
 async def test_a_connection_that_breaks_loses_nothing(start_worker: Start, start_node: StartNode, phone: Phone) -> None:
     worker = start_worker("--keepalive-s", "0.05")
     node = await start_node(worker)
-    node.client.reconcile({})
     await node.open("kept")
     await node.open("closed-meanwhile")
     worker.signal(signal.SIGSTOP)
@@ -249,8 +310,9 @@ async def test_a_killed_node_s_sessions_play_on_and_are_adopted(
         phone.listen()
     await hears(phone)  # silence goes on
 
-    node = await start_node(worker)
-    node.client.reconcile({"kept": rule, "timed-out": None, "gone": None})
+    node = await start_node(worker, heir=True)
+    gone = HeldPorts(19998, None)  # a port that no worker has
+    node.client.reconcile({"kept": HeldPorts(20000, rule), "timed-out": HeldPorts(20002, None), "gone": gone})
     assert await node.ear.hears(MediaLost) == MediaLost(("gone",))
     assert await node.ear.hears(MediaTimedOut) == MediaTimedOut("timed-out")
     assert await node.open("kept") == 20000  # re-bound to the port it had
@@ -262,14 +324,36 @@ async def test_a_killed_node_s_sessions_play_on_and_are_adopted(
     assert node.ear.given == []
 
 
-async def test_sessions_that_a_worker_has_closed_meanwhile_are_lost(start_worker: Start, start_node: StartNode) -> None:
+async def test_an_heir_opens_again_what_no_worker_has_any_more(
+    start_worker: Start, start_node: StartNode, phone: Phone
+) -> None:
+    """The whole node was killed: neither the process that knew nor the one that held is there."""
+    workers = [
+        start_worker(name=f"media-{number}", ports=f"2000{4 * number}-2000{4 * number + 3}") for number in (0, 1)
+    ]
+    node = await start_node(*workers, heir=True)
+    rule = phone.rule(silence_payload_type=0)
+    node.client.reconcile({f"at-{port}": HeldPorts(port, rule) for port in (20002, 20004, 20006)})
+    for port in (20002, 20004, 20006):
+        assert await node.open(f"at-{port}") == port
+    heard = {(await hears(phone))[8:12] for _ in range(3)}
+    assert len(heard) == 3
+    await until(lambda: node.client.ports_free() == 1)
+    assert await node.open("new") == 20000
+    assert node.ear.given == []
+
+
+async def test_sessions_that_a_worker_has_closed_meanwhile_are_opened_again(
+    start_worker: Start, start_node: StartNode
+) -> None:
     """A node that was paused for longer than the grace finds its worker alive and its sessions gone."""
     worker = start_worker("--heartbeat-s", "0.1", "--grace-s", "0.4")  # shorter than the client's heartbeat
     node = await start_node(worker)
-    node.client.reconcile({})
-    await node.open("a")
-    assert await node.ear.hears(MediaLost) == MediaLost(("a",))
-    await until(lambda: node.client.ports_free() > 0)
+    port = await node.open("a")
+    identity = node.client._workers[0].link
+    await until(lambda: node.client._workers[0].link not in (None, identity) and node.client._workers[0].ready)
+    assert await node.open("a") == port
+    assert node.ear.given == []
 
 
 async def test_a_worker_of_another_major_version_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

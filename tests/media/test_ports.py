@@ -59,6 +59,19 @@ def test_pairs_are_lent_and_rest_after_use(pool: PortPool) -> None:
     assert pool.lend(now=15.0) is first
 
 
+def test_a_pair_is_lent_again_to_the_call_that_had_it_rested_or_not(pool: PortPool) -> None:
+    first = pool.lend(now=0.0)
+    assert first is not None
+    assert pool.lend_again(21000, now=0.0) is None  # it is lent
+    assert pool.lend_again(20998, now=0.0) is None  # it is not ours
+    second = pool.lend_again(21002, now=0.0)
+    assert second is not None
+    assert pool.free(now=0.0) == 0
+    pool.give_back(first, now=0.0)
+    assert pool.lend_again(21000, now=0.1) is first
+    assert pool.free(now=100.0) == 0
+
+
 def test_a_late_packet_of_the_last_call_is_gone_when_the_next_one_comes(pool: PortPool) -> None:
     pair = pool.lend(now=0.0)
     assert pair is not None

@@ -212,3 +212,18 @@ def test_stats_come_each_second_to_one_who_listens(start_worker: Start, phone: P
     assert stats == {
         "type": "stats", "free": 3, "open": 1, "received": 3, "sent": 1, "strangers": 0, "invalid": 1
     }  # fmt: skip
+
+
+def test_a_port_is_opened_again_for_the_session_that_had_it(start_worker: Start, phone: Phone) -> None:
+    worker = start_worker()
+    wire = greeted(worker)
+    rule = rule_to_data(phone.rule(silence_payload_type=0))
+    wire.say(type="reopen", session="a", port=20004, rule=rule)
+    assert wire.hear() == {"type": "opened", "session": "a", "port": 20004}
+    assert len(phone.listen()) == 172
+    wire.say(type="reopen", session="a", port=20004)  # twice is as good as once
+    assert wire.hear() == {"type": "opened", "session": "a", "port": 20004}
+    wire.say(type="reopen", session="b", port=20004)  # it is another's now
+    assert wire.hear() == {"type": "no_port", "session": "b"}
+    wire.say(type="reopen", session="b")
+    assert (wire.hear() or {})["type"] == "error"

@@ -1,0 +1,165 @@
+"""A call as plain bytes, and back: in every phase of its life."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from bridge.calls import machine, snapshot
+from bridge.calls.actions import Answer
+from bridge.calls.answering import accepted_response
+from bridge.calls.call import Call, Phase
+from bridge.calls.effects import Accept, ActionsAccepted, Emit
+from bridge.calls.inputs import AcceptSent, Acknowledged, Commanded, MediaOpened
+from tests.calls.bench import CALL, CONVERSATION, STATES, TAG, Bench, accepted, hanging_up, listed, message
+from tests.engine.world import IDENTITY, OFFER, request
+
+# What only the process that carries a call knows: transactions, ports' figures, and what no heir needs.
+_OWN = {
+    "invite_key",
+    "reinvite",
+    "reinvite_key",
+    "accept_sent",
+    "out",
+    "quality",
+    "media_open",
+    "dialog",
+    "invite",
+    "offer",
+}
+
+
+def through_the_store(bench: Bench) -> Call:
+    """The call as another process has it."""
+    fixed = snapshot.read(snapshot.fixed(bench.call, bench.invite))
+    variable = snapshot.read(snapshot.variable(bench.call))
+    return revive(fixed, variable, bench)
+
+
+def revive(fixed: dict[str, Any], variable: dict[str, Any], bench: Bench) -> Call:
+    return snapshot.revive(
+        id=CALL,
+        conversation_id=CONVERSATION,
+        fixed=fixed,
+        variable=variable,
+        plan=bench.plan,
+        identity=IDENTITY,
+        tag=TAG,
+    )
+
+
+def shown(call: Call) -> dict[str, object]:
+    return {name: getattr(call, name) for name in Call.__slots__ if name not in _OWN}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_call_survives_in_every_state(state: str) -> None:
+    bench = STATES[state]()
+    revived = through_the_store(bench)
+    assert shown(revived) == shown(bench.call)
+    assert snapshot.variable(revived) == snapshot.variable(bench.call)
+
+
+@pytest.mark.parametrize("state", [name for name in STATES if STATES[name]().call.dialog is not None])
+def test_its_dialog_survives(state: str) -> None:
+    bench = STATES[state]()
+    revived = through_the_store(bench)
+    assert revived.dialog is not None
+    assert bench.call.dialog is not None
+    assert revived.dialog.to_data() == bench.call.dialog.to_data()
+
+
+def test_every_phase_is_among_the_states() -> None:
+    assert {make().call.phase for make in STATES.values()} == set(Phase)
+
+
+def test_an_heir_answers_to_the_byte_as_the_dead_would_have() -> None:
+    bench = accepted()
+    (accept,) = bench.all(Accept)
+    assert accepted_response(through_the_store(bench)).encode() == accept.response.encode()
+
+
+def test_an_heir_goes_on_with_the_list() -> None:
+    revived = through_the_store(listed())
+    assert revived.list is not None
+    assert revived.list.current is not None
+    assert [step.action.name for step in (revived.list.current, *revived.list.left)] == ["pause", "answer", "park"]
+
+
+def test_an_heir_names_new_actions_after_the_old_ones() -> None:
+    bench = listed()
+    revived = through_the_store(bench)
+    assert revived.new_action_id() == bench.call.new_action_id()
+
+
+def test_an_heir_hangs_up_when_the_ack_comes() -> None:
+    revived = through_the_store(hanging_up())
+    machine.step(revived, AcceptSent(), now=1001.0)
+    effects = machine.step(revived, Acknowledged(1, message(request("ACK", to_tag=TAG))), now=1002.0)
+    told = [effect.event.type for effect in effects if isinstance(effect, Emit)]
+    assert told == ["call.answered"]
+    assert revived.phase is Phase.ENDING
+    assert revived.ended is not None
+    assert revived.ended.reason == "hangup"
+
+
+def test_an_answered_call_keeps_no_invite() -> None:
+    revived = through_the_store(STATES["answered"]())
+    assert (revived.invite, revived.offer) == (None, None)
+    assert revived.accept_sent
+
+
+def test_what_changes_is_small() -> None:
+    bench = STATES["held"]()
+    assert len(snapshot.variable(bench.call)) < 700
+    assert len(snapshot.variable(STATES["unanswered"]().call)) < 60
+
+
+def test_bytes_that_are_no_utf8_survive() -> None:
+    bench = Bench(extra="Subject: \udcff\udcfe\r\n")
+    fixed = snapshot.fixed(bench.call, bench.invite)
+    assert fixed.isascii()
+    revived = revive(snapshot.read(fixed), snapshot.read(snapshot.variable(bench.call)), bench)
+    assert revived.headers == {"Subject": ("\udcff\udcfe",)}
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense", b"[]", b'"v"', b"{}", b'{"v":2}', b'{"v":"1"}', b"\xff"])
+def test_what_another_release_wrote_is_left_to_it(data: bytes) -> None:
+    with pytest.raises(snapshot.UnreadableSnapshot):
+        snapshot.read(data)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_fields_of_a_newer_release_are_ignored(state: str) -> None:
+    bench = STATES[state]()
+    fixed = json.loads(snapshot.fixed(bench.call, bench.invite)) | {"new": 1}
+    variable = json.loads(snapshot.variable(bench.call)) | {"new": {"x": [1]}}
+    assert shown(revive(fixed, variable, bench)) == shown(bench.call)
+
+
+@pytest.mark.parametrize(
+    "invite", ["", "nonsense", "SIP/2.0 200 OK\r\n\r\n", request("INVITE", sdp="v=0\r\nnonsense")], ids=range(4)
+)
+def test_an_invite_that_does_not_parse_any_more(invite: str) -> None:
+    bench = STATES["unanswered"]()
+    fixed = snapshot.read(snapshot.fixed(bench.call, bench.invite)) | {"invite": invite}
+    with pytest.raises(snapshot.UnreadableSnapshot):
+        revive(fixed, snapshot.read(snapshot.variable(bench.call)), bench)
+
+
+def test_a_phase_nobody_knows() -> None:
+    bench = STATES["unanswered"]()
+    fixed = snapshot.read(snapshot.fixed(bench.call, bench.invite))
+    with pytest.raises(ValueError, match="dancing"):
+        revive(fixed, {"v": 1, "phase": "dancing", "sequence": 1}, bench)
+
+
+def test_a_revived_call_can_be_answered() -> None:
+    revived = through_the_store(STATES["parked"]())
+    effects = machine.step(revived, Commanded((Answer(),), listed=False), now=1003.0)
+    assert any(isinstance(effect, ActionsAccepted) for effect in effects)
+    effects = machine.step(revived, MediaOpened("192.0.2.10", 20002), now=1003.0)
+    (accept,) = [effect for effect in effects if isinstance(effect, Accept)]
+    assert accept.response.body.count(b"m=audio 20002") == OFFER.count("m=audio")
