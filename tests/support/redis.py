@@ -1,0 +1,55 @@
+"""A redis-server on a TCP port of its own, to be killed, stopped and started again on the same data."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+from pathlib import Path
+
+from tests.support.programs import PORTS, Program, find_program
+from tests.support.waiting import until
+
+
+class RedisServer:
+    """With an append-only file if it shall remember."""
+
+    def __init__(self, directory: Path, *, remembers: bool = False) -> None:
+        self.port = PORTS.one()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._directory = directory
+        self._command = [find_program("redis-server"), "--port", str(self.port), "--bind", "127.0.0.1"]
+        self._command += ["--dir", str(directory), "--save", "", "--appendonly", "yes" if remembers else "no"]
+        self._program: Program | None = None
+
+    async def start(self) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._program = Program(self._command, output=self._directory / "log")
+        await until(lambda: self.ask("PING") == b"+PONG\r\n", "redis-server answers")
+
+    def ask(self, *words: str) -> bytes:
+        """One command's raw answer, as far as one packet holds it; empty when nobody answers."""
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=2) as link:
+            parts = [b"*%d\r\n" % len(words)]
+            parts += [b"$%d\r\n%s\r\n" % (len(word.encode()), word.encode()) for word in words]
+            link.sendall(b"".join(parts))
+            return link.recv(65536)
+        return b""
+
+    def keys(self) -> int:
+        """How many keys it holds."""
+        return int(self.ask("DBSIZE")[1:])
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay up, and nobody answers."""
+        assert self._program is not None
+        self._program.send(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self._program is not None
+        self._program.send(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        if self._program is not None:
+            self._program.kill()

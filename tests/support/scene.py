@@ -1,0 +1,90 @@
+"""Everything one test has running, made in order and ended in reverse whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Self
+
+from tests.support.application import Application, Reply, answering
+from tests.support.caller import Caller
+from tests.support.redis import RedisServer
+from tests.support.served import Served, merged
+from tests.support.sipp import Sipp
+
+# Retries that a test can wait for, and enough of them that nothing is given up meanwhile.
+QUICK_SCHEDULE = [0, *[0.2] * 29]
+
+
+class Scene:
+    """Makes what a test needs; each thing is in a directory of its own below `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.stack = AsyncExitStack()
+        self._made = 0
+
+    async def __aenter__(self) -> Self:
+        await self.stack.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self.stack.__aexit__(*error)
+
+    def place(self, name: str) -> Path:
+        """A new directory's path."""
+        self._made += 1
+        return self.directory / f"{self._made}-{name}"
+
+    async def application(self, reply: Reply = answering, *, up: bool = True, dead_events: bool = False) -> Application:
+        application = Application(reply, dead_events=dead_events)
+        self.stack.push_async_callback(application.stop)
+        if up:
+            await application.start()
+        return application
+
+    async def redis(self, *, remembers: bool = False) -> RedisServer:
+        server = RedisServer(self.place("redis"), remembers=remembers)
+        self.stack.callback(server.kill)
+        await server.start()
+        return server
+
+    async def node(
+        self,
+        application: Application,
+        *,
+        store: str,
+        config: Mapping[str, Any] | None = None,
+        fallback: Sequence[Mapping[str, Any]] = (),
+        media_pairs: int = 200,
+    ) -> Served:
+        """A node that is not started yet. `fallback` replaces the plan (reject 480) for what `application` fails to decide."""
+        base: dict[str, Any] = {"store": {"url": store}, "webhooks": {"url": application.url}}
+        if fallback:
+            hook = {"id": "desk", "url": application.url, "decision": True}
+            base = {
+                "store": {"url": store},
+                "applications": [{"name": "desk", "webhooks": [hook], "fallback": fallback}],
+            }
+        served = Served(self.place("bridge"), merged(base, config or {}), media_pairs=media_pairs)
+        return await self.stack.enter_async_context(served)
+
+    async def bridge(self, application: Application, **arguments: Any) -> Served:
+        """The same, started and ready. Without a `store` it has a redis-server of its own."""
+        if "store" not in arguments:
+            arguments["store"] = (await self.redis()).url
+        served = await self.node(application, **arguments)
+        await served.start()
+        return served
+
+    async def caller(self, bridge: Served) -> Caller:
+        caller = Caller(("127.0.0.1", bridge.sip_port))
+        self.stack.callback(caller.close)
+        await caller.open()
+        return caller
+
+    def sipp(self, bridge: Served, **arguments: Any) -> Sipp:
+        run = Sipp(self.place("sipp"), bridge.sip_port, **arguments)
+        self.stack.callback(run.kill)
+        return run
