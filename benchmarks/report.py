@@ -1,0 +1,200 @@
+"""What a run says: tables for a person, JSON for the next run to be compared with."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.answered import OURS, Capacity, Cost, Run, why_not
+from benchmarks.engine import Figure
+from benchmarks.holding import Growth, Level, Weight
+from benchmarks.machine import Machine
+from benchmarks.profiling import Profile, lines
+
+COLUMNS = ("signalling", "supervisor", "media", "redis", "application")
+_COST_HEAD = ("calls/s", "ours", *COLUMNS, "p50", "p95", "p99", "failed", "loop ms")
+
+
+@dataclass(slots=True)
+class Results:
+    """Everything that one run has measured, in order."""
+
+    machine: Machine
+    quick: bool
+    engine: list[Figure] = field(default_factory=list)
+    costs: list[tuple[str, Cost]] = field(default_factory=list)  # with what was special about the set-up
+    capacities: list[Capacity] = field(default_factory=list)
+    weights: list[Weight] = field(default_factory=list)
+    growth: list[Growth] = field(default_factory=list)
+    profiles: list[Profile] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what could not be measured, and why
+
+    def to_data(self) -> dict[str, Any]:
+        data: dict[str, Any] = {"machine": _plain(self.machine), "quick": self.quick}
+        for name in ("engine", "capacities", "weights", "growth", "profiles", "notes"):
+            data[name] = _plain(getattr(self, name))
+        data["costs"] = [{"setup": setup} | _plain(cost) for setup, cost in self.costs]
+        return data
+
+
+def spread(values: Sequence[float], form: str = ".2f") -> str:
+    """The median, and the lowest and highest where there are several: `1.20 (1.15–1.31)`."""
+    if not values or any(math.isnan(value) for value in values):
+        return "–"
+    middle = format(median(values), form)
+    return middle if len(values) == 1 else f"{middle} ({format(min(values), form)}–{format(max(values), form)})"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns as wide as they need to be; the first flush left, the others right."""
+    everything = [list(head), *(list(row) for row in rows)]
+    widths = [max(len(row[column]) for row in everything) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in everything
+    )
+
+
+def render(results: Results) -> str:
+    """All tables."""
+    parts = [_machine(results)]
+    if results.engine:
+        parts.append(
+            "ENGINE alone, no I/O: CPU µs for one answered call\n"
+            + table(("", "held", "µs/call", "loop ms"), [_engine_row(each) for each in results.engine])
+        )
+    if results.costs:
+        parts.append(
+            "W1 answered call: CPU ms per call (`ours` = signalling + supervisor + media), INVITE→200 in ms; "
+            "median (lowest–highest) of runs\n"
+            + table(("W1", *_COST_HEAD), [_cost_row(setup, cost) for setup, cost in results.costs])
+        )
+    if results.capacities:
+        parts.append(_capacities(results.capacities))
+    if results.weights:
+        head = ("W4", "held", "signalling", "media", "redis", "signalling in all, MiB")
+        rows = [_weight_row(each) for each in results.weights]
+        parts.append("W4 memory: RSS per held call in KiB\n" + table(head, rows))
+    for growth in results.growth:
+        levels = (growth.few, growth.many)
+        net = " and ".join(f"{level.net_ms:.2f}" for level in levels)
+        parts.append(
+            f"W5 growth: CPU ms per call with others held; ratio {growth.ratio:.2f}: ours is {net} "
+            "less what the held calls cost by themselves\n"
+            + table(("W5", *_COST_HEAD), [_cost_row(f"{each.cost.held} held", each.cost) for each in levels])
+        )
+    parts += ["PROFILE of signalling\n" + "\n".join(lines(profile)) for profile in results.profiles]
+    if results.notes:
+        parts.append("NOTES\n" + "\n".join(f"- {note}" for note in results.notes))
+    return "\n\n".join(parts)
+
+
+def _engine_row(figure: Figure) -> list[str]:
+    return [figure.name, str(figure.held), spread(figure.us, ".0f"), f"{figure.loop_ms:.2f}"]
+
+
+def write(results: Results, directory: Path, name: str) -> Path:
+    """The JSON of this run, in a file of its own."""
+    directory.mkdir(parents=True, exist_ok=True)
+    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    path = directory / f"{moment}-{name}.json"
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps({"at": moment} | results.to_data(), indent=1) + "\n")
+    unfinished.rename(path)
+    return path
+
+
+def _machine(results: Results) -> str:
+    machine = results.machine
+    load = " ".join(f"{each:.2f}" for each in machine.load_before)
+    lines_ = [
+        f"{machine.cpu}, {machine.cores} cores, {machine.memory_mb} MB, Linux {machine.kernel}, {machine.python}, commit {machine.commit}",
+        f"load before {load}; the loop takes {machine.loop_idle_ms:.2f} ms at its best: compare `loop ms` before you compare figures",
+    ]
+    if results.quick:
+        lines_.append("QUICK: short runs, nothing warmed up; good for seeing that it works, not for comparing")
+    return "\n".join(lines_)
+
+
+def _cost_row(setup: str, cost: Cost) -> list[str]:
+    latency = cost.latency
+    failed = sum(run.tally.failed for run in cost.runs)
+    dirty = "" if all(run.clean for run in cost.runs) else "!"
+    return [
+        f"{cost.stack} {setup}".strip(),
+        f"{cost.rate:g}",
+        spread([run.ours_ms() for run in cost.runs]),
+        *(spread([run.cpu_ms[role] for run in cost.runs if role in run.cpu_ms]) for role in COLUMNS),
+        *(f"{each:.1f}" for each in (latency.p50, latency.p95, latency.p99)),
+        f"{failed}{dirty}",
+        spread([run.loop_ms for run in cost.runs]),
+    ]
+
+
+def _capacities(capacities: Sequence[Capacity]) -> str:
+    parts = []
+    for capacity in capacities:
+        held = "none" if capacity.held is None else f"{capacity.held:g} calls/s"
+        rows = [
+            (
+                f"{run.rate:g}",
+                "held" if run.clean and run.tally.rate >= 0.95 * run.rate else why_not(run),
+                f"{run.ours_ms():.2f}",
+                f"{run.cpu_ms.get('signalling', math.nan):.2f}",
+                f"{run.latency.p50:.1f}",
+                f"{run.latency.p99:.1f}",
+                f"{run.loop_ms:.2f}",
+            )
+            for run in capacity.steps
+        ]
+        parts.append(
+            f"W1 highest rate of {capacity.stack} held for {capacity.seconds:g} s: {held}\n"
+            + table(("calls/s", "", "ours ms", "signalling", "p50", "p99", "loop ms"), rows)
+        )
+    return "\n".join(parts)
+
+
+def _weight_row(weight: Weight) -> list[str]:
+    short = "" if weight.held >= weight.wanted else f" of {weight.wanted} wanted"
+    return [
+        "bridge",
+        f"{weight.held}{short}",
+        *(f"{weight.per_call_kb(role):.1f}" for role in ("signalling", "media", "redis")),
+        f"{weight.rss_kb['signalling'] / 1024:.0f}",
+    ]
+
+
+def _plain(value: object) -> Any:
+    """Dataclasses as JSON's types; the thousands of single response times stay out."""
+    match value:
+        case Run():
+            data = {name: getattr(value, name) for name in value.__slots__ if name != "milliseconds"}
+            added = {"clean": value.clean, "ours_ms": value.ours_ms(), "latency": value.latency}
+            return _plain(data | added)
+        case Growth():
+            return {"ratio": value.ratio, "few": _plain(value.few), "many": _plain(value.many)}
+        case Level():
+            return {"net_ms": value.net_ms, "alone_ms_per_s": value.alone_ms_per_s, "cost": _plain(value.cost)}
+        case Cost():
+            return {name: _plain(getattr(value, name)) for name in value.__slots__} | {"latency": _plain(value.latency)}
+        case Weight():
+            per_call = {role: value.per_call_kb(role) for role in value.rss_kb}
+            return asdict(value) | {"per_call_kb": per_call, "ours_per_call_kb": value.per_call_kb(*OURS)}
+        case dict():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case float():
+            return round(value, 4) if math.isfinite(value) else None
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    return value

@@ -1,0 +1,187 @@
+"""What is measured, in production form: a real Redis with its append-only file, an application, and a system under test.
+
+Every stack lives on a loopback address of its own and in a directory of its own, so several can stand side by side.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.processes import BenchmarkError, Process, Role, children_of, cpu_s, private_loopback, rss_kb
+from bridge.webhooks.signing import new_secret
+
+ROOT = Path(__file__).resolve().parent.parent
+WEBHOOKS_PER_CALL = 3
+MEDIA_PORTS = "10000-32767"  # below the ports that Linux lends out: 11,384 pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """How the system under test is set up."""
+
+    log_level: str = "warning"
+    log_format: str = "json"
+    media_workers: int | None = None  # None: the bridge's own default, one for each core
+    max_calls: int = 20_000
+    verify: bool = False  # the application checks each signature: it then costs more than it answers
+
+
+@dataclass(slots=True)
+class Stack:
+    """Running processes and where they listen."""
+
+    name: str
+    host: str
+    directory: Path
+    processes: list[Process]
+    roles: tuple[Role, ...]
+    sources: int = field(default=1)  # loopback addresses given to SIPp so far, our own being the first
+
+    def new_source(self) -> str:
+        """A loopback address to call from: no two SIPp share ports."""
+        self.sources += 1
+        return f"{self.host.rpartition('.')[0]}.{self.sources}"
+
+    def cpu(self) -> dict[str, float]:
+        """CPU seconds so far by role."""
+        return {role.name: sum(cpu_s(pid) for pid in role.pids) for role in self.roles}
+
+    def rss(self) -> dict[str, int]:
+        """Resident KiB by role."""
+        return {role.name: sum(rss_kb(pid) for pid in role.pids) for role in self.roles}
+
+    def pid_of(self, role: str) -> int:
+        return next(each.pids[0] for each in self.roles if each.name == role)
+
+    def counts(self) -> Mapping[str, int]:
+        """Webhooks that the application has received, by type."""
+        return self.told()["types"]
+
+    def told(self) -> dict[str, dict[str, int]]:
+        """Everything the application has counted."""
+        answer: dict[str, dict[str, int]] = json.loads(_get(f"http://{self.host}:3000/counts") or b'{"types": {}}')
+        return answer
+
+    def held(self) -> int:
+        """Calls that are up, by the bridge's own metrics."""
+        text = (_get(f"http://{self.host}:8080/metrics") or b"").decode()
+        return sum(
+            round(float(line.rpartition(" ")[2])) for line in text.splitlines() if line.startswith("bridge_calls{")
+        )
+
+    def check_alive(self) -> None:
+        """BenchmarkError when one of the processes has ended."""
+        for process in self.processes:
+            if process.ended is not None:
+                raise BenchmarkError(f"{process.name} ended with {process.ended}:\n{process.last_words()}")
+
+
+SignallingCommand = Callable[["Place"], tuple[list[str], dict[str, str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a system under test is told."""
+
+    host: str
+    directory: Path
+    webhook_url: str
+    secret: str
+    redis_port: int
+    variant: Variant
+
+
+def start_bridge(stack: ExitStack, directory: Path, variant: Variant) -> Stack:
+    """`python -m bridge serve` and what it needs; ready for calls."""
+    place, processes = _surroundings(stack, directory, variant)
+    (directory / "bridge.json").write_text(json.dumps(_bridge_config(place)))
+    command = [sys.executable, "-m", "bridge", "serve", "--config", str(directory / "bridge.json")]
+    bridge = Process("bridge", command, directory=directory, environment={"PYTHONPATH": str(ROOT)}, patience_s=15.0)
+    stack.callback(bridge.end)
+    bridge.await_ready(lambda: _get(f"http://{place.host}:8080/readyz") is not None)
+    children = children_of(bridge.pid)
+    roles = [
+        Role("signalling", tuple(pid for pid, command in children.items() if "bridge signalling" in command)),
+        Role("supervisor", (bridge.pid,)),
+        Role("media", tuple(pid for pid, command in children.items() if "bridge.media.worker" in command)),
+    ]
+    return Stack("bridge", place.host, directory, [*processes, bridge], (*roles, *_roles(processes)))
+
+
+def start_peer(stack: ExitStack, directory: Path, variant: Variant, name: str, library: Path) -> Stack:
+    """A peer of `benchmarks/peers`; `library` is where its packages are."""
+    place, processes = _surroundings(stack, directory, variant)
+    settings = {
+        "host": place.host,
+        "webhook_url": place.webhook_url,
+        "secret": place.secret,
+        "redis": f"redis://{place.host}:{place.redis_port}/0",
+    }
+    (directory / "peer.json").write_text(json.dumps(settings))
+    command = [sys.executable, "-m", f"benchmarks.peers.{name}", str(directory / "peer.json")]
+    peer = Process(name, command, directory=directory, environment={"PYTHONPATH": f"{ROOT}:{library}"}, patience_s=2.0)
+    stack.callback(peer.end)
+    peer.await_ready((directory / "ready").exists)
+    return Stack(name, place.host, directory, [*processes, peer], (Role("signalling", (peer.pid,)), *_roles(processes)))
+
+
+def _surroundings(stack: ExitStack, directory: Path, variant: Variant) -> tuple[Place, list[Process]]:
+    """Redis and the application."""
+    directory.mkdir(parents=True)
+    host, secret = private_loopback(), new_secret()
+    redis_command = ["redis-server", "--bind", host, "--port", "6379", "--dir", str(directory), "--save", ""]
+    redis = Process("redis", [*redis_command, "--appendonly", "yes"], directory=directory)
+    stack.callback(redis.end)
+    redis.await_ready(lambda: _connects(host, 6379))
+    command = [sys.executable, "-m", "benchmarks.application", host, "3000", *([secret] if variant.verify else [])]
+    application = Process("application", command, directory=directory, environment={"PYTHONPATH": str(ROOT)})
+    stack.callback(application.end)
+    application.await_ready(lambda: _get(f"http://{host}:3000/counts") is not None)
+    place = Place(host, directory, f"http://{host}:3000/calls", secret, 6379, variant)
+    return place, [redis, application]
+
+
+def _roles(processes: list[Process]) -> tuple[Role, ...]:
+    return tuple(Role(process.name, (process.pid,)) for process in processes)
+
+
+def _bridge_config(place: Place) -> dict[str, object]:
+    variant = place.variant
+    return {
+        "node_id": "benchmark",
+        "data_dir": str(place.directory / "data"),
+        "sip": {"listen": [f"udp:{place.host}:5060"]},
+        # No RTP flows here, and a call is held for as long as the measurement wants.
+        "media": {"ports": MEDIA_PORTS, "timeout_s": 3600}
+        | ({} if variant.media_workers is None else {"workers": variant.media_workers}),
+        "store": {"url": f"redis://{place.host}:{place.redis_port}/0"},
+        "api": {"listen": f"{place.host}:8080"},
+        "webhooks": {"url": place.webhook_url, "secrets": [place.secret]},
+        "limits": {"max_calls": variant.max_calls},
+        "log": {"level": variant.log_level, "format": variant.log_format},
+    }
+
+
+def _get(url: str) -> bytes | None:
+    """The body of a 2xx; None for anything else."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.read()  # type: ignore[no-any-return]
+    except (OSError, urllib.error.URLError):
+        return None
+
+
+def _connects(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
