@@ -10,9 +10,9 @@ from tests.support.caller import Caller, OutgoingCall, token
 from tests.support.waiting import PATIENCE_S
 
 
-async def hold(caller: Caller, count: int) -> list[OutgoingCall]:
+async def hold(caller: Caller, count: int, user: str = "100") -> list[OutgoingCall]:
     """So many answered calls."""
-    calls = [caller.call() for _ in range(count)]
+    calls = [caller.call(user) for _ in range(count)]
     for call, answer in zip(calls, await asyncio.gather(*(call.invite() for call in calls)), strict=True):
         assert answer.status == 200, f"{call.call_id}: {answer}"
     return calls

@@ -61,9 +61,9 @@ async def test_answered_calls_are_found_again(scene: Scene, store: str, held_cal
     assert {end["quality"]["packets_received"] for end in ends} == {3}
 
 
-async def test_events_that_were_not_delivered_are_delivered_afterwards(scene: Scene, store: str) -> None:
+async def test_events_that_were_not_delivered_are_delivered_afterwards(scene: Scene) -> None:
     application = await scene.application()
-    bridge = await start(scene, application, store)
+    bridge = await start(scene, application, "embedded://")
     caller = await scene.caller(bridge)
     held = await hold(caller, HELD)
     await until(lambda: application.count("call.answered") == HELD, "every call is answered")

@@ -11,10 +11,12 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 from aiohttp import web
 
 from tests.chaos.acts import answers_again, hang_up_all, hold
 from tests.support.application import Application, Event, actions, answering, moody
+from tests.support.caller import Caller, Message, OutgoingCall
 from tests.support.scene import QUICK_SCHEDULE, Scene
 from tests.support.served import Served
 from tests.support.waiting import until
@@ -86,132 +88,134 @@ async def test_amid_calls_of_an_application_that_fails_at_random(scene: Scene, c
     assert reasons <= {"hangup", "canceled", "ack_timeout"}
 
 
-class TestOneCall:
-    """What a call may be in the middle of."""
+class Survivors:
+    """Calls of every kind, one of each, that were there when signalling was killed. Each test sees one of them to its end."""
 
-    @pytest.fixture
-    async def application(self, scene: Scene) -> Application:
-        return await scene.application()
+    SLOW, PARKED = "200", "300"
 
-    @pytest.fixture
-    async def bridge(self, scene: Scene, application: Application) -> AsyncIterator[Served]:
+    def __init__(self, application: Application, bridge: Served, caller: Caller) -> None:
+        self.application = application
+        self.bridge = bridge
+        self.caller = caller
+        self.talking = caller.call()
+        self.undecided = caller.call(self.SLOW)
+        self.ringing = caller.call(self.PARKED)
+        self.picked_up = caller.call(self.PARKED)
+        self.unacknowledged = caller.call()
+        self.invites: dict[str, str] = {}
+        self._asked = asyncio.Event()
+        application.reply = self._decide
+
+    async def kill(self, probe: Caller) -> None:
+        """Bring each call to its point, kill, and wait until everything is back."""
+        assert (await self.talking.invite()).status == 200
+        self.unacknowledged.acknowledges = False
+        assert (await self.unacknowledged.invite()).status == 200
+        for call in (self.undecided, self.ringing, self.picked_up):
+            self.invites[call.call_id] = call.begin()
+        await self._asked.wait()
+        await self.application.event("action.completed", number=2)  # both ring
+        self.caller.rtp.speak(self.talking.media_port, 10)
+        former = self.bridge.kill_child("signalling")
+        self.caller.rtp.speak(self.talking.media_port, 10)
+        await answers_again(probe)
+        await self.bridge.ready()
+        assert self.bridge.pid_of("signalling") != former
+
+    async def _decide(self, event: Event) -> web.StreamResponse:
+        match event["type"], event["data"]["call"]["to"]["user"]:
+            case "call.incoming", self.SLOW if not self._asked.is_set():
+                self._asked.set()
+                await asyncio.sleep(60)
+            case "call.incoming", self.PARKED:
+                return actions("ring", {"action": "park", "timeout_s": 600})
+        return await answering(event)
+
+    async def final(self, call: OutgoingCall) -> Message:
+        """The answer to its INVITE."""
+        return await call.answer(self.invites[call.call_id])
+
+    async def ended(self, call: OutgoingCall) -> Event:
+        stream = await self.application.stream(call.call_id)
+        return await until(lambda: stream.ended or {}, "its end is told")
+
+
+@pytest_asyncio.fixture(scope="class", loop_scope="class")
+async def after(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Survivors]:
+    async with Scene(tmp_path_factory.mktemp("killed")) as scene:
+        application = await scene.application()
         # A decision may take longer than a restart: what is tested is that it is not lost, not that it is in time.
         config = {"webhooks": {"schedule": QUICK_SCHEDULE, "decision_timeout_s": 30}}
-        yield await scene.bridge(application, config=config)
-        assert application.judge()
+        bridge = await scene.bridge(application, config=config)
+        survivors = Survivors(application, bridge, await scene.caller(bridge))
+        await survivors.kill(await scene.caller(bridge))
+        yield survivors
 
-    async def restart(self, scene: Scene, bridge: Served) -> None:
-        former = bridge.kill_child("signalling")
-        await answers_again(await scene.caller(bridge))
-        await bridge.ready()
-        assert bridge.pid_of("signalling") != former
 
-    async def test_talking(self, scene: Scene, bridge: Served, application: Application) -> None:
+@pytest.mark.asyncio(loop_scope="class")
+class TestWhatACallMayBeInTheMiddleOf:
+    async def test_talking(self, after: Survivors) -> None:
         """The worker plays on, its session is adopted, the dialog goes on: hold, resume, and hang up from our side."""
-        caller = await scene.caller(bridge)
-        (call,) = await hold(caller, 1)
-        port = call.media_port
-        caller.rtp.speak(port, 10)
-        bridge.kill_child("signalling")
-        caller.rtp.speak(port, 10)
-        await answers_again(await scene.caller(bridge))
-        await bridge.ready()
-        caller.rtp.speak(port, 10)
-
+        call, port = after.talking, after.talking.media_port
+        after.caller.rtp.speak(port, 10)
         held = await call.reinvite("sendonly")
-        assert (held.status, held.direction()) == (200, "recvonly")
-        assert held.media_port() == port
-        await application.event("call.held")
+        assert (held.status, held.direction(), held.media_port()) == (200, "recvonly", port)
+        await after.application.event("call.held")
         assert (await call.reinvite("sendrecv")).direction() == "sendrecv"
-        await application.event("call.resumed")
-
-        (name,) = application.streams
-        async with bridge.rest("DELETE", f"/v1/calls/{name}") as answer:
+        await after.application.event("call.resumed")
+        name = (await after.application.stream(call.call_id)).call["id"]
+        async with after.bridge.rest("DELETE", f"/v1/calls/{name}") as answer:
             assert answer.status == 202
-        assert (await call.hung_up()).sequence > 0
-        ended = await application.event("call.ended")
-        assert ended["data"]["call"]["ended"] | {"by": "local", "reason": "hangup"} == ended["data"]["call"]["ended"]
-        assert ended["data"]["quality"]["packets_received"] == 30
+        await call.hung_up()
+        end = (await after.ended(call))["data"]
+        assert (end["call"]["ended"]["by"], end["call"]["ended"]["reason"]) == ("local", "hangup")
+        assert end["quality"]["packets_received"] == 30
 
-    async def test_waiting_for_its_decision(self, scene: Scene, bridge: Served, application: Application) -> None:
+    async def test_waiting_for_its_decision(self, after: Survivors) -> None:
         """The application is asked again under the same webhook-id, and its answer counts."""
-        asked = asyncio.Event()
-
-        async def slow_at_first(event: Event) -> web.StreamResponse:
-            if event["type"] == "call.incoming" and not asked.is_set():
-                asked.set()
-                await asyncio.sleep(60)
-            return await answering(event)
-
-        application.reply = slow_at_first
-        call = (await scene.caller(bridge)).call()
-        invite = call.begin()
-        await asked.wait()
-        bridge.kill_child("signalling")
-        assert (await call.answer(invite)).status == 200
-        await application.event("call.answered")
-        (stream,) = application.streams.values()
-        assert stream.duplicates >= 1
+        call = after.undecided
+        assert (await after.final(call)).status == 200
+        assert (await after.application.stream(call.call_id)).duplicates >= 1
         assert (await call.bye()).status == 200
-        await application.all_ended(1)
+        await after.ended(call)
 
-    async def test_ringing(self, scene: Scene, bridge: Served, application: Application) -> None:
-        """Parked and unanswered: it can still be canceled, and the INVITE gets its 487."""
-        await self.park(application)
-        call = (await scene.caller(bridge)).call()
-        invite = call.begin()
-        await application.event("action.completed")
-        await self.restart(scene, bridge)
+    async def test_ringing_and_canceled(self, after: Survivors) -> None:
+        call = after.ringing
         assert (await call.cancel()).status == 200
-        assert (await call.answer(invite)).status == 487
-        assert (await application.event("call.ended"))["data"]["call"]["ended"]["reason"] == "canceled"
+        assert (await after.final(call)).status == 487
+        assert (await after.ended(call))["data"]["call"]["ended"]["reason"] == "canceled"
 
-    async def test_ringing_and_then_answered_by_rest(
-        self, scene: Scene, bridge: Served, application: Application
-    ) -> None:
-        await self.park(application)
-        call = (await scene.caller(bridge)).call()
-        invite = call.begin()
-        await application.event("action.completed")
-        await self.restart(scene, bridge)
-        (name,) = application.streams
-        async with bridge.rest("POST", f"/v1/calls/{name}/answer", json={}) as answer:
+    async def test_ringing_and_answered_by_rest(self, after: Survivors) -> None:
+        call = after.picked_up
+        name = (await after.application.stream(call.call_id)).call["id"]
+        async with after.bridge.rest("POST", f"/v1/calls/{name}/answer", json={}) as answer:
             assert answer.status == 202
-        assert (await call.answer(invite)).status == 200
-        await application.event("call.answered")
+        assert (await after.final(call)).status == 200
         assert (await call.bye()).status == 200
-        await application.all_ended(1)
+        await after.ended(call)
 
-    async def test_answered_but_not_acknowledged(self, scene: Scene, bridge: Served, application: Application) -> None:
-        """The 200 is repeated until the ACK comes, whoever repeats it."""
-        call = (await scene.caller(bridge)).call()
-        call.acknowledges = False
-        answer = await call.invite()
-        await self.restart(scene, bridge)
-        before = len(call.responses)
-        await until(lambda: len(call.responses) > before, "the 200 comes again")
-        assert call.responses[-1].status == 200
-        assert call.responses[-1].body == answer.body
-        assert call.responses[-1].tag("to") == answer.tag("to")
+    async def test_answered_but_not_acknowledged(self, after: Survivors) -> None:
+        """The 200 is repeated until the ACK comes, whoever repeats it, and is the same."""
+        call = after.unacknowledged
+        first, so_far = call.responses[-1], len(call.responses)
+        await until(lambda: len(call.responses) > so_far, "it comes again, from the new process")
+        assert {each.body for each in call.responses if each.status == 200} == {first.body}
+        assert {each.tag("to") for each in call.responses if each.status == 200} == {first.tag("to")}
         call.acknowledges = True
-        call.acknowledge(answer)
-        await application.event("call.answered")
+        call.acknowledge(first)
+        stream = await after.application.stream(call.call_id)
+        await until(lambda: "call.answered" in stream.types, "its answer is told")
         assert (await call.bye()).status == 200
-        await application.all_ended(1)
+        await after.ended(call)
 
-    async def test_killed_again_while_it_comes_back(
-        self, scene: Scene, bridge: Served, application: Application
-    ) -> None:
-        held = await hold(await scene.caller(bridge), 5)
-        for _ in range(3):
-            former = bridge.kill_child("signalling")
-            await bridge.next_pid_of("signalling", former)
-        await answers_again(await scene.caller(bridge))
+    async def test_held_while_it_dies_again_and_again(self, after: Survivors) -> None:
+        held = await hold(after.caller, 5)
+        for _ in range(2):
+            await after.bridge.next_pid_of("signalling", after.bridge.kill_child("signalling"))
         assert set(await hang_up_all(held)) == {200}
-        await application.all_ended(5)
+        for call in held:
+            await after.ended(call)
 
-    async def park(self, application: Application) -> None:
-        async def parking(event: Event) -> web.StreamResponse:
-            return actions("ring", {"action": "park", "timeout_s": 600})
-
-        application.reply = parking
+    async def test_every_promise_was_kept(self, after: Survivors) -> None:
+        await after.application.all_ended(1)
+        after.application.judge()

@@ -6,9 +6,10 @@ Live calls go on and BYE gets its 200 at once; new calls get 503 with Retry-Afte
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import pytest_asyncio
 
 from tests.chaos.acts import hang_up_all, hold
 from tests.support.application import Application
@@ -34,8 +35,9 @@ class Outage:
 
     async def pass_through(self, goes: Callable[[], None], comes_back: Callable[[], Awaitable[None]]) -> None:
         before = await hold(self.caller, HELD)
+        noticed = len(self.bridge.said("store_away"))
         goes()
-        await self.bridge.says("store_away")
+        await until(lambda: len(self.bridge.said("store_away")) > noticed, "it is noticed")
         assert set(await hang_up_all(before[: HELD // 2])) == {200}
         await self._new_calls_are_turned_away()
         reinvite = await before[HELD // 2].reinvite("sendonly")
@@ -72,16 +74,57 @@ class Outage:
         return stream is not None and stream.ended is not None
 
 
-@pytest.fixture
-async def outage(scene: Scene) -> Outage:
-    application = await scene.application()
-    redis = await scene.redis(remembers=True)
-    bridge = await scene.bridge(application, store=redis.url, config={"webhooks": {"schedule": QUICK_SCHEDULE}})
-    return Outage(application, redis, bridge, await scene.caller(bridge))
+@pytest_asyncio.fixture(scope="class", loop_scope="class")
+async def outage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Outage]:
+    async with Scene(tmp_path_factory.mktemp("outage")) as scene:
+        application = await scene.application()
+        redis = await scene.redis(remembers=True)
+        bridge = await scene.bridge(application, store=redis.url, config={"webhooks": {"schedule": QUICK_SCHEDULE}})
+        yield Outage(application, redis, bridge, await scene.caller(bridge))
 
 
-async def test_killed_and_started_again_on_its_data(outage: Outage) -> None:
-    await outage.pass_through(outage.redis.kill, outage.redis.start)
+@pytest.mark.asyncio(loop_scope="class")
+class TestOneOutageAfterAnother:
+    """A Redis that keeps its data, and one bridge through all of it."""
+
+    async def test_killed_and_started_again(self, outage: Outage) -> None:
+        await outage.pass_through(outage.redis.kill, outage.redis.start)
+
+    async def test_stopped_for_seconds(self, outage: Outage) -> None:
+        async def go_on() -> None:
+            outage.redis.go_on()
+
+        await outage.pass_through(outage.redis.pause, go_on)
+
+    async def test_stopped_so_shortly_that_nobody_is_turned_away(self, outage: Outage) -> None:
+        outage.redis.pause()
+        received = outage.application.received
+        call = outage.caller.call()
+        invite = call.begin()
+        await until(lambda: [each.status for each in call.responses] == [100], "100 leaves without the store's word")
+        assert outage.application.received == received, "an event left before it was stored"
+        outage.redis.go_on()
+        assert (await call.answer(invite)).status == 200
+        assert (await call.bye()).status == 200
+        await outage.application.stream(call.call_id)
+        await outage.application.all_ended(1)
+        outage.application.judge()
+
+    async def test_the_signalling_process_dies_while_the_store_is_away(self, outage: Outage) -> None:
+        """It waits for the store, and then finds its calls again."""
+        application, bridge, noticed = outage.application, outage.bridge, len(outage.bridge.said("store_away"))
+        answered = application.count("call.answered")
+        held = await hold(outage.caller, HELD)
+        await until(lambda: application.count("call.answered") == answered + HELD, "every call is answered")
+        outage.redis.kill()
+        await until(lambda: len(bridge.said("store_away")) > noticed, "it is noticed")
+        former = bridge.kill_child("signalling")
+        await bridge.next_pid_of("signalling", former)
+        await outage.redis.start()
+        await bridge.ready()
+        assert set(await hang_up_all(held)) == {200}
+        await application.all_ended(HELD)
+        application.judge()
 
 
 async def test_killed_and_started_again_empty(scene: Scene) -> None:
@@ -94,41 +137,6 @@ async def test_killed_and_started_again_empty(scene: Scene) -> None:
     kept = [call["id"] for call in (await bridge.read("/v1/calls?limit=500"))["data"]]
     told = [event["data"]["call_id"] for event in application.events() if event["type"] == "call.ended"]
     assert set(kept) >= set(told[-HELD // 2 :])
-
-
-async def test_stopped_for_seconds(outage: Outage) -> None:
-    async def go_on() -> None:
-        outage.redis.go_on()
-
-    await outage.pass_through(outage.redis.pause, go_on)
-
-
-async def test_stopped_so_shortly_that_nobody_is_turned_away(outage: Outage) -> None:
-    outage.redis.pause()
-    call = outage.caller.call()
-    invite = call.begin()
-    await until(lambda: [each.status for each in call.responses] == [100], "100 leaves without the store's word")
-    assert outage.application.received == 0, "an event left before it was stored"
-    outage.redis.go_on()
-    assert (await call.answer(invite)).status == 200
-    assert (await call.bye()).status == 200
-    await outage.application.all_ended(1)
-    outage.application.judge()
-
-
-async def test_the_signalling_process_dies_while_the_store_is_away(outage: Outage) -> None:
-    """It waits for the store, and then finds its calls again."""
-    held = await hold(outage.caller, HELD)
-    await until(lambda: outage.application.count("call.answered") == HELD, "every call is answered")
-    outage.redis.kill()
-    await outage.bridge.says("store_away")
-    former = outage.bridge.kill_child("signalling")
-    await outage.bridge.next_pid_of("signalling", former)
-    await outage.redis.start()
-    await outage.bridge.ready()
-    assert set(await hang_up_all(held)) == {200}
-    await outage.application.all_ended(HELD)
-    outage.application.judge()
 
 
 @pytest.mark.slow
