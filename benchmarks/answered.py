@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.load import Latency, Load, Probed, Tally, finished, latency, probe_rate, read_probe, start_probe
 from benchmarks.machine import Calibration
@@ -68,8 +68,8 @@ def run_load(stack: Stack, rate: float, seconds: float, *, label: str) -> Run:
             probe.end()
     after = stack.cpu()
     stack.check_alive()
-    if code not in (0, 1) or probed is None:
-        raise BenchmarkError(f"the load did not finish ({code}, {probe_code}):\n{sipp.last_words()}")
+    if code not in (0, 1, None) or probed is None:
+        raise BenchmarkError(f"the load failed ({code}, {probe_code}):\n{sipp.last_words()}")
     return _run(stack, rate, load, probed, before, after, told_before, settled_s, speed.loop_ms, label)
 
 
@@ -86,7 +86,8 @@ def _run(
     label: str,
 ) -> Run:
     tally, by_sipp = finished(stack.directory / label)
-    tally += probed.tally
+    # Where SIPp had to be ended, calls hang: provisionally answered, so it repeats nothing and waits for ever.
+    tally = replace(tally, failed=tally.created - tally.successful) + probed.tally
     cpu_ms = {role: (after[role] - before[role]) * 1000 / max(1, tally.created) for role in after}
     told = sum(stack.counts().values()) - told_before
     return Run(rate, tally, probed.milliseconds, by_sipp, cpu_ms, told, settled_s, loop_ms)
@@ -97,6 +98,15 @@ def _settle(stack: Stack, wanted: int) -> None:
     deadline = time.monotonic() + SETTLE_S
     while sum(stack.counts().values()) < wanted and time.monotonic() < deadline:
         time.sleep(0.05)
+
+
+def _quieten(stack: Stack) -> None:
+    """Wait until no webhook has come for a while, and the calls that failed are forgotten."""
+    deadline = time.monotonic() + GIVING_UP_S
+    before = -1
+    while time.monotonic() < deadline and (told := sum(stack.counts().values())) != before:
+        before = told
+        time.sleep(2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +168,7 @@ def find_capacity(stack: Stack, *, first: float, last: float, seconds: float, st
         else:
             failed = rate
             say(f"{stack.name}: {rate:g} calls/s not held: {why_not(run)}")
-            time.sleep(3.0)  # what it could not cope with shall not be the next step's burden
+            _quieten(stack)  # what it could not cope with shall not be the next step's burden
         if held is not None and failed is not None and failed - held < 0.06 * held:
             break
         rate = next_rate(held, failed)
