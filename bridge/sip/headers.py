@@ -147,7 +147,7 @@ class Headers:
         if known is not None:
             return (known,)
         lowered = name.lower()
-        return tuple({each for each, _ in self._lines if each.lower() == lowered})
+        return tuple(dict.fromkeys(each for each, _ in self._lines if each.lower() == lowered))  # the first one first
 
 
 def _checked(name: str, value: str) -> str:
