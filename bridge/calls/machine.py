@@ -170,11 +170,12 @@ def _command(call: Call, actions: Sequence[Action], *, listed: bool, now: float)
 def _start(call: Call, origin: Origin, actions: Sequence[Action], *, now: float) -> list[Step]:
     """Replace what is left of the running list by a new one."""
     call.abandon_list()
-    for timer in (CallTimer.PAUSE, CallTimer.PARK, CallTimer.PARK_RING):
-        call.out.append(DisarmTimer(timer))
+    if call.wait_until is not None:  # a pause or a park was running
+        call.wait_until = None
+        for timer in (CallTimer.PAUSE, CallTimer.PARK, CallTimer.PARK_RING):
+            call.out.append(DisarmTimer(timer))
     if origin != "fallback":
         call.cause = None  # the application is with us again
-    call.wait_until = None
     steps = [Step(call.new_action_id(), action) for action in actions]
     call.list = ActionList.of(origin, steps)
     if not steps:
@@ -236,6 +237,8 @@ def _carry_out(call: Call, step: Step, *, now: float) -> None:
             _done(call)
         case Answer():
             answering.begin_answer(call, action, action_id)
+            if call.list is not None and not call.list.left:
+                call.list = None  # nothing is to follow, and the answer itself is kept in mind elsewhere
         case Reject(code=code, reason=phrase):
             _done(call)
             _reject(call, code, phrase, action_id, now=now)

@@ -35,13 +35,12 @@ class UnreadableSnapshot(Exception):  # noqa: N818 -- says what is, not that som
 
 def fixed(call: Call, invite: Request) -> bytes:
     """What never changes. About the size of the INVITE."""
-    transport, listener, host, port = call.flow
     # Bytes that are no UTF-8 come through as lone surrogates, which JSON escapes and gives back.
     text = invite.encode().decode("utf-8", "surrogateescape")
     user = "null" if call.authenticated_as is None else _text(call.authenticated_as)
     return (
-        f'{{"v":{VERSION},"application":{_text(call.application)},"created_at":{call.created_at!r},'
-        f'"flow":[{_text(transport)},{_text(listener)},{_text(host)},{port}],"authenticated_as":{user},'
+        f'{{"v":{VERSION},"application":{_text(call.application)},"created_at":{call.created_at!r},"tag":{_text(call.tag)},'
+        f'"flow":{_flow(call.flow)},"authenticated_as":{user},'
         f'"invite":{_text(text)}}}'
     ).encode("ascii")
 
@@ -56,6 +55,8 @@ def variable(call: Call) -> bytes:
     if call.dialog is not None:
         ours, theirs, target = call.dialog.local_sequence, call.dialog.remote_sequence, call.dialog.remote_target
         parts.append(f'"dialog":[{ours},{"null" if theirs is None else theirs},{_text(target)}]')
+        if call.dialog.flow != call.flow:
+            parts.append(f'"flow":{_flow(call.dialog.flow)}')
     if call.local_sdp is not None:
         address = "null" if call.media_address is None else _text(call.media_address)
         parts.append(f'"sdp":{_text(call.local_sdp.decode("utf-8", "surrogateescape"))}')
@@ -104,6 +105,10 @@ def _seldom(call: Call) -> dict[str, Any]:
     return data
 
 
+def _flow(flow: Flow) -> str:
+    return f"[{_text(flow.transport)},{_text(flow.listener)},{_text(flow.host)},{flow.port}]"
+
+
 def _negotiated(agreed: Negotiated) -> str:
     """What `Negotiated.from_data` reads, as JSON."""
     name, rate, channels, number = agreed.codec
@@ -124,7 +129,6 @@ def revive(
     variable: dict[str, Any],
     plan: Plan,
     identity: Identity,
-    tag: str,
 ) -> Call:
     """The call as it was when these were written. Raises `UnreadableSnapshot`."""
     invite = parse_message(fixed["invite"].encode("utf-8", "surrogateescape"))
@@ -136,7 +140,7 @@ def revive(
         conversation_id=conversation_id,
         plan=plan,
         identity=identity,
-        tag=tag,
+        tag=fixed["tag"],  # the far end knows it by this one, whoever carries it on
         invite=invite,
         flow=flow,
         now=fixed["created_at"],
@@ -183,6 +187,7 @@ def _revive_session(call: Call, invite: Request, variable: dict[str, Any]) -> No
     if "dialog" in variable:
         call.dialog = Dialog.as_server(invite, call.tag, call.flow)
         call.dialog.local_sequence, call.dialog.remote_sequence, call.dialog.remote_target = variable["dialog"]
+        call.dialog.flow = Flow(*variable.get("flow", call.flow))
     if "sdp" in variable:
         call.local_sdp = variable["sdp"].encode("utf-8", "surrogateescape")
         call.media_address, call.media_port, call.media_generation, call.sdp_version = variable["media"]

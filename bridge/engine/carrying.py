@@ -40,7 +40,8 @@ from bridge.sip.message import Response
 from bridge.sip.transaction import State, TransactionKey
 from bridge.sip.user_agent import respond, via_value
 
-_TIMERS: tuple[CallTimer | UsageTimer | NodeTimer, ...] = (*CallTimer, *UsageTimer, *NodeTimer)
+_LATE_TIMERS: tuple[CallTimer | UsageTimer | NodeTimer, ...] = (*UsageTimer, *NodeTimer)  # of an ended call
+_TIMERS = (*CallTimer, *_LATE_TIMERS)
 
 
 def step(holdings: Holdings, leg: Leg, given: CallInput, *, now: float, request: int | None = None) -> None:
@@ -314,7 +315,7 @@ def drop(holdings: Holdings, holding: Holding) -> None:
         call = leg.call
         del holdings.legs[call_id]
         holdings.outbox.forget(call_id)
-        for timer in _TIMERS:
+        for timer in _LATE_TIMERS if call.phase is Phase.ENDED else _TIMERS:
             holdings.agenda.disarm((call_id, timer))
         for key in (call.invite_key, call.reinvite_key):
             if key is not None and holdings.endpoint.state(key) is State.PROCEEDING:

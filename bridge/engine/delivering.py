@@ -58,7 +58,7 @@ def carry_deliveries(holdings: Holdings, effects: list[OutboxEffect[Action]], *,
             case DecisionReached(call, _, _, reply):
                 leg = holdings.legs.get(CallId(call))
                 if leg is not None:
-                    leg.holding.decided = True
+                    leg.holding.decided = not leg.call.is_over
                     step(holdings, leg, Decided(reply), now=now)
             case DecisionFailed():
                 _undecided(holdings, effect, now=now)
@@ -135,7 +135,6 @@ def _undecided(holdings: Holdings, failed: DecisionFailed, *, now: float) -> Non
     detail, field = explain(failed)
     facts = (("url", mask_url(failed.url or "")), ("why", failed.why), ("advice", detail))
     holdings.out.append(Noted("error", "decision_failed", leg.call.id, facts))
-    leg.holding.decided = True
     step(holdings, leg, Undecided(code, detail, field), now=now)
 
 

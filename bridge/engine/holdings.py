@@ -76,7 +76,7 @@ class Leg:
 class Holding:
     """A conversation that is ours, and how far its record in the store has come."""
 
-    __slots__ = ("created_at", "decided", "epoch", "gate", "id", "legs", "nonce", "stored", "version")
+    __slots__ = ("created_at", "decided", "epoch", "gate", "id", "legs", "nonce", "version")
 
     def __init__(self, id: ConversationId, *, created_at: float, epoch: int, nonce: str) -> None:  # noqa: A002
         self.id = id
@@ -84,7 +84,6 @@ class Holding:
         self.epoch = epoch
         self.nonce = nonce
         self.version = 0  # writes made, acknowledged or not
-        self.stored = False  # its first write is acknowledged
         self.decided = False  # a decision has come whose actions are not written: its ack must not be written alone
         self.gate = Gate()
         self.legs: dict[CallId, Leg] = {}

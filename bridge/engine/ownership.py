@@ -38,7 +38,6 @@ def committed(holdings: Holdings, ticket: int, *, now: float) -> None:
     holding = holdings.tickets.pop(ticket, None)
     if holding is None:
         return
-    holding.stored = True
     for waiting in holding.gate.open(ticket):
         leg = holdings.legs.get(waiting.call)
         if isinstance(waiting, Publish):
@@ -98,7 +97,6 @@ def claimed(holdings: Holdings, conversations: Sequence[StoredConversation], *, 
             continue  # asked twice, answered twice
         holding = Holding(stored.conversation, created_at=_created_at(stored), epoch=stored.epoch, nonce=stored.nonce)
         holding.version = stored.version
-        holding.stored = True
         for each in stored.calls:
             try:
                 leg = _revive(holdings, holding, each)
@@ -149,7 +147,8 @@ def _revive(holdings: Holdings, holding: Holding, stored: StoredCall) -> Leg:
     listeners = holdings.settings.listeners
     # A listener that was renamed since cannot be asked for its name; any of ours answers for it.
     listener = listeners.get(fixed["flow"][1]) or next(iter(listeners.values()))
-    fixed["flow"][1] = listener.name
+    for flow in (fixed["flow"], variable.get("flow", fixed["flow"])):
+        flow[1] = flow[1] if flow[1] in listeners else listener.name
     call = snapshot.revive(
         id=stored.call,
         conversation_id=holding.id,
@@ -157,14 +156,12 @@ def _revive(holdings: Holdings, holding: Holding, stored: StoredCall) -> Leg:
         variable=variable,
         plan=application.plan,
         identity=listener.identity,
-        tag=holdings.names.tag(stored.call),
     )
     leg = Leg(call, holding, application, InviteUsage(holdings.settings.timers), stored.fixed)
     leg.cursors = dict(stored.cursors)
     leg.published = dict(stored.events)
     leg.queued = stored.events[-1][0] if stored.events else 0
     call.recovered += 1
-    call.sequence = max(call.sequence, leg.queued)
     if call.dialog is not None:
         call.dialog.local_sequence += _SEQUENCE_GAP
     leg.concluded = call.phase is Phase.ENDED

@@ -171,6 +171,13 @@ def held() -> Bench:
     return bench
 
 
+def moved() -> Bench:
+    bench = answered()
+    assert bench.call.dialog is not None
+    bench.call.dialog.flow = FLOW._replace(port=7777)
+    return bench
+
+
 def ending() -> Bench:
     bench = answered()
     bench.give(ByeReceived(q850=16))
@@ -203,6 +210,7 @@ STATES: dict[str, Callable[[], Bench]] = {
         hanging_up,
         answered,
         held,
+        moved,
         ending,
         ended,
         refused,

@@ -10,7 +10,7 @@ from bridge.calls.call import Phase, Plan
 from bridge.calls.effects import Accept, CloseMedia, Emit, OpenMedia, SetMedia
 from bridge.calls.events import CallAnswered, CallIncoming
 from bridge.calls.facts import Party, Source
-from bridge.calls.inputs import AcceptSent, CancelReceived, MediaOpened
+from bridge.calls.inputs import AcceptSent, CancelReceived, MediaGone, MediaOpened
 from bridge.sip.headers import NameAddr
 from tests.calls.bench import Bench, accepted, answered, delayed, message, sent, unanswered
 from tests.engine.world import OFFER, request, sdp
@@ -84,6 +84,15 @@ def test_a_delayed_offer_is_all_we_have_until_the_ack() -> None:
     assert [type(effect) for effect in effects][:2] == [SetMedia, Emit]
     assert bench.call.media is not None
     assert bench.call.media.remote == "192.0.2.1:4444"
+
+
+def test_ports_that_were_lost_meanwhile_get_no_rule() -> None:
+    bench = delayed()
+    bench.give(AcceptSent())
+    bench.give(MediaGone())
+    bench.ack(sdp(4444))
+    assert bench.all(SetMedia) == []
+    assert bench.types[-1] == "call.ended"
 
 
 def test_what_answering_needed_is_let_go_with_the_ack() -> None:

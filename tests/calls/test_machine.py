@@ -186,6 +186,7 @@ def test_the_state_that_is_shown() -> None:
         "hanging_up": "initiated",
         "answered": "answered",
         "held": "answered",
+        "moved": "answered",
         "ending": "answered",
         "ended": "ended",
         "refused": "ended",

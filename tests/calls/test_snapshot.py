@@ -46,7 +46,6 @@ def revive(fixed: dict[str, Any], variable: dict[str, Any], bench: Bench) -> Cal
         variable=variable,
         plan=bench.plan,
         identity=IDENTITY,
-        tag=TAG,
     )
 
 

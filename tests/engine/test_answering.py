@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.calls.actions import Answer, Hangup, Reject, Ring
-from bridge.engine.effects import ClosePorts, OpenPorts
+from bridge.engine.effects import ClosePorts, Noted, OpenPorts
 from tests.engine.world import ANSWER, OFFER, UNUSABLE, World, answered, request, sdp
 
 
@@ -18,6 +18,19 @@ def test_an_answered_call_is_three_webhooks_and_four_writes() -> None:
     assert [body["data"]["sequence"] for body in world.bodies] == [1, 2, 3]
     assert world.ended == {"by": "remote", "reason": "hangup", "sip_code": None, "sip_reason": None, "q850": None}
     assert len(world.commits) == 4
+
+
+def test_the_log_can_tell_the_story() -> None:
+    world = answered()
+    world.advance(2.0)
+    world.bye()
+    noted = [effect for effect in world.effects if isinstance(effect, Noted)]
+    assert [(effect.event, effect.call) for effect in noted] == [
+        ("call_incoming", world.call_id),
+        ("call_answered", world.call_id),
+        ("call_ended", world.call_id),
+    ]
+    assert dict(noted[2].facts) == {"by": "remote", "reason": "hangup", "duration_s": 2.0}
 
 
 def test_when_all_is_over_nothing_is_left() -> None:
@@ -37,6 +50,7 @@ def test_what_an_application_learns_about_the_caller() -> None:
     assert incoming["request"]["headers"] == {"X-Ticket": ["7"], "Subject": ["help"]}
     call = incoming["call"]
     assert (call["state"], call["direction"], call["application"]) == ("initiated", "inbound", "front-desk")
+    assert call["early_media"] is False
     assert call["from"]["display_name"] == "Caller"
     assert call["source"] == {"address": "192.0.2.1:5062", "transport": "udp"}
     assert call["sip"]["user_agent"] == "phone/1"

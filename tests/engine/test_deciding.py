@@ -82,12 +82,12 @@ def test_an_unusable_reply_runs_the_plan_at_once_and_names_the_field() -> None:
 
 def test_an_unusable_reply_is_told_also_when_the_fallback_url_decides() -> None:
     world = World(settings(endpoints=(TWO_URLS,)))
-    world.reply = INVALID
     world.invite()
-    assert world.told("action.failed")["code"] == "invalid_reply"
-    world.reply = (ANSWER,)
-    world.invite("c2")
-    assert world.statuses[-1] == 200
+    world.outcome(OK, INVALID)
+    world.outcome(OK, (ANSWER,))
+    world.ack()
+    assert world.types == ["call.incoming", "action.failed", "call.answered"]
+    assert world.told("action.failed")["field"] == "actions.0.code"
 
 
 def test_a_late_reply_is_ignored() -> None:

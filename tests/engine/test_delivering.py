@@ -73,6 +73,20 @@ def test_what_everybody_has_is_kept_in_memory_no_longer() -> None:
     assert leg.published == {}
 
 
+def test_what_only_some_have_is_kept_until_all_have_it() -> None:
+    world = World(settings(endpoints=(HOOK, LOG)))
+    world.reply = (ANSWER,)
+    world.invite()
+    world.accepting = False
+    world.ack()
+    world.reinvite(sequence=2, sdp=sdp(direction="sendonly"))
+    world.outcome()  # one of them has the second event
+    leg = world.node._holdings.legs[world.call_id]
+    assert list(leg.published) == [2, 3]
+    world.outcome()
+    assert list(leg.published) == [3]
+
+
 def test_a_dead_event_is_given_up_and_the_stream_goes_on() -> None:
     world = answered(World(settings(schedule=Schedule(delays=(0.0, 5.0)))))
     world.accepting = False

@@ -13,8 +13,9 @@ from bridge.engine.effects import AdoptPorts, Noted
 from bridge.engine.inputs import Claimed, MediaTimedOut
 from bridge.engine.settings import NodeSettings
 from bridge.outbox.effects import Endpoint
-from bridge.sip.flow import Send
-from tests.engine.world import ANSWER, DOWN, HOOK, OFFER, OK, World, answered, sdp, settings
+from bridge.sip.dialog import DialogState
+from bridge.sip.flow import Flow, Send
+from tests.engine.world import ANSWER, DOWN, HOOK, OFFER, OK, World, answered, request, sdp, settings
 
 Step = Callable[[World], None]
 
@@ -156,6 +157,8 @@ def test_a_call_is_carried_on_where_it_stood() -> None:
     heir = answered().restart()
     assert heir.call.state == "answered"
     assert heir.call.recovered == 1
+    assert heir.call.dialog is not None
+    assert heir.call.dialog.state is DialogState.CONFIRMED
     assert heir.ports.keys() == {heir.call_id}
     heir.bye()
     assert heir.types == ["call.incoming", "call.answered", "call.ended"]
@@ -377,6 +380,17 @@ def test_endpoints_may_have_changed_in_the_meantime(config: NodeSettings) -> Non
     assert heir.leftovers() == {}
 
 
+def test_the_far_end_knows_the_call_by_the_tag_it_was_given() -> None:
+    world = answered()
+    tag = world.tag()
+    heir = world.restart(node_id="n2")  # whose tags bear another hint
+    heir.reinvite(sequence=2)
+    assert heir.tag() == tag
+    heir.ack(sequence=2)
+    heir.bye(sequence=3)
+    assert heir.types[-1] == "call.ended"
+
+
 def test_a_listener_may_have_been_renamed_in_the_meantime() -> None:
     world = answered()
     listener = replace(world.settings.listeners["udp:5060"], name="udp:new")
@@ -384,6 +398,19 @@ def test_a_listener_may_have_been_renamed_in_the_meantime() -> None:
     heir.command(Hangup())
     assert len(heir.requests("BYE")) == 1
     assert {effect.flow.listener for effect in heir.effects if isinstance(effect, Send)} == {"udp:new"}
+
+
+def test_the_way_to_a_caller_that_moved_is_kept() -> None:
+    world = answered()
+    moved = Flow("udp", "udp:5060", "192.0.2.1", 7777)
+    contact = "<sip:caller@phone.example>"
+    text = request("INVITE", sequence=2, sdp=sdp(5000), to_tag=world.tag(), contact=contact)
+    world.packet(text, moved)
+    world.packet(request("ACK", sequence=2, to_tag=world.tag()), moved)
+    heir = world.restart()
+    heir.command(Hangup())
+    (way,) = {effect.flow for effect in heir.effects if isinstance(effect, Send)}
+    assert way == moved
 
 
 def test_with_nothing_to_claim_every_port_is_an_orphan() -> None:
@@ -396,7 +423,7 @@ def test_a_restart_of_a_restart() -> None:
     world = answered()
     for generation in (1, 2, 3):
         world = world.restart()
-        assert world.call.recovered <= generation
+        assert world.call.recovered == generation
         world.reinvite(sequence=generation + 1, sdp=sdp(5000 + generation))
         world.ack(sequence=generation + 1)
     world.bye(sequence=9)

@@ -6,7 +6,7 @@ import pytest
 
 from bridge.calls.actions import Hangup, Reject
 from bridge.engine.effects import ClosePorts, Noted
-from bridge.engine.inputs import CommitRefused, StoreAway, StoreBack
+from bridge.engine.inputs import CommitRefused, Committed, StoreAway, StoreBack
 from tests.engine.world import ANSWER, OFFER, World, answered, sdp
 
 
@@ -220,6 +220,13 @@ def test_a_call_whose_final_record_is_in_the_store_is_not_made_again() -> None:
     world.invite()
     assert len(world.sent) == sent
     assert world.leftovers() == {}
+
+
+def test_an_acknowledgement_that_nobody_waits_for() -> None:
+    world = answered()
+    assert world.give(Committed(999)) == []
+    assert world.give(CommitRefused(999, "lost")) == []
+    assert world.call.state == "answered"
 
 
 # Older than us

@@ -580,3 +580,13 @@ def answer_what_is_open(node: Node, status: int) -> None:
     for arrived in node.of(RequestArrived):
         if node.endpoint.state(arrived.key) in (State.TRYING, State.PROCEEDING):
             node.respond(arrived, status)
+
+
+def test_a_transaction_that_is_abandoned_leaves_nothing_behind() -> None:
+    bench = Node()
+    key = bench.arrive(request()).key
+    bench.endpoint.respond(key, respond(request(), 486, to_tag="ours"), now=bench.now)
+    bench.endpoint.abandon(key)
+    bench.endpoint.abandon(key)
+    assert (len(bench.endpoint), bench.endpoint.state(key), bench.endpoint.deadline()) == (0, None, None)
+    assert not bench.arrive(request()).merged
