@@ -67,7 +67,10 @@ class EmbeddedStore:
         return (
             str(self.server),
             *("--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700"),
-            *("--dir", str(self.directory), "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
+            *("--dir", str(self.directory), "--appendonly", "yes", "--save", ""),
+            # It dies with its node. `everysec` would hold acknowledged writes back in the server's memory for up to two
+            # seconds while the disk is busy, and a killed server takes them along (docs/adr/0005).
+            *("--appendfsync", "always"),
             # Plain commands instead of a snapshot in front: any Valkey or Redis can read them, whichever is found next.
             *("--aof-use-rdb-preamble", "no"),
             *("--maxmemory", "0", "--maxmemory-policy", "noeviction"),

@@ -100,7 +100,7 @@ class TestServer:
         assert settings == {
             "maxmemory-policy": "noeviction",
             "appendonly": "yes",
-            "appendfsync": "everysec",
+            "appendfsync": "always",
             "port": "0",
             "save": "",
         }
