@@ -6,14 +6,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bridge.calls.answering import answer_in, offer_in, our_codecs, warning_of
+from bridge.calls.answering import answer_in, answer_to, offer_in, offerable, warning_of
 from bridge.calls.call import Call, Phase
-from bridge.calls.effects import Accept, Respond
+from bridge.calls.effects import Accept, Respond, SetMedia
 from bridge.calls.ending import hang_up
 from bridge.calls.events import CallHeld, CallResumed, CallUpdated
-from bridge.calls.streams import set_stream
 from bridge.sdp.description import MalformedSdp
-from bridge.sdp.offer_answer import Negotiated, Unacceptable, answer, offer
+from bridge.sdp.media_lines import Unacceptable
+from bridge.sdp.offer_answer import Negotiated, offer
 from bridge.sip.headers import Line
 from bridge.sip.message import Request
 from bridge.sip.transaction import TransactionKey
@@ -28,12 +28,12 @@ def reinvited(call: Call, key: TransactionKey, request: Request) -> None:
     offered = offer_in(request)
     if offered is None:
         call.sdp_version += 1
-        _accept(call, key, request, offer(call.local_end(), codecs=our_codecs(call.plan)).encode())
+        _accept(call, key, request, offer(call.local_end(), codecs=offerable(call)).encode())
         return
     if isinstance(offered, MalformedSdp):
         _refuse(call, key, request, 400, f"Bad SDP: {offered.reason}")
         return
-    taken = answer(offered, call.local_end(), codecs=our_codecs(call.plan))
+    taken = answer_to(call, offered)
     if isinstance(taken, Unacceptable):
         _refuse(call, key, request, 488, None, warning_of(taken))
         return
@@ -93,7 +93,7 @@ def _agree(call: Call, agreed: Negotiated) -> None:
         return
     call.negotiated, call.held = agreed, agreed.held
     call.media_generation += 1
-    set_stream(call)
+    call.out.append(SetMedia())
     if agreed.held and not was_held:
         call.emit(CallHeld())
     elif was_held and not agreed.held:

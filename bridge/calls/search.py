@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from bridge.calls.actions import Fork, OnRedirect, Target, target_from_data, target_to_data
+from bridge.calls.facts import EndedBy
 from bridge.sip.flow import Flow
 
 REDIRECTS_MOST = 5  # one after the other, from a target that was asked for
@@ -45,11 +46,14 @@ class InviteAttempt:
 
     __slots__ = (
         "canceled",
+        "cause",
         "challenges",
         "code",
         "depth",
+        "expires_at",
         "number",
         "place",
+        "proof",
         "reason",
         "reliable",
         "sequence",
@@ -66,11 +70,14 @@ class InviteAttempt:
         self.stage = Stage.WAITING
         self.place: Place | None = None
         self.sequence = 0  # CSeq number of its last INVITE; 0: none yet
+        self.expires_at = 0.0  # when it has rung for long enough (seconds UTC); 0.0: it has not begun
         self.challenges = 0  # answered so far
+        self.proof: tuple[tuple[str, str], ...] = ()  # the header lines that answer the last one
         self.reliable = False  # its INVITE is too long for UDP (§18.1.1)
         self.canceled = False
         self.code: int | None = None
         self.reason: str | None = None
+        self.cause: tuple[EndedBy, str] | None = None  # of its failure: by whom, and the end reason it stands for
 
     @property
     def is_open(self) -> bool:
@@ -94,7 +101,7 @@ class Search:
     fork: Fork = "parallel"
     on_redirect: OnRedirect = "follow"
     timeout_s: float = 60.0  # how long each target may ring
-    from_: str | None = None  # the From of its INVITEs, a name-addr without a tag
+    from_: str = ""  # the From of its INVITEs, a name-addr without a tag
 
     @classmethod
     def of(cls, targets: Iterable[Target], name: str, **how: Any) -> Search:
@@ -132,12 +139,9 @@ class Search:
         """True when nothing is left that could still be answered."""
         return not any(each.is_open for each in self.attempts)
 
-    def best_failure(self) -> tuple[int, str]:
-        """The final response that stands for all (§16.7 step 6): 6xx, else of the lowest class the most telling."""
-        failed = [(each.code, each.reason or "") for each in self.attempts if each.code is not None]
-        if not failed:
-            return 480, "Temporarily Unavailable"
-        return min(failed, key=_rank)
+    def best_failure(self) -> InviteAttempt | None:
+        """The one that stands for all (§16.7 step 6): 6xx, else of the lowest class the most telling."""
+        return min((each for each in self.attempts if each.cause is not None), key=_rank, default=None)
 
     def to_data(self) -> dict[str, Any]:
         """Plain data for a snapshot."""
@@ -156,8 +160,8 @@ class Search:
         return cls(attempts, data["fork"], data["on_redirect"], data["timeout_s"], data["from"])
 
 
-def _rank(failure: tuple[int, str]) -> tuple[int, int, int]:
-    code = failure[0]
+def _rank(failed: InviteAttempt) -> tuple[int, int, int]:
+    code = failed.code or 480
     if code >= 600:
         return (0, 0, code)
     # A target that could not be reached says less than one that has spoken.
@@ -174,7 +178,7 @@ def _attempt_to_data(attempt: InviteAttempt) -> dict[str, Any]:
     if attempt.place is not None:
         flow = None if attempt.place.flow is None else list(attempt.place.flow)
         data["place"] = [attempt.place.uri, flow, list(attempt.place.routes)]
-    for name in ("sequence", "challenges", "depth", "code", "reason", "canceled", "reliable"):
+    for name in ("sequence", "expires_at", "challenges", "proof", "depth", "code", "reason", "cause", "canceled", "reliable"):
         value = getattr(attempt, name)
         if value:
             data[name] = value
@@ -188,8 +192,11 @@ def _attempt_from_data(number: int, data: dict[str, Any]) -> InviteAttempt:
         uri, flow, routes = data["place"]
         attempt.place = Place(uri, None if flow is None else Flow(*flow), tuple(routes))
     attempt.sequence = data.get("sequence", 0)
+    attempt.expires_at = data.get("expires_at", 0.0)
     attempt.challenges = data.get("challenges", 0)
+    attempt.proof = tuple([(name, value) for name, value in data.get("proof", ())])
     attempt.code, attempt.reason = data.get("code"), data.get("reason")
+    attempt.cause = tuple(data["cause"]) if "cause" in data else None
     attempt.canceled = data.get("canceled", False)
     attempt.reliable = data.get("reliable", False)
     return attempt
