@@ -111,13 +111,14 @@ def _flow(flow: Flow) -> str:
 
 def _negotiated(agreed: Negotiated) -> str:
     """What `Negotiated.from_data` reads, as JSON."""
-    name, rate, channels, number = agreed.codec
+    name, rate, channels, number, _ = agreed.codec
+    extras = agreed.extras()
     event = "null" if agreed.telephone_event is None else agreed.telephone_event
     incoming = ",".join([str(each) for each in agreed.payload_types])
     return (
         f'{{"codec":[{_text(name)},{rate},{channels},{number}],"telephone_event":{event},'
         f'"remote":[{_text(agreed.remote_host)},{agreed.remote_port}],"direction":"{agreed.direction}",'
-        f'"held":{"true" if agreed.held else "false"},"payload_types":[{incoming}]}}'
+        f'"held":{"true" if agreed.held else "false"},"payload_types":[{incoming}]{"," + _encode(extras)[1:-1] if extras else ""}}}'
     )
 
 
