@@ -157,9 +157,7 @@ class Unmute:
     client_state: str | None = None
 
 
-Action: TypeAlias = (
-    Ring | Answer | Reject | Pause | Park | Hangup | Dial | Join | Leave | Hold | Unhold | Mute | Unmute
-)
+Action: TypeAlias = Ring | Answer | Reject | Pause | Park | Hangup | Dial | Join | Leave | Hold | Unhold | Mute | Unmute
 
 _BY_NAME: dict[str, type[Action]] = {
     kind.name: kind

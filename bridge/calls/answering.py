@@ -17,13 +17,12 @@ from bridge.calls.effects import (
     Meet,
     OpenMedia,
     Respond,
-    SetMedia,
 )
 from bridge.calls.ending import end, hang_up, refuse
 from bridge.calls.events import CallAnswered, CallIncoming
 from bridge.calls.facts import ActionId, CallId, ConversationId, Ended, Party
-from bridge.sdp.description import MalformedSdp, SessionDescription, parse
 from bridge.sdp.codecs import DEFAULT, Codec
+from bridge.sdp.description import MalformedSdp, SessionDescription, parse
 from bridge.sdp.media_lines import Direction, Unacceptable
 from bridge.sdp.offer_answer import Answered, Negotiated, answer, offer, offered_codecs, read_answer
 from bridge.sdp.relaying import answer_as
@@ -166,7 +165,7 @@ def _accept(call: Call, *, now: float) -> None:
             warning = warning_of(refusal)
             refuse(call, 488, "policy", "not_acceptable", now=now, headers=(warning,), caused_by=call.answer_action)
             return
-    call.dialog = Dialog.as_server(invite, call.tag, call.flow)
+    call.dialog = Dialog.as_server(invite, call.tag, call.way)
     call.phase = Phase.ACCEPTED
     call.out.append(Accept(call.invite_key, accepted_response(call)))
 
@@ -181,7 +180,7 @@ def _answer_offer(call: Call) -> Unacceptable | None:
         return taken
     call.local_sdp, call.negotiated = taken.description.encode(), taken.negotiated
     call.held = taken.negotiated.held
-    call.out.append(SetMedia())
+    call.set_media()
     return None
 
 
@@ -203,7 +202,9 @@ def offerable(call: Call) -> tuple[Codec, ...]:
     """The codecs that this call may speak: those of its plan, and the one that it was relayed in before."""
     ours = our_codecs(call.plan)
     agreed = call.peer_media or call.negotiated
-    return ours if agreed is None else tuple(dict.fromkeys((*agreed.incoming, *ours)))
+    if agreed is None or agreed.codec.encoding in {codec.encoding for codec in ours}:
+        return ours
+    return (*agreed.incoming, *[codec for codec in ours if not codec.is_event])
 
 
 def accepted_response(call: Call) -> Response:
@@ -294,7 +295,7 @@ def _take_answer(call: Call, ack: Request) -> bool:
     call.negotiated = agreed
     call.held = agreed.held
     call.media_generation += 1
-    call.out.append(SetMedia())
+    call.set_media()
     return True
 
 

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Literal, NamedTuple
 
 from bridge.calls.actions import Action, Dial, Join, Park, Reject
-from bridge.calls.effects import CallEffect, Emit, Tell
+from bridge.calls.effects import CallEffect, Emit, SetMedia, Tell
 from bridge.calls.events import ActionCanceled, Event
 from bridge.calls.facts import (
     ActionId,
@@ -275,7 +275,7 @@ class Call:
     @property
     def attempts(self) -> Sequence[Attempt]:
         if self.search is not None:
-            return tuple([Attempt(it.target.uri, it.sip_call_id, it.code, it.reason) for it in self.search.attempts])
+            return tuple([Attempt(it.shown, it.sip_call_id, it.code, it.reason) for it in self.search.attempts])
         code = self.ended.sip_code if self.ended and self.answered_at is None else None
         reason = self.ended.sip_reason if self.ended and self.answered_at is None else None
         if self.answered_at is not None:
@@ -296,6 +296,13 @@ class Call:
         )
 
     # Small rules that more than one chapter needs
+
+    @property
+    def way(self) -> Flow:
+        """Its flow. Only for a call that a message has come or gone for."""
+        if self.flow is None:
+            raise AssertionError("nothing has come or gone for this call yet")
+        return self.flow
 
     @property
     def is_over(self) -> bool:
@@ -323,6 +330,11 @@ class Call:
 
     def emit(self, event: Event, *, caused_by: ActionId | None = None) -> None:
         self.out.append(Emit(event, caused_by))
+
+    def set_media(self) -> None:
+        """The worker wants a new rule; nothing, where its ports are lost and the call is about to end."""
+        if self.media_open:
+            self.out.append(SetMedia())
 
     def new_action_id(self) -> ActionId:
         """Named after the call and a count, so that the same list taken up by another node has the same names."""

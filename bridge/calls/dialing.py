@@ -21,7 +21,6 @@ from bridge.calls.effects import (
     Meet,
     OpenMedia,
     SendInvite,
-    SetMedia,
     Tell,
 )
 from bridge.calls.ending import end, give_up, hang_up, reason_of_code
@@ -109,7 +108,7 @@ def located(call: Call, number: int, places: Sequence[Place], *, now: float) -> 
         return
     _invite(call, attempt, places[0], now=now)
     for place in places[1:]:
-        another = search.add(Target(place.uri, attempt.target.auth, attempt.target.headers), attempt)
+        another = search.add(attempt.target, attempt)
         if another is not None:
             _invite(call, another, place, now=now)
 
@@ -129,7 +128,7 @@ def progressed(call: Call, number: int, response: Response) -> None:
     attempt.stage = Stage.PROCEEDING
     if response.status == _TRYING or call.phase is not Phase.UNANSWERED:
         return
-    target = attempt.target.uri
+    target = attempt.shown
     if not call.early_media and response.body:
         agreed = _answer_in(call, response)
         if isinstance(agreed, Negotiated):
@@ -187,7 +186,9 @@ def acknowledged(call: Call, *, now: float) -> None:
         hang_up(call, wanted.ended_by, wanted.reason, now=now, headers=wanted.headers, caused_by=wanted.caused_by)
 
 
-def refused(call: Call, number: int, response: Response, proof: tuple[tuple[str, str], ...] | None, *, now: float) -> None:
+def refused(
+    call: Call, number: int, response: Response, proof: tuple[tuple[str, str], ...] | None, *, now: float
+) -> None:
     """A final response from 300 on. `proof`: the header lines that answer its challenge, where we can answer it."""
     search = _search(call)
     attempt = search.attempt(number)
@@ -214,7 +215,14 @@ def expired(call: Call, *, now: float) -> None:
         if attempt.is_open and attempt.stage is not Stage.WAITING and attempt.expires_at <= now:
             give_up(call, attempt)
             rang = attempt.stage is Stage.PROCEEDING
-            _fail(call, attempt, 408, "Request Timeout", ("local", "no_answer") if rang else ("network", "unreachable"), now=now)
+            _fail(
+                call,
+                attempt,
+                408,
+                "Request Timeout",
+                ("local", "no_answer") if rang else ("network", "unreachable"),
+                now=now,
+            )
             if call.is_over:
                 return
     _arm(call, now=now)
@@ -241,7 +249,7 @@ def _fail(
 ) -> None:
     attempt.fail(code, reason)
     attempt.cause = cause
-    call.emit(CallAttemptFailed(attempt.target.uri, code, reason), caused_by=_cause(call))
+    call.emit(CallAttemptFailed(attempt.shown, code, reason), caused_by=_cause(call))
     if code >= 600:
         _give_up_others(call, but=attempt)  # §16.7 step 5: who says so speaks for the party
     seek(call, now=now)
@@ -301,7 +309,7 @@ def _take(call: Call, agreed: Negotiated, response: Response) -> None:
         return
     call.negotiated, call.held = agreed, agreed.held
     call.media_generation += 1
-    call.out.append(SetMedia())
+    call.set_media()
 
 
 def _tell(call: Call, given: PeerInput) -> None:

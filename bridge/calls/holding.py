@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from bridge.calls.answering import answer_in, answer_to, offer_in, offerable, warning_of
 from bridge.calls.call import Call, Phase
-from bridge.calls.effects import Accept, Respond, SetMedia
+from bridge.calls.effects import Accept, Respond
 from bridge.calls.ending import hang_up
 from bridge.calls.events import CallHeld, CallResumed, CallUpdated
 from bridge.sdp.description import MalformedSdp
@@ -93,7 +93,7 @@ def _agree(call: Call, agreed: Negotiated) -> None:
         return
     call.negotiated, call.held = agreed, agreed.held
     call.media_generation += 1
-    call.out.append(SetMedia())
+    call.set_media()
     if agreed.held and not was_held:
         call.emit(CallHeld())
     elif was_held and not agreed.held:

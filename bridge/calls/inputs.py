@@ -169,7 +169,9 @@ class InviteRefused:
 
     attempt: int
     response: Response
-    proof: tuple[tuple[str, str], ...] | None  # header lines that answer its challenge; None: none, or not to be answered
+    proof: (
+        tuple[tuple[str, str], ...] | None
+    )  # header lines that answer its challenge; None: none, or not to be answered
 
 
 @dataclass(slots=True)

@@ -10,10 +10,11 @@ from __future__ import annotations
 from bridge.calls import answering, ending
 from bridge.calls.actions import Answer, Dial, Join
 from bridge.calls.call import Call, Link, Phase
-from bridge.calls.effects import JoinWith, MoveOut, OpenMedia, Seek, SetMedia, Tell
+from bridge.calls.effects import JoinWith, MoveOut, OpenMedia, Seek, Tell
 from bridge.calls.events import ActionFailed, CallJoined, CallLeft
 from bridge.calls.facts import ActionId, CallId
-from bridge.calls.inputs import CallInput, CodecWanted, Joined, JoinImpossible, PeerFailed, PeerGone
+from bridge.calls.inputs import CallInput, CodecWanted, Joined, JoinImpossible
+from bridge.calls.peering import PeerFailed, PeerGone
 from bridge.sdp.offer_answer import Negotiated
 from bridge.sdp.relaying import can_relay
 
@@ -71,7 +72,7 @@ def peer_media(call: Call, agreed: Negotiated) -> None:
             answering.send_early_media(call)
         else:
             call.out.append(OpenMedia())
-    call.out.append(SetMedia())
+    call.set_media()
 
 
 def peer_answered(call: Call, agreed: Negotiated, *, now: float) -> None:
@@ -134,7 +135,7 @@ def joined(call: Call, agreed: Negotiated) -> None:
     link.joined = True
     call.peer_media = agreed
     call.emit(CallJoined(link.peer), caused_by=link.action_id)
-    call.out.append(SetMedia())
+    call.set_media()
     call.done(Join)
 
 
@@ -167,4 +168,4 @@ def _unlink(call: Call, *, caused_by: ActionId | None = None) -> None:
     link, call.link, call.peer_media = call.link, None, None
     if link is not None and link.joined:
         call.emit(CallLeft(link.peer), caused_by=caused_by)
-        call.out.append(SetMedia())
+        call.set_media()

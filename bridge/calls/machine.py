@@ -34,7 +34,6 @@ from bridge.calls.effects import (
     CallTimer,
     DisarmTimer,
     Meet,
-    SetMedia,
 )
 from bridge.calls.events import ActionCompleted, ActionFailed, CallDtmf
 from bridge.calls.facts import ActionId, Ended, EndedBy
@@ -66,8 +65,8 @@ from bridge.calls.inputs import (
     MediaRefused,
     MediaSilent,
     Progressed,
-    ReInvited,
     ReinviteAnswered,
+    ReInvited,
     ReinviteRefused,
     ReplyUnusable,
     StoreTooLate,
@@ -324,7 +323,10 @@ def _give_up(call: Call, *, now: float) -> None:
 
 
 def _go_on(call: Call, *, now: float) -> None:
-    """Run the list until a step has to wait, or the list or the call is over."""
+    """Run the list until a step has to wait, or the list or the call is over. Of a call that we make it has to wait for the
+    answer."""
+    if call.search is not None and call.phase in (Phase.UNANSWERED, Phase.ACCEPTED):
+        return
     while call.list is not None and call.list.current is None and not call.is_over:
         step = call.list.take()
         if step is None:
@@ -404,7 +406,7 @@ def _change(call: Call, action: Action, action_id: ActionId) -> None:
             reoffering.unhold(call, action_id)
         case Mute() | Unmute():
             call.muted = isinstance(action, Mute)
-            call.out.append(SetMedia())
+            call.set_media()
             call.emit(ActionCompleted(action.name, action_id), caused_by=action_id)
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bridge.calls.actions import Hold, Unhold
 from bridge.calls.call import Call
-from bridge.calls.effects import Acknowledge, ArmTimer, CallTimer, SendReinvite, SetMedia
+from bridge.calls.effects import Acknowledge, ArmTimer, CallTimer, SendReinvite
 from bridge.calls.ending import hang_up
 from bridge.calls.events import ActionCompleted, ActionFailed
 from bridge.calls.facts import ActionId
@@ -69,7 +68,7 @@ def answered(call: Call, response: Response, *, now: float) -> None:
         _completed(call, under_way.purpose, under_way.action_id)
     call.negotiated, call.held = agreed, agreed.held
     call.media_generation += 1
-    call.out.append(SetMedia())
+    call.set_media()
 
 
 def refused(call: Call, code: int, reason: str, *, chance: float, now: float) -> None:

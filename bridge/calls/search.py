@@ -49,6 +49,7 @@ class InviteAttempt:
         "cause",
         "challenges",
         "code",
+        "datagram_only",
         "depth",
         "expires_at",
         "number",
@@ -74,10 +75,16 @@ class InviteAttempt:
         self.challenges = 0  # answered so far
         self.proof: tuple[tuple[str, str], ...] = ()  # the header lines that answer the last one
         self.reliable = False  # its INVITE is too long for UDP (§18.1.1)
+        self.datagram_only = False  # and TCP has not been taken
         self.canceled = False
         self.code: int | None = None
         self.reason: str | None = None
         self.cause: tuple[EndedBy, str] | None = None  # of its failure: by whom, and the end reason it stands for
+
+    @property
+    def shown(self) -> str:
+        """The URI that people are told: the contact that was asked, where that is known."""
+        return self.target.uri if self.place is None else self.place.uri
 
     @property
     def is_open(self) -> bool:
@@ -178,7 +185,19 @@ def _attempt_to_data(attempt: InviteAttempt) -> dict[str, Any]:
     if attempt.place is not None:
         flow = None if attempt.place.flow is None else list(attempt.place.flow)
         data["place"] = [attempt.place.uri, flow, list(attempt.place.routes)]
-    for name in ("sequence", "expires_at", "challenges", "proof", "depth", "code", "reason", "cause", "canceled", "reliable"):
+    for name in (
+        "sequence",
+        "expires_at",
+        "challenges",
+        "proof",
+        "depth",
+        "code",
+        "reason",
+        "cause",
+        "canceled",
+        "reliable",
+        "datagram_only",
+    ):
         value = getattr(attempt, name)
         if value:
             data[name] = value
@@ -199,4 +218,5 @@ def _attempt_from_data(number: int, data: dict[str, Any]) -> InviteAttempt:
     attempt.cause = tuple(data["cause"]) if "cause" in data else None
     attempt.canceled = data.get("canceled", False)
     attempt.reliable = data.get("reliable", False)
+    attempt.datagram_only = data.get("datagram_only", False)
     return attempt

@@ -20,11 +20,11 @@ def rule_of(call: Call, peer: Call | None = None) -> Rule:
     passes too.
     """
     agreed = call.negotiated
-    if agreed is None or call.flow is None:
+    if agreed is None:
         raise AssertionError("no stream has been negotiated")
     nowhere = agreed.remote_port == 0 or agreed.remote_host in ("0.0.0.0", "::")  # noqa: S104 -- the old hold
-    behind_nat = not nowhere and is_behind_nat(agreed.remote_host, call.flow.host, via_host=call.via_host)
-    sources = (agreed.remote_host, call.flow.host) if behind_nat else (agreed.remote_host,)
+    behind_nat = not nowhere and is_behind_nat(agreed.remote_host, call.way.host, via_host=call.via_host)
+    sources = (agreed.remote_host, call.way.host) if behind_nat else (agreed.remote_host,)
     sends = agreed.direction in ("sendrecv", "sendonly")
     heard_by, mapped = _heard_by(call, agreed, peer)
     return Rule(

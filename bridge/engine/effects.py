@@ -77,6 +77,14 @@ class AdoptPorts:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolve:
+    """Look up the addresses of a host; `Resolved` comes back, whatever happens."""
+
+    reader: int
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
 class CommandAccepted:
     """The answer to a `Command`: it will be done, and events tell its outcome."""
 
@@ -143,6 +151,7 @@ Effect: TypeAlias = (
     | SetRule
     | ClosePorts
     | AdoptPorts
+    | Resolve
     | CommandAccepted
     | CommandRefused
     | Originated

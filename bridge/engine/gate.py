@@ -46,7 +46,33 @@ class Concluded:
     call: CallId
 
 
-Waiting: TypeAlias = Created | Publish | Answering | Concluded
+@dataclass(slots=True)
+class Inviting:
+    """An INVITE of ours waits for its write: of an attempt, or within the dialog."""
+
+    call: CallId
+    attempt: int = 0  # 0: a re-INVITE
+    sequence: int = 0
+
+
+@dataclass(slots=True)
+class Acknowledging:
+    """The ACK of a 2xx to an INVITE of ours waits for its write."""
+
+    call: CallId
+    sequence: int
+
+
+@dataclass(slots=True)
+class Promised:
+    """An originated call is in the store: whoever asked for it may be told."""
+
+    call: CallId
+    request: int
+    body: bytes  # the Call as it was stored
+
+
+Waiting: TypeAlias = Created | Publish | Answering | Concluded | Inviting | Acknowledging | Promised
 
 
 class Gate:
@@ -85,7 +111,17 @@ class Gate:
         taken: list[Respond] = []
         for _, group in self._queue:
             for each in list(group):
-                if isinstance(each, Answering) and each.call == call and isinstance(each.effect, Respond):
+                if _refuses(each, call) and isinstance(each, Answering) and isinstance(each.effect, Respond):
                     taken.append(each.effect)
                     group.remove(each)
         return taken
+
+
+def _refuses(waiting: Waiting, call: CallId) -> bool:
+    """Whether this is a final response of that call: a provisional one with early media is not worth hurrying."""
+    return (
+        isinstance(waiting, Answering)
+        and waiting.call == call
+        and isinstance(waiting.effect, Respond)
+        and waiting.effect.response.status >= 300
+    )

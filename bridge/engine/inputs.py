@@ -107,6 +107,14 @@ class DtmfHeard:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a host's name stands for: IP addresses in the order in which they are to be tried; none where it is unknown."""
+
+    reader: int
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class InvalidReply:
     """A decision's reply is not of the documented shape."""
 
@@ -187,6 +195,7 @@ Input: TypeAlias = (
     | Delivered
     | Command
     | Originate
+    | Resolved
     | Drain
     | HangUpAll
     | Woken

@@ -52,8 +52,8 @@ class Names:
         name = call[5:]
         return f"{name}{self._hint}{self._mac(name)}"
 
-    def branch(self, call: CallId, number: int) -> str:
-        """A Via branch of a request of ours (§8.1.1.7); `number` makes it the only one of its call."""
+    def branch(self, call: CallId, number: int | str) -> str:
+        """A Via branch of a request of ours (§8.1.1.7); `number`, a token, makes it the only one of its call."""
         return f"{_BRANCH_COOKIE}{self.tag(call)}.{number}"
 
     def call_of_tag(self, tag: str | None) -> CallId | None:
@@ -75,6 +75,10 @@ class Names:
         """Whether this is that tag, whoever's hint it bears: as good as the MAC, where the real one is at hand."""
         mac, known = tag[-_MAC_LENGTH:], real[-_MAC_LENGTH:]
         return len(tag) == _TAG_LENGTH and tag.isascii() and hmac.compare_digest(mac, known)
+
+    def cnonce(self, call: CallId, number: str) -> str:
+        """A client nonce (RFC 7616 §3.4) that the same request gets again, and that nobody can guess."""
+        return self._mac(f"{call}|{number}")
 
     def call_of_branch(self, branch: str | None) -> CallId | None:
         """The call whose request bore this branch."""

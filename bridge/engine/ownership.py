@@ -14,14 +14,15 @@ from bridge.calls.effects import Accept, CallTimer
 from bridge.calls.events import DECISIONS
 from bridge.calls.inputs import MediaClosed
 from bridge.calls.streams import rule_of
-from bridge.engine.carrying import commit, drop, release, step
+from bridge.engine.carrying import drop, release, step
 from bridge.engine.commit import Ending, EventWrite, StoredCall, StoredConversation
 from bridge.engine.delivering import carry_deliveries, finish_if_done, let_go, publish
 from bridge.engine.effects import AdoptPorts, HeldPorts, Noted, OpenPorts
 from bridge.engine.gate import Answering, Concluded, Publish
-from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer
+from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer, Unwritten
 from bridge.engine.inputs import CommitRefused
 from bridge.engine.settings import Application
+from bridge.engine.writing import commit
 from bridge.outbox.queue import read_event
 from bridge.rtp.rules import Rule
 from bridge.sip.endpoint import RequestArrived
@@ -76,7 +77,7 @@ def rewrite(holdings: Holdings, holding: Holding) -> None:
         for call, leg in holding.legs.items()
         if leg.call.phase is Phase.ENDED
     ]
-    commit(holdings, holding, events=events, endings=endings, waiting=[], whole=True)
+    commit(holdings, holding, Unwritten(events=events, endings=endings), whole=True)
 
 
 def audit(holdings: Holdings, *, now: float) -> None:
@@ -158,6 +159,7 @@ def _revive(holdings: Holdings, holding: Holding, stored: StoredCall) -> Leg:
         identity=listener.identity,
     )
     leg = Leg(call, holding, application, InviteUsage(holdings.settings.timers), stored.fixed)
+    leg.stored = True
     leg.cursors = dict(stored.cursors)
     leg.published = dict(stored.events)
     leg.queued = stored.events[-1][0] if stored.events else 0
@@ -190,7 +192,7 @@ def _take_up_invite(holdings: Holdings, leg: Leg, *, now: float) -> None:
     invite = parse(snapshot.read(leg.fixed)["invite"].encode("utf-8", "surrogateescape"))
     if not isinstance(invite, Request) or call.invite is None:
         return
-    for outcome in holdings.endpoint.receive(invite, call.flow, now=now):
+    for outcome in holdings.endpoint.receive(invite, call.way, now=now):
         if isinstance(outcome, RequestArrived):
             call.invite_key = outcome.key
             holdings.invites[outcome.key] = call.id

@@ -197,11 +197,12 @@ def new_request(
     contact: str | None = None,
     headers: Iterable[Line] = (),
     body: bytes = b"",
+    max_forwards: int = MAX_FORWARDS,
 ) -> Request:
     """A request outside any dialog (§8.1.1). `from_` carries our tag, `to` none; all are header values."""
     lines: list[Line] = [
         ("Via", str(via)),
-        ("Max-Forwards", MAX_FORWARDS),
+        ("Max-Forwards", str(max_forwards)),
         ("From", from_),
         ("To", to),
         ("Call-ID", call_id),
@@ -225,6 +226,7 @@ def new_invite(
     offer: bytes = b"",
     capabilities: Capabilities | None = None,
     headers: Iterable[Line] = (),
+    max_forwards: int = MAX_FORWARDS,
 ) -> Request:
     """An INVITE that begins a dialog (§13.2.1), with an SDP offer or, where it is empty, asking for one."""
     lines: list[Line] = []
@@ -248,4 +250,5 @@ def new_invite(
         contact=contact,
         headers=lines,
         body=offer,
+        max_forwards=max_forwards,
     )
