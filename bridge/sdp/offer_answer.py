@@ -9,7 +9,6 @@ know what carries the descriptions, and when; and what joins two legs, which is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from bridge.sdp.codecs import (
@@ -25,7 +24,7 @@ from bridge.sdp.codecs import (
     in_common,
     with_event,
 )
-from bridge.sdp.description import Connection, MediaDescription, Origin, SessionDescription, is_number
+from bridge.sdp.description import Connection, Line, MediaDescription, Origin, SessionDescription, is_number
 from bridge.sdp.media_lines import (
     INCOMPATIBLE_ADDRESS_FORMAT,
     INCOMPATIBLE_MEDIA_FORMAT,
@@ -161,11 +160,13 @@ def offered_codecs(description: SessionDescription) -> tuple[str, ...]:
     return ()
 
 
-def offer_of(local: LocalEnd, lines: Sequence[MediaDescription]) -> SessionDescription:
+def offer_of(
+    local: LocalEnd, lines: Sequence[MediaDescription], times: tuple[Line, ...] = (("t", "0 0"),)
+) -> SessionDescription:
     """An offer of ours with these media lines (§5)."""
     address_type = address_type_of(local.address)
     origin = Origin(local.username, str(local.session_id), str(local.version), "IN", address_type, local.address)
-    return SessionDescription(origin, "-", Connection("IN", address_type, local.address), (), tuple(lines))
+    return SessionDescription(origin, "-", Connection("IN", address_type, local.address), (), tuple(lines), times)
 
 
 def answer_of(
@@ -173,17 +174,20 @@ def answer_of(
 ) -> SessionDescription:
     """An answer of ours with these media lines. §6: its t= lines equal those of the offer."""
     times = tuple([line for line in description.other if line[0] == "t"]) or (("t", "0 0"),)
-    return replace(offer_of(local, lines), other=times)
+    return offer_of(local, lines, times)
 
 
 def packet_times(media: MediaDescription) -> tuple[int | None, int | None]:
     """`ptime` and `maxptime` of a line (RFC 8866 §6.4 and §6.5) in milliseconds; None where absent or absurd."""
     ptime = maxptime = None
     for text in media.attributes:
-        if text.startswith("ptime:"):
-            ptime = ptime or _milliseconds(text[6:])
-        elif text.startswith("maxptime:"):
-            maxptime = maxptime or _milliseconds(text[9:])
+        if text.startswith(("ptime:", "maxptime:")):
+            name, _, value = text.partition(":")
+            milliseconds = int(value) or None if is_number(value, MAX_PTIME) else None
+            if name == "ptime":
+                ptime = ptime or milliseconds
+            else:
+                maxptime = maxptime or milliseconds
     return ptime, maxptime
 
 
@@ -231,7 +235,3 @@ def _allowed(wanted: Direction, theirs: Direction) -> Direction:
         send=receives(theirs) or not sends(wanted),
         receive=sends(theirs) or not receives(wanted),
     )
-
-
-def _milliseconds(text: str) -> int | None:
-    return int(text) or None if is_number(text, MAX_PTIME) else None
