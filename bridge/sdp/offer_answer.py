@@ -9,6 +9,7 @@ know what carries the descriptions, and when; and what joins two legs, which is 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from bridge.sdp.codecs import (
@@ -47,7 +48,8 @@ from bridge.sdp.media_lines import (
     turned,
     usable,
 )
-from bridge.sdp.negotiated import Answered, LocalEnd, Negotiated
+from bridge.sdp.negotiated import Answered, LocalEnd, Negotiated, Stream
+from bridge.sdp.video import read_video
 
 __all__ = [
     "DEFAULT",
@@ -113,43 +115,23 @@ def offer(
 
 
 def read_answer(our_offer: SessionDescription, description: SessionDescription) -> Negotiated | Unacceptable:
-    """What the far end's answer to our offer fixes (§7)."""
+    """What the far end's answer to our offer fixes (§7). It has to take our audio line; a video line may be refused."""
     if len(description.media) != len(our_offer.media):
         return Unacceptable(MEDIA_TYPE_NOT_AVAILABLE, "Answer does not mirror the media lines of the offer")
+    audio: Negotiated | Unacceptable | None = None
+    video: Stream | None = None
     for ours, theirs in zip(our_offer.media, description.media, strict=True):
-        if theirs.kind != ours.kind or theirs.port == 0:
+        if theirs.kind != ours.kind or theirs.port == 0 or ours.port == 0:
             continue
-        connection = reachable(description, theirs, our_offer.origin.address_type)
-        if isinstance(connection, Unacceptable):
-            return connection
-        offered, answered = codecs_of(ours), codecs_of(theirs)
-        audio, event = first_in_common(answered, offered)
-        if audio is None:
-            return Unacceptable(INCOMPATIBLE_MEDIA_FORMAT, "No common codec in the answer")
-        # They send with our numbers, we with theirs (§7); some send with their own all the same.
-        common = {codec.encoding for codec in answered}
-        incoming = [codec for codec in offered if codec.encoding in common]
-        outgoing = in_common(answered, offered)
-        incoming.extend(codec for codec in outgoing if codec.payload_type in (audio.payload_type, event))
-        meaning = {codec.payload_type: bare(codec) for codec in reversed(incoming)}
-        wanted, effective = direction_of(our_offer, ours), effective_direction(description, theirs, connection)
-        allowed = _allowed(wanted, effective)
-        ptime, maxptime = packet_times(theirs)
-        return Negotiated(
-            codec=audio,
-            telephone_event=event,
-            remote_host=connection.address,
-            remote_port=theirs.port,
-            direction=narrowed(wanted, effective),
-            held=not sends(allowed),
-            payload_types=tuple(dict.fromkeys([codec.payload_type for codec in incoming])),
-            incoming=tuple([meaning[number] for number in dict.fromkeys([codec.payload_type for codec in incoming])]),
-            outgoing=tuple([bare(codec) if codec.is_event else codec for codec in outgoing]),
-            allowed=allowed,
-            ptime=ptime,
-            maxptime=maxptime,
-        )
-    return Unacceptable(MEDIA_TYPE_NOT_AVAILABLE, "Every media line of the offer was refused")
+        if ours.kind == "audio" and audio is None:
+            audio = _read_audio(our_offer, ours, description, theirs)
+        elif ours.kind == "video" and video is None:
+            video = read_video(our_offer, ours, description, theirs)
+    if audio is None:
+        return Unacceptable(MEDIA_TYPE_NOT_AVAILABLE, "Every media line of the offer was refused")
+    if isinstance(audio, Unacceptable) or video is None:
+        return audio
+    return replace(audio, video=video)
 
 
 def offered_codecs(description: SessionDescription) -> tuple[str, ...]:
@@ -227,6 +209,42 @@ def _take(
         maxptime=maxptime,
     )
     return _Taken(audio_line(local.port, media.protocol, [bare(codec) for codec in agreed], ours), negotiated)
+
+
+def _read_audio(
+    our_offer: SessionDescription, ours: MediaDescription, description: SessionDescription, theirs: MediaDescription
+) -> Negotiated | Unacceptable:
+    connection = reachable(description, theirs, our_offer.origin.address_type)
+    if isinstance(connection, Unacceptable):
+        return connection
+    offered, answered = codecs_of(ours), codecs_of(theirs)
+    audio, event = first_in_common(answered, offered)
+    if audio is None:
+        return Unacceptable(INCOMPATIBLE_MEDIA_FORMAT, "No common codec in the answer")
+    # They send with our numbers, we with theirs (§7); some send with their own all the same.
+    common = {codec.encoding for codec in answered}
+    incoming = [codec for codec in offered if codec.encoding in common]
+    outgoing = in_common(answered, offered)
+    incoming.extend(codec for codec in outgoing if codec.payload_type in (audio.payload_type, event))
+    meaning = {codec.payload_type: bare(codec) for codec in reversed(incoming)}
+    numbers = tuple(dict.fromkeys([codec.payload_type for codec in incoming]))
+    wanted, effective = direction_of(our_offer, ours), effective_direction(description, theirs, connection)
+    allowed = _allowed(wanted, effective)
+    ptime, maxptime = packet_times(theirs)
+    return Negotiated(
+        codec=audio,
+        telephone_event=event,
+        remote_host=connection.address,
+        remote_port=theirs.port,
+        direction=narrowed(wanted, effective),
+        held=not sends(allowed),
+        payload_types=numbers,
+        incoming=tuple([meaning[number] for number in numbers]),
+        outgoing=tuple([bare(codec) if codec.is_event else codec for codec in outgoing]),
+        allowed=allowed,
+        ptime=ptime,
+        maxptime=maxptime,
+    )
 
 
 def _allowed(wanted: Direction, theirs: Direction) -> Direction:
