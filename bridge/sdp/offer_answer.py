@@ -25,7 +25,7 @@ from bridge.sdp.codecs import (
     in_common,
     with_event,
 )
-from bridge.sdp.description import Connection, MediaDescription, Origin, SessionDescription, is_number
+from bridge.sdp.description import Connection, Line, MediaDescription, Origin, SessionDescription, is_number
 from bridge.sdp.media_lines import (
     INCOMPATIBLE_ADDRESS_FORMAT,
     INCOMPATIBLE_MEDIA_FORMAT,
@@ -48,7 +48,8 @@ from bridge.sdp.media_lines import (
     turned,
     usable,
 )
-from bridge.sdp.negotiated import Answered, LocalEnd, Negotiated
+from bridge.sdp.negotiated import Answered, LocalEnd, Negotiated, Stream
+from bridge.sdp.video import read_video
 
 __all__ = [
     "DEFAULT",
@@ -114,43 +115,23 @@ def offer(
 
 
 def read_answer(our_offer: SessionDescription, description: SessionDescription) -> Negotiated | Unacceptable:
-    """What the far end's answer to our offer fixes (§7)."""
+    """What the far end's answer to our offer fixes (§7). It has to take our audio line; a video line may be refused."""
     if len(description.media) != len(our_offer.media):
         return Unacceptable(MEDIA_TYPE_NOT_AVAILABLE, "Answer does not mirror the media lines of the offer")
+    audio: Negotiated | Unacceptable | None = None
+    video: Stream | None = None
     for ours, theirs in zip(our_offer.media, description.media, strict=True):
-        if theirs.kind != ours.kind or theirs.port == 0:
+        if theirs.kind != ours.kind or theirs.port == 0 or ours.port == 0:
             continue
-        connection = reachable(description, theirs, our_offer.origin.address_type)
-        if isinstance(connection, Unacceptable):
-            return connection
-        offered, answered = codecs_of(ours), codecs_of(theirs)
-        audio, event = first_in_common(answered, offered)
-        if audio is None:
-            return Unacceptable(INCOMPATIBLE_MEDIA_FORMAT, "No common codec in the answer")
-        # They send with our numbers, we with theirs (§7); some send with their own all the same.
-        common = {codec.encoding for codec in answered}
-        incoming = [codec for codec in offered if codec.encoding in common]
-        outgoing = in_common(answered, offered)
-        incoming.extend(codec for codec in outgoing if codec.payload_type in (audio.payload_type, event))
-        meaning = {codec.payload_type: bare(codec) for codec in reversed(incoming)}
-        wanted, effective = direction_of(our_offer, ours), effective_direction(description, theirs, connection)
-        allowed = _allowed(wanted, effective)
-        ptime, maxptime = packet_times(theirs)
-        return Negotiated(
-            codec=audio,
-            telephone_event=event,
-            remote_host=connection.address,
-            remote_port=theirs.port,
-            direction=narrowed(wanted, effective),
-            held=not sends(allowed),
-            payload_types=tuple(dict.fromkeys([codec.payload_type for codec in incoming])),
-            incoming=tuple([meaning[number] for number in dict.fromkeys([codec.payload_type for codec in incoming])]),
-            outgoing=tuple([bare(codec) if codec.is_event else codec for codec in outgoing]),
-            allowed=allowed,
-            ptime=ptime,
-            maxptime=maxptime,
-        )
-    return Unacceptable(MEDIA_TYPE_NOT_AVAILABLE, "Every media line of the offer was refused")
+        if ours.kind == "audio" and audio is None:
+            audio = _read_audio(our_offer, ours, description, theirs)
+        elif ours.kind == "video" and video is None:
+            video = read_video(our_offer, ours, description, theirs)
+    if audio is None:
+        return Unacceptable(MEDIA_TYPE_NOT_AVAILABLE, "Every media line of the offer was refused")
+    if isinstance(audio, Unacceptable) or video is None:
+        return audio
+    return replace(audio, video=video)
 
 
 def offered_codecs(description: SessionDescription) -> tuple[str, ...]:
@@ -161,11 +142,13 @@ def offered_codecs(description: SessionDescription) -> tuple[str, ...]:
     return ()
 
 
-def offer_of(local: LocalEnd, lines: Sequence[MediaDescription]) -> SessionDescription:
+def offer_of(
+    local: LocalEnd, lines: Sequence[MediaDescription], times: tuple[Line, ...] = (("t", "0 0"),)
+) -> SessionDescription:
     """An offer of ours with these media lines (§5)."""
     address_type = address_type_of(local.address)
     origin = Origin(local.username, str(local.session_id), str(local.version), "IN", address_type, local.address)
-    return SessionDescription(origin, "-", Connection("IN", address_type, local.address), (), tuple(lines))
+    return SessionDescription(origin, "-", Connection("IN", address_type, local.address), (), tuple(lines), times)
 
 
 def answer_of(
@@ -173,17 +156,20 @@ def answer_of(
 ) -> SessionDescription:
     """An answer of ours with these media lines. §6: its t= lines equal those of the offer."""
     times = tuple([line for line in description.other if line[0] == "t"]) or (("t", "0 0"),)
-    return replace(offer_of(local, lines), other=times)
+    return offer_of(local, lines, times)
 
 
 def packet_times(media: MediaDescription) -> tuple[int | None, int | None]:
     """`ptime` and `maxptime` of a line (RFC 8866 §6.4 and §6.5) in milliseconds; None where absent or absurd."""
     ptime = maxptime = None
     for text in media.attributes:
-        if text.startswith("ptime:"):
-            ptime = ptime or _milliseconds(text[6:])
-        elif text.startswith("maxptime:"):
-            maxptime = maxptime or _milliseconds(text[9:])
+        if text.startswith(("ptime:", "maxptime:")):
+            name, _, value = text.partition(":")
+            milliseconds = int(value) or None if is_number(value, MAX_PTIME) else None
+            if name == "ptime":
+                ptime = ptime or milliseconds
+            else:
+                maxptime = maxptime or milliseconds
     return ptime, maxptime
 
 
@@ -225,13 +211,45 @@ def _take(
     return _Taken(audio_line(local.port, media.protocol, [bare(codec) for codec in agreed], ours), negotiated)
 
 
+def _read_audio(
+    our_offer: SessionDescription, ours: MediaDescription, description: SessionDescription, theirs: MediaDescription
+) -> Negotiated | Unacceptable:
+    connection = reachable(description, theirs, our_offer.origin.address_type)
+    if isinstance(connection, Unacceptable):
+        return connection
+    offered, answered = codecs_of(ours), codecs_of(theirs)
+    audio, event = first_in_common(answered, offered)
+    if audio is None:
+        return Unacceptable(INCOMPATIBLE_MEDIA_FORMAT, "No common codec in the answer")
+    # They send with our numbers, we with theirs (§7); some send with their own all the same.
+    common = {codec.encoding for codec in answered}
+    incoming = [codec for codec in offered if codec.encoding in common]
+    outgoing = in_common(answered, offered)
+    incoming.extend(codec for codec in outgoing if codec.payload_type in (audio.payload_type, event))
+    meaning = {codec.payload_type: bare(codec) for codec in reversed(incoming)}
+    numbers = tuple(dict.fromkeys([codec.payload_type for codec in incoming]))
+    wanted, effective = direction_of(our_offer, ours), effective_direction(description, theirs, connection)
+    allowed = _allowed(wanted, effective)
+    ptime, maxptime = packet_times(theirs)
+    return Negotiated(
+        codec=audio,
+        telephone_event=event,
+        remote_host=connection.address,
+        remote_port=theirs.port,
+        direction=narrowed(wanted, effective),
+        held=not sends(allowed),
+        payload_types=numbers,
+        incoming=tuple([meaning[number] for number in numbers]),
+        outgoing=tuple([bare(codec) if codec.is_event else codec for codec in outgoing]),
+        allowed=allowed,
+        ptime=ptime,
+        maxptime=maxptime,
+    )
+
+
 def _allowed(wanted: Direction, theirs: Direction) -> Direction:
     """What an end that answers `theirs` would let us do: where we asked for nothing, its silence says nothing."""
     return combined(
         send=receives(theirs) or not sends(wanted),
         receive=sends(theirs) or not receives(wanted),
     )
-
-
-def _milliseconds(text: str) -> int | None:
-    return int(text) or None if is_number(text, MAX_PTIME) else None

@@ -28,8 +28,11 @@ from bridge.sdp.media_lines import (
     turned,
     usable,
 )
-from bridge.sdp.negotiated import Answered, LocalEnd, Negotiated
+from bridge.sdp.negotiated import Answered, LocalEnd, Negotiated, Stream
 from bridge.sdp.offer_answer import answer_of, offer_of, packet_times
+from bridge.sdp.video import answer_video_as, format_map, mirrored_video, renewed_video
+
+MAX_PASSED = 16  # audio formats: more would be one codec under many numbers
 
 
 def mirrored_offer(
@@ -42,20 +45,28 @@ def mirrored_offer(
     """The offer to the second party, made from the first party's: its codecs that may pass (`codecs`), in its order, under
     its numbers and with its format parameters.
 
-    Its first audio line that fits is asked for. The others are left out: a line with port 0 has no meaning in a first offer
-    (RFC 3264 §5.1), and the two sessions need not have the same lines. `direction` is what the second party may do at
-    most; a first party on hold leaves less.
+    Its first audio line that fits is asked for, and its first video line if `local` has a port for it, with everything
+    that is said of its formats. The others are left out: a line with port 0 has no meaning in a first offer (RFC 3264 §5.1),
+    and the two sessions need not have the same lines. `direction` is what we would offer to do at most; a first party
+    on hold leaves less.
     """
     refusal = Unacceptable(MEDIA_TYPE_NOT_AVAILABLE, "No audio stream offered")
+    lines: dict[str, MediaDescription] = {}
     for media in source.media:
-        if media.kind != "audio" or media.port == 0:
+        if media.port == 0 or media.kind in lines:
             continue
-        line = _mirrored_audio(source, media, local, codecs, direction)
+        if media.kind == "audio":
+            line = _mirrored_audio(source, media, local, codecs, direction)
+        elif media.kind == "video" and local.video_port is not None:
+            line = mirrored_video(source, media, local.video_port, direction)
+        else:
+            continue
         if not isinstance(line, Unacceptable):
-            return offer_of(local, [line])
-        if refusal.warning_code == MEDIA_TYPE_NOT_AVAILABLE:
+            lines[media.kind] = line
+        # Of several audio lines that do not fit, the first says why.
+        elif media.kind == "audio" and refusal.warning_code == MEDIA_TYPE_NOT_AVAILABLE:
             refusal = line
-    return refusal
+    return offer_of(local, tuple(lines.values())) if "audio" in lines else refusal
 
 
 def answer_as(
@@ -68,23 +79,31 @@ def answer_as(
     """Answer the first party's offer with what the second party has chosen, under the first party's numbers.
 
     Of a `Negotiated` everything counts that the second party may send, in its order, with its format parameters, its
-    packet times, and its hold; of plain codecs the first that is offered too. Telephone-event is answered at each clock
-    rate that both have, and with the first party's list of events.
+    packet times, its hold, and its video if `local` has a port for it; of plain codecs the first that is offered too.
+    Telephone-event is answered at each clock rate that both have, and with the first party's list of events. Every other
+    line is refused by port 0.
     """
-    if isinstance(agreed, Negotiated):
-        direction = both(direction, passed_on_direction(agreed))
     refusal = Unacceptable(MEDIA_TYPE_NOT_AVAILABLE, "No audio stream offered")
+    picture = agreed.video if isinstance(agreed, Negotiated) else None
+    lines = [refused_line(media) for media in offer.media]
+    audio: Negotiated | None = None
+    video: Stream | None = None
     for place, media in enumerate(offer.media):
-        if media.kind != "audio" or media.port == 0:
+        if media.port == 0:
             continue
-        taken = _taken_audio(offer, media, local, agreed, direction)
-        if not isinstance(taken, Unacceptable):
-            lines = [refused_line(other) for other in offer.media]
-            lines[place] = taken[0]
-            return Answered(answer_of(offer, local, lines), taken[1])
-        if refusal.warning_code == MEDIA_TYPE_NOT_AVAILABLE:
-            refusal = taken
-    return refusal
+        if media.kind == "audio" and audio is None:
+            taken = _answered_audio(offer, media, local, agreed, direction)
+            if not isinstance(taken, Unacceptable):
+                lines[place], audio = taken
+            elif refusal.warning_code == MEDIA_TYPE_NOT_AVAILABLE:
+                refusal = taken
+        elif media.kind == "video" and video is None and picture is not None and local.video_port is not None:
+            shown = answer_video_as(offer, media, local, picture, direction)
+            if not isinstance(shown, Unacceptable):
+                lines[place], video = shown
+    if audio is None:
+        return refusal
+    return Answered(answer_of(offer, local, lines), audio if video is None else replace(audio, video=video))
 
 
 def passed_on_direction(agreed: Negotiated) -> Direction:
@@ -118,6 +137,13 @@ def payload_map(incoming_side: Negotiated, outgoing_side: Negotiated) -> tuple[t
     )
 
 
+def video_payload_map(incoming_side: Negotiated, outgoing_side: Negotiated) -> tuple[tuple[int, int], ...]:
+    """`payload_map` for the picture; empty where one of the two has none."""
+    if incoming_side.video is None or outgoing_side.video is None:
+        return ()
+    return format_map(incoming_side.video.incoming, outgoing_side.video.outgoing)
+
+
 def reoffer(
     current: SessionDescription,
     local: LocalEnd,
@@ -128,16 +154,17 @@ def reoffer(
     """Our next offer within a session, from the description we sent last (RFC 3264 §8): for hold and its end, for another
     codec, for another address.
 
-    Lines keep their number and order; the audio line gets `codecs` (None: those it has) and `direction`, other lines stay
-    refused. A codec keeps its number for the whole session, and a new one takes none that meant another (§8.3.2). `o=` is
-    the session's for good, whoever carries it on; only its version rises, and only if something has changed.
+    Lines keep their number and order; the first live audio line gets `codecs` (None: those it has) and `direction`, the first
+    live video line `direction` if `local` has a port for it, other lines are refused. A codec keeps its number, and a new one
+    takes none that means another (§8.3.2). `o=` is the session's for good, whoever carries it on; only its version rises,
+    and only if something has changed.
     """
-    place = next(
-        (place for place, media in enumerate(current.media) if media.kind == "audio" and media.port != 0), None
-    )
     lines = [refused_line(media) for media in current.media]
-    if place is not None:
-        lines[place] = _renewed_audio(current.media[place], local, codecs, direction)
+    places = {media.kind: place for place, media in reversed(tuple(enumerate(current.media))) if media.port != 0}
+    if "audio" in places:
+        lines[places["audio"]] = _renewed_audio(current.media[places["audio"]], local, codecs, direction)
+    if "video" in places and local.video_port is not None:
+        lines[places["video"]] = renewed_video(current.media[places["video"]], local.video_port, direction)
     connection = offer_of(local, ()).connection
     changed = replace(current, connection=connection, media=tuple(lines))
     if changed == current:
@@ -162,7 +189,7 @@ def _mirrored_audio(
     return audio_line(local.port, "RTP/AVP", passing, offered, _times(*packet_times(media)))
 
 
-def _taken_audio(
+def _answered_audio(
     offer: SessionDescription,
     media: MediaDescription,
     local: LocalEnd,
@@ -185,6 +212,8 @@ def _taken_audio(
     events = [_explicit(theirs) for codec, theirs in pairs.values() if codec.is_event]
     answered = [codec._replace(payload_type=theirs.payload_type) for codec, theirs in audio] + events
     first = audio[0][1]
+    if isinstance(agreed, Negotiated):
+        wanted = both(wanted, passed_on_direction(agreed))
     effective = effective_direction(offer, media, connection)
     ours = narrowed(wanted, effective)
     ptime, maxptime = packet_times(media)
@@ -235,7 +264,7 @@ def _numbered(codecs: Iterable[Codec], before: Sequence[Codec]) -> list[Codec]:
 def _in_order(theirs: Iterable[Codec], passing: Iterable[Codec]) -> list[Codec]:
     """Their codecs that may pass, exactly as they wrote them."""
     encodings = {codec.encoding for codec in passing}
-    return [_explicit(codec) for codec in theirs if codec.encoding in encodings]
+    return [_explicit(codec) for codec in theirs if codec.encoding in encodings][:MAX_PASSED]
 
 
 def _explicit(codec: Codec) -> Codec:
