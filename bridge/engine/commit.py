@@ -60,6 +60,41 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """An Idempotency-Key, claimed in the same step as what it was sent with: the far end is called once."""
+
+    key: str  # as sent, after the name of the API key it was sent with
+    fingerprint: str  # of the request: the same key with another one is refused
+    answer: bytes = b""  # the body of the 201, which the same request gets again; filled in by whoever commits
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What came of the first request with an Idempotency-Key."""
+
+    fingerprint: str
+    call: CallId
+    status: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Calls that leave another conversation of ours for the one that a commit writes, in the same step.
+
+    Fenced like a commit of that other conversation, as whose next version it counts. When none of its calls is left, what
+    remains of it says where they went.
+    """
+
+    conversation: ConversationId  # which they leave
+    epoch: int
+    nonce: str
+    version: int  # of that conversation, after this
+    head: bytes  # its own, after this
+    calls: tuple[CallId, ...]  # the commit brings their `fixed` and `variable`
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """One write of one conversation. `version` counts its writes from 1; version 1 creates."""
 
@@ -75,6 +110,8 @@ class Commit:
     acks: tuple[Ack, ...] = ()
     endings: tuple[Ending, ...] = ()
     whole: bool = False  # the full record, applied whatever version the store has: the answer to Stale
+    claim: Claim | None = None  # of the first of `calls`
+    takes: tuple[Take, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

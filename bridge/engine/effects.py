@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from bridge.calls.facts import ActionId, CallId
-from bridge.engine.commit import Ack, Commit, Postponed, Release
+from bridge.engine.commit import Ack, Commit, Postponed, Release, Remembered
 from bridge.outbox.effects import Delivery
 from bridge.rtp.rules import Rule
 from bridge.sip.flow import Flow, Send
@@ -93,6 +93,26 @@ class CommandRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class Originated:
+    """The answer to an `Originate`: call and first event are in the store; events tell what comes of it."""
+
+    request: int
+    call: CallId
+    body: bytes  # the Call as it was stored, as JSON: the same bytes that its claim remembers
+
+
+@dataclass(frozen=True, slots=True)
+class OriginateRefused:
+    """The answer to an `Originate`: nobody is called."""
+
+    request: int
+    # `not_found`: no such conversation, or not any more.
+    code: Literal["no_such_application", "overload", "draining", "store_away", "not_found", "key_reused"]
+    detail: str
+    remembered: Remembered | None = None  # of `key_reused`; whether it was the same request, its fingerprint tells
+
+
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """Something was ignored, on purpose."""
 
@@ -124,6 +144,8 @@ Effect: TypeAlias = (
     | AdoptPorts
     | CommandAccepted
     | CommandRefused
+    | Originated
+    | OriginateRefused
     | Dropped
     | Noted
 )

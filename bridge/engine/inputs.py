@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from bridge.calls.actions import Action
-from bridge.calls.facts import CallId, Quality
-from bridge.engine.commit import StoredConversation
+from bridge.calls.actions import Action, Fork, OnRedirect, Target
+from bridge.calls.facts import CallId, ConversationId, Quality
+from bridge.engine.commit import Claim, Remembered, StoredConversation
 from bridge.outbox.schedule import Outcome
 from bridge.sip.flow import Flow
 
@@ -33,11 +33,13 @@ class CommitRefused:
     """The store has not applied this commit.
 
     `lost`: somebody else owns the conversation at a higher epoch; let go silently. `stale`: the store is older than we
-    are; write the whole record again at a higher epoch. `exists`: another node has created this call already.
+    are; write the whole record again at a higher epoch. `exists`: another node has created this call already. `claimed`:
+    its Idempotency-Key has been claimed by another request; neither that call nor this version exists.
     """
 
     ticket: int
-    why: Literal["lost", "stale", "exists"]
+    why: Literal["lost", "stale", "exists", "claimed"]
+    remembered: Remembered | None = None  # what came of that other request; of `claimed` only
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,29 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Originate:
+    """A REST request wants a party called. Answered by exactly one `Originated` or `OriginateRefused`.
+
+    `Originated` comes once the call and its first event are in the store, so seldom before `give` returns.
+    """
+
+    request: int  # the asker's number, echoed in the answer
+    call: CallId  # the new call's, drawn by the asker
+    application: str
+    to: tuple[Target, ...]  # its attempts, at least one
+    from_: str | None  # a URI, or a display name and a URI in angle brackets; None: the application's own
+    timeout_s: float  # how long each target may ring
+    max_duration_s: float | None  # the longest the answered call may last; None: as long as any
+    fork: Fork
+    on_redirect: OnRedirect
+    client_state: str | None
+    tags: tuple[str, ...]
+    conversation: ConversationId | None  # to be born into; None: one of its own
+    actions: tuple[Action, ...]  # run once it is answered
+    claim: Claim | None  # its Idempotency-Key
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Take nothing new."""
 
@@ -151,6 +176,7 @@ Input: TypeAlias = (
     | MediaLost
     | Delivered
     | Command
+    | Originate
     | Drain
     | HangUpAll
     | Woken
