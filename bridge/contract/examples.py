@@ -13,6 +13,7 @@ _CALL_ID = "call_k5mz3q7wnb2xv6ydtr4shjca"
 _CONVERSATION_ID = "conv_t7c2xk5wqz3mb6nvy4rdsjha"
 _ACTION_ID = "act_k5mz3q7wnb2xv6ydtr4shjca_1"
 _EVENT_ID = "evt_b6nvk5mz3q7w2xydtr4shjca"
+_PEER_ID = "call_w2xydtr4shjcab6nvk5mz3q7"
 
 _QUALITY: Json = {
     "packets_received": 3000,
@@ -139,6 +140,23 @@ SCHEMAS: dict[str, list[Json]] = {
     "RejectBody": [{"code": 486}],
     "ParkBody": [{"timeout_s": 30}],
     "HangupBody": [{"reason": "closed"}],
+    "DialBody": [
+        {"to": "sip:bob@example.com"},
+        {
+            "to": [
+                "sip:bob@example.com",
+                {
+                    "uri": "sip:4930123456@carrier.example.net",
+                    "auth": {"username": "desk", "password": "…"},
+                    "headers": {"X-Account": "17"},
+                },
+            ],
+            "from": '"Front Desk" <sip:desk@example.com>',
+            "fork": "serial",
+            "timeout_s": 20,
+        },
+    ],
+    "JoinBody": [{"call_id": _PEER_ID}],
     "CallIncoming": [_INCOMING],
     "CallAnswered": [
         _event("call.answered", "2026-11-22T09:00:02.500Z", 2, _ANSWERED_CALL, caused_by=_ACTION_ID, ring_s=2.5)
@@ -164,7 +182,7 @@ SCHEMAS: dict[str, list[Json]] = {
             action=None,
             action_id=None,
             code="invalid_reply",
-            detail='actions.0.action: unknown action "dance"; known: answer, hangup, park, pause, reject, ring',
+            detail='actions.0.action: unknown action "dance"; known: answer, dial, hangup, hold, join',
             field="actions.0.action",
         )
     ],
