@@ -19,7 +19,8 @@ from bridge.api.exchange import answer, page, read_body, read_query
 from bridge.api.problems import invalid, no_such, problem_response, refused
 from bridge.calls.actions import Action, Hangup
 from bridge.calls.facts import ActionId, CallId
-from bridge.contract.actions import COMMANDS, ActionBody, ActionList, to_actions
+from bridge.contract.actions import COMMANDS, ActionList, to_actions
+from bridge.contract.bodies import ActionBody
 from bridge.contract.queries import CallsQuery, PageQuery
 from bridge.contract.refusals import Refusal
 from bridge.engine.effects import CommandAccepted, CommandRefused

@@ -60,9 +60,9 @@ def problem_response(
     return web.Response(status=status, body=body, content_type=MEDIA_TYPE, headers=given)
 
 
-def invalid(refusals: tuple[Refusal, ...]) -> web.Response:
+def invalid(refusals: tuple[Refusal, ...], *, code: Code = "invalid") -> web.Response:
     """422, each field named; the first in the sentence too, for whoever reads only that."""
-    return problem_response("invalid", str(refusals[0]), refusals=refusals)
+    return problem_response(code, str(refusals[0]), refusals=refusals)
 
 
 def refused(said: CommandRefused, call_id: str) -> web.Response:

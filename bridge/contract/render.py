@@ -53,7 +53,7 @@ class CallView(Protocol):
     @property
     def to(self) -> Party: ...
     @property
-    def source(self) -> Source: ...
+    def source(self) -> Source | None: ...
     @property
     def authenticated_as(self) -> str | None: ...
     @property
@@ -117,8 +117,11 @@ def _party(party: Party) -> Json:
     return {"uri": party.uri, "user": party.user, "host": party.host, "display_name": party.display_name}
 
 
-def _address(source: Source) -> str:
-    return f"[{source.host}]:{source.port}" if ":" in source.host else f"{source.host}:{source.port}"
+def _source(source: Source | None) -> Json | None:
+    if source is None:
+        return None
+    host = f"[{source.host}]" if ":" in source.host else source.host
+    return {"address": f"{host}:{source.port}", "transport": source.transport}
 
 
 def _quality(quality: Quality | None) -> Json | None:
@@ -172,7 +175,7 @@ def call_resource(call: CallView) -> Json:
         "early_media": call.early_media,
         "from": _party(call.from_),
         "to": _party(call.to),
-        "source": {"address": _address(call.source), "transport": call.source.transport},
+        "source": _source(call.source),
         "authenticated_as": call.authenticated_as,
         "created_at": timestamp(call.created_at),
         "answered_at": None if answered_at is None else timestamp(answered_at),
@@ -191,20 +194,49 @@ def call_resource(call: CallView) -> Json:
 
 
 def conversation_resource(
-    conversation: ConversationId, calls: Iterable[CallId], *, created_at: float, joined: bool = False
+    conversation: ConversationId,
+    calls: Iterable[CallId],
+    *,
+    created_at: float,
+    joined: bool = False,
+    merged_into: ConversationId | None = None,
 ) -> Json:
-    """The conversation as it is now (`models.Conversation`). `merged_into` stays null until calls can be joined."""
+    """The conversation as it is now (`models.Conversation`)."""
     return {
         "id": conversation,
         "calls": list(calls),
         "joined": joined,
         "created_at": timestamp(created_at),
-        "merged_into": None,
+        "merged_into": merged_into,
     }
 
 
 def _incoming(event: events.CallIncoming, data: Json) -> None:
     data["request"] = {"method": event.method, "uri": event.uri, "headers": event.headers, "codecs": event.codecs}
+
+
+def _initiated(event: events.CallInitiated, data: Json) -> None:
+    data["targets"] = event.targets
+
+
+def _target(event: events.CallRinging | events.CallEarlyMedia, data: Json) -> None:
+    data["target"] = event.target
+
+
+def _attempt_failed(event: events.CallAttemptFailed, data: Json) -> None:
+    data["target"] = event.target
+    data["code"] = event.code
+    data["reason"] = event.reason
+
+
+def _peer(event: events.CallJoined | events.CallLeft, data: Json) -> None:
+    data["peer_call_id"] = event.peer
+
+
+def _dtmf(event: events.CallDtmf, data: Json) -> None:
+    data["digit"] = event.digit
+    data["duration_ms"] = event.duration_ms
+    data["method"] = event.method
 
 
 def _answered(event: events.CallAnswered, data: Json) -> None:
@@ -239,7 +271,14 @@ def _failed(event: events.ActionFailed, data: Json) -> None:
 # What each type adds to the Call; a test holds it complete.
 ADDITIONS: dict[type[events.Event], Callable[[Any, Json], None]] = {
     events.CallIncoming: _incoming,
+    events.CallInitiated: _initiated,
+    events.CallRinging: _target,
+    events.CallEarlyMedia: _target,
+    events.CallAttemptFailed: _attempt_failed,
     events.CallAnswered: _answered,
+    events.CallJoined: _peer,
+    events.CallLeft: _peer,
+    events.CallDtmf: _dtmf,
     events.CallHeld: _nothing,
     events.CallResumed: _nothing,
     events.CallUpdated: _nothing,
