@@ -63,11 +63,12 @@ def respond(
         copied = _COPIED_TO_TRYING
     elif status < 300 and request.method in _DIALOG_MAKING:
         copied = _COPIED_TO_DIALOG
-    tagged = request.to_tag is not None or (status == 100 and to_tag is None)
+    untagged = status == 100 and to_tag is None
     for line in request.headers:
         if line[0] in copied:
             made.append(line)
-        elif line[0] == "To":
+        elif line[0] == "To":  # a malformed request may have none
+            tagged = untagged or request.to_tag is not None
             made.append(line if tagged else ("To", f"{line[1]};tag={to_tag or stateless_tag(request)}"))
     if contact is not None:
         made.append(("Contact", contact))
@@ -78,7 +79,8 @@ def respond(
 
 def stateless_tag(request: Request) -> str:
     """A To tag that a repetition of the request gets again without anything being remembered (§8.2.7)."""
-    same = f"{request.call_id}\n{request.from_tag}\n{request.via.branch}"
+    headers = request.headers
+    same = f"{headers.get('Call-ID')}\n{headers.get('From')}\n{request.via.branch}"
     return f"{crc32(same.encode('utf-8', 'surrogateescape')):08x}"
 
 

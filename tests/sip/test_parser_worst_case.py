@@ -12,8 +12,8 @@ from collections.abc import Callable
 import pytest
 
 from bridge.sip import headers as fields
-from bridge.sip.message import Request, Response
-from bridge.sip.parser import MAX_MESSAGE_BYTES, KeepAlive, Parsed, parse
+from bridge.sip.message import Request
+from bridge.sip.parser import MAX_MESSAGE_BYTES, KeepAlive, MalformedMessage, Parsed, parse
 from bridge.sip.uri import parse_uri
 from tests.sip.wire import invite, wire
 
@@ -106,16 +106,17 @@ PLACES |= {
 
 def read_everything(parsed: Parsed) -> None:
     """Ask for all that anybody asks of a message that has just come in."""
-    message = parsed if isinstance(parsed, Request | Response) else None
-    if message is None and not isinstance(parsed, KeepAlive):
-        message = parsed.request  # type: ignore[union-attr]
+    if isinstance(parsed, KeepAlive):
+        return
+    message = parsed.request if isinstance(parsed, MalformedMessage) else parsed
     if message is None:
         return
     assert message.via.transport
-    assert message.call_id
-    assert message.from_tag != ""
-    assert message.to_tag != ""
     assert message.cseq.method
+    if not isinstance(parsed, MalformedMessage):
+        assert message.call_id
+        assert message.from_tag != ""
+        assert message.to_tag != ""
     fields.contacts(message)
     fields.routes(message, "Route")
     fields.option_tags(message, "Require")

@@ -79,6 +79,16 @@ def test_a_stateless_answer_has_the_same_tag_each_time() -> None:
     assert respond(request(Call_ID="another"), 404).to_tag != stateless_tag(request())
 
 
+def test_an_answer_can_only_repeat_what_is_there() -> None:
+    answer = respond(request(From="", To="", Call_ID=""), 400, "Missing From").encode()
+    assert answer == (
+        b"SIP/2.0 400 Missing From\r\n"
+        b"Via: SIP/2.0/UDP pc33.atlanta.example:5070;branch=z9hG4bK776asdhds\r\n"
+        b"CSeq: 314159 INVITE\r\n"
+        b"Content-Length: 0\r\n\r\n"
+    )
+
+
 @pytest.mark.parametrize(("method", "status", "copied"), [
     ("INVITE", 180, True), ("INVITE", 200, True), ("INVITE", 100, False), ("INVITE", 486, False), ("BYE", 200, False),
 ])  # fmt: skip
