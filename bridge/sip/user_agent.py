@@ -97,6 +97,7 @@ def check(request: Request, capabilities: Capabilities) -> Refused | None:
         or _scheme(request, capabilities)
         or _extensions(request, capabilities)
         or _content(request, capabilities)
+        or _accept(request, capabilities)
         or _contact(request)
     )
 
@@ -163,6 +164,18 @@ def _is_optional(request: Request) -> bool:
         return False
     parameters = disposition.lower().split(";")[1:]
     return any("".join(each.split()) == "handling=optional" for each in parameters)
+
+
+def _accept(request: Request, capabilities: Capabilities) -> Refused | None:
+    """Whether the sender takes what our answer to an INVITE would have in it (§20.1, RFC 4475 §3.3.15)."""
+    accept = request.headers.get("Accept") if request.method == "INVITE" else None
+    if accept is None or accept in capabilities.content_types:
+        return None
+    ranges = {"".join(each.partition(";")[0].split()).lower() for each in request.headers.values("Accept")}
+    for ours in capabilities.content_types:
+        if not ranges.isdisjoint((ours, f"{ours.partition('/')[0]}/*", "*/*")):
+            return None
+    return _refused(406)
 
 
 def _contact(request: Request) -> Refused | None:

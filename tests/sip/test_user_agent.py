@@ -136,6 +136,7 @@ def test_an_ordinary_request_passes(method: str) -> None:
             Refused(415, "Unsupported Media Type", (("Accept-Encoding", "identity"),)),
         ),
         (with_body(), Refused(400, "Missing Content-Type")),
+        (request(Accept="text/plain, application/isup"), Refused(406, "Not Acceptable")),
         (request(Contact=""), Refused(400, "Exactly One Contact Wanted")),
         (request(Contact="*"), Refused(400, "Exactly One Contact Wanted")),
         (request(Contact="<sip:a@b>, <sip:c@d>"), Refused(400, "Exactly One Contact Wanted")),
@@ -195,6 +196,23 @@ def test_who_hangs_up_may_send_along_what_he_likes() -> None:
 
 def test_content_types_have_no_case_and_their_parameters_do_not_count() -> None:
     assert check(with_body(Content_Type="Application/SDP;charset=utf-8"), OURS) is None
+
+
+@pytest.mark.parametrize(
+    "accept", ["application/sdp", "text/plain, Application / SDP ;level=1", "application/*;q=0.5", "text/html, */*"]
+)
+def test_whoever_accepts_a_session_description_gets_one(accept: str) -> None:
+    assert check(request(Accept=accept), OURS) is None
+
+
+def test_an_empty_accept_accepts_nothing() -> None:
+    made = request()
+    made.headers.set("Accept", "")
+    assert getattr(check(made, OURS), "status", None) == 406  # §20.1
+
+
+def test_only_an_invite_is_answered_with_a_body() -> None:
+    assert check(request("OPTIONS", Accept="text/plain"), OURS) is None
 
 
 def test_options_tell_what_we_can() -> None:
