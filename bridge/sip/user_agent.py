@@ -63,11 +63,12 @@ def respond(
         copied = _COPIED_TO_TRYING
     elif status < 300 and request.method in _DIALOG_MAKING:
         copied = _COPIED_TO_DIALOG
-    tagged = request.to_tag is not None or (status == 100 and to_tag is None)
+    untagged = status == 100 and to_tag is None
     for line in request.headers:
         if line[0] in copied:
             made.append(line)
-        elif line[0] == "To":
+        elif line[0] == "To":  # a malformed request may have none
+            tagged = untagged or request.to_tag is not None
             made.append(line if tagged else ("To", f"{line[1]};tag={to_tag or stateless_tag(request)}"))
     if contact is not None:
         made.append(("Contact", contact))
@@ -78,7 +79,8 @@ def respond(
 
 def stateless_tag(request: Request) -> str:
     """A To tag that a repetition of the request gets again without anything being remembered (§8.2.7)."""
-    same = f"{request.call_id}\n{request.from_tag}\n{request.via.branch}"
+    headers = request.headers
+    same = f"{headers.get('Call-ID')}\n{headers.get('From')}\n{request.via.branch}"
     return f"{crc32(same.encode('utf-8', 'surrogateescape')):08x}"
 
 
@@ -95,6 +97,7 @@ def check(request: Request, capabilities: Capabilities) -> Refused | None:
         or _scheme(request, capabilities)
         or _extensions(request, capabilities)
         or _content(request, capabilities)
+        or _accept(request, capabilities)
         or _contact(request)
     )
 
@@ -161,6 +164,18 @@ def _is_optional(request: Request) -> bool:
         return False
     parameters = disposition.lower().split(";")[1:]
     return any("".join(each.split()) == "handling=optional" for each in parameters)
+
+
+def _accept(request: Request, capabilities: Capabilities) -> Refused | None:
+    """Whether the sender takes what our answer to an INVITE would have in it (§20.1, RFC 4475 §3.3.15)."""
+    accept = request.headers.get("Accept") if request.method == "INVITE" else None
+    if accept is None or accept in capabilities.content_types:
+        return None
+    ranges = {"".join(each.partition(";")[0].split()).lower() for each in request.headers.values("Accept")}
+    for ours in capabilities.content_types:
+        if not ranges.isdisjoint((ours, f"{ours.partition('/')[0]}/*", "*/*")):
+            return None
+    return _refused(406)
 
 
 def _contact(request: Request) -> Refused | None:
