@@ -36,6 +36,7 @@ from bridge.engine.inputs import (
     Committed,
     Delivered,
     Drain,
+    FlowLost,
     HangUpAll,
     Input,
     MediaLost,
@@ -97,6 +98,8 @@ class Node:
                 ownership.audit(holdings, now=now)
             case Claimed(conversations):
                 ownership.claimed(holdings, conversations, now=now)
+            case FlowLost(flow):
+                signalling.outcomes(holdings, holdings.endpoint.transport_failed(flow, now=now), now=now)
             case Drain():
                 holdings.draining = True
             case HangUpAll():

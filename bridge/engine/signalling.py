@@ -27,6 +27,7 @@ from bridge.sip.endpoint import (
     Stray,
     TransactionEnded,
     TransactionTimedOut,
+    TransportFailure,
     response_flow,
 )
 from bridge.sip.endpoint import fill_via as note_source
@@ -85,10 +86,12 @@ def outcomes(holdings: Holdings, given: list[Outcome], *, now: float) -> None:
                 holdings.out.append(Dropped("transactions_full", flow))
             case Stray(_, flow):
                 holdings.out.append(Dropped("stray_response", flow))
-            case TransactionTimedOut(key) if key.method == "BYE":
+            case TransactionTimedOut(key) | TransportFailure(key) if key.method == "BYE" and not key.sent_by:
                 holdings.out.append(Noted("info", "bye_unanswered", holdings.names.call_of_branch(key.branch)))
-            case ResponseArrived() | TransactionTimedOut():
-                pass  # the answer to a BYE changes nothing: the call ended when the BYE left (§15.1.1)
+            case ResponseArrived() | TransactionTimedOut() | TransportFailure():
+                # The answer to a BYE changes nothing: the call ended when the BYE left (§15.1.1). And an answer of ours that
+                # does not arrive leaves its call to the timers: the caller may come back by another connection.
+                pass
 
 
 def usage_outcomes(holdings: Holdings, leg: Leg, effects: UsageEffects, *, now: float) -> None:
