@@ -22,6 +22,16 @@ class Packet:
 
 
 @dataclass(frozen=True, slots=True)
+class FlowLost:
+    """A connection is closed or reset, or could not be made: what was sent last by this flow may not have arrived.
+
+    Said once for each connection that ends and for each attempt that fails, however much was waiting for it.
+    """
+
+    flow: Flow
+
+
+@dataclass(frozen=True, slots=True)
 class Committed:
     """The store has acknowledged this commit."""
 
@@ -181,6 +191,7 @@ class Woken:
 
 Input: TypeAlias = (
     Packet
+    | FlowLost
     | Committed
     | CommitRefused
     | StoreAway

@@ -39,6 +39,7 @@ from bridge.engine.inputs import (
     Delivered,
     Drain,
     DtmfHeard,
+    FlowLost,
     HangUpAll,
     Input,
     MediaLost,
@@ -109,6 +110,8 @@ class Node:
                 ownership.audit(holdings, now=now)
             case Claimed(conversations):
                 ownership.claimed(holdings, conversations, now=now)
+            case FlowLost(flow):
+                signalling.outcomes(holdings, holdings.endpoint.transport_failed(flow, now=now), now=now)
             case Drain():
                 holdings.draining = True
             case HangUpAll():
