@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -262,7 +261,7 @@ class Pump:
             if withheld is None:
                 return
             if withheld:
-                effect = replace(effect, facts=(*effect.facts, ("withheld_before", withheld)))
+                effect = effect._replace(facts=(*effect.facts, ("withheld_before", withheld)))
         write(log, effect)
 
     # The one timer

@@ -4,8 +4,6 @@ life. Answered without asking the application, which is told afterwards.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from bridge.calls.answering import answer_in, answer_to, offer_in, offerable, warning_of
 from bridge.calls.call import Call, Phase
 from bridge.calls.effects import Accept, Respond
@@ -42,7 +40,7 @@ def reinvited(call: Call, key: TransactionKey, request: Request) -> None:
         # A changed description is a new version of the session (RFC 3264 §8); the same one keeps its number.
         call.sdp_version += 1
         origin = taken.description.origin._replace(version=str(call.sdp_version))
-        description = replace(taken.description, origin=origin).encode()
+        description = taken.description._replace(origin=origin).encode()
     _accept(call, key, request, description)
     _agree(call, taken.negotiated)
 

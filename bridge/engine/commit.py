@@ -8,12 +8,12 @@ turn it into one script; none of them looks inside the bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bridge.calls.facts import CallId, ConversationId
 
 
-@dataclass(frozen=True, slots=True)
-class CallWrite:
+class CallWrite(NamedTuple):
     """One call of the conversation. `fixed` is written once, `variable` whenever it changed."""
 
     call: CallId
@@ -22,8 +22,7 @@ class CallWrite:
     variable: bytes | None = None  # JSON, about 600 bytes; None: unchanged
 
 
-@dataclass(frozen=True, slots=True)
-class EventWrite:
+class EventWrite(NamedTuple):
     """One event, rendered once. Its stream is the call."""
 
     call: CallId
@@ -31,8 +30,7 @@ class EventWrite:
     body: bytes  # the webhook's body
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
+class Ack(NamedTuple):
     """Everything up to `sequence` of this call is settled (delivered, or dead) at this endpoint."""
 
     call: CallId
@@ -51,8 +49,7 @@ class Postponed:
     due_ms: int  # UTC
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """A call is over: its final record, which is its tombstone too, kept for `retention_s`."""
 
     call: CallId
@@ -94,8 +91,7 @@ class Take:
     calls: tuple[CallId, ...]  # the commit brings their `fixed` and `variable`
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(NamedTuple):
     """One write of one conversation. `version` counts its writes from 1; version 1 creates."""
 
     ticket: int
@@ -114,8 +110,7 @@ class Commit:
     takes: tuple[Take, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(NamedTuple):
     """Every call of this conversation has ended and every delivery is settled: drop the live record, keep the final ones."""
 
     conversation: ConversationId

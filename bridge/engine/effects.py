@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from bridge.calls.facts import ActionId, CallId
 from bridge.engine.commit import Ack, Commit, Postponed, Release, Remembered
@@ -13,8 +13,7 @@ from bridge.rtp.rules import Rule
 from bridge.sip.flow import Flow, Send
 
 
-@dataclass(frozen=True, slots=True)
-class Deliver:
+class Deliver(NamedTuple):
     """POST this now; `Delivered` comes back, whatever happens."""
 
     delivery: Delivery
@@ -34,8 +33,7 @@ class Postpone:
     postponed: Postponed
 
 
-@dataclass(frozen=True, slots=True)
-class OpenPorts:
+class OpenPorts(NamedTuple):
     """An RTP and an RTCP port for this session; `PortsOpened` or `NoPortLeft` comes back. Asking twice opens once."""
 
     session: str
@@ -43,16 +41,14 @@ class OpenPorts:
     beside: str | None = None  # an open session that it will be joined with: one worker for both, where there is room
 
 
-@dataclass(frozen=True, slots=True)
-class SetRule:
+class SetRule(NamedTuple):
     """What the worker shall do with the packets of this session from now on."""
 
     session: str
     rule: Rule
 
 
-@dataclass(frozen=True, slots=True)
-class ClosePorts:
+class ClosePorts(NamedTuple):
     """Give the ports back; `PortsClosed` comes back."""
 
     session: str
@@ -130,8 +126,7 @@ class Dropped:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Noted:
+class Noted(NamedTuple):
     """A fact for the log and the metrics. The engine has no logger."""
 
     level: Literal["debug", "info", "warning", "error"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from bridge.calls.actions import Action, Fork, OnRedirect, Target
 from bridge.calls.facts import CallId, ConversationId, Quality
@@ -13,8 +13,7 @@ from bridge.outbox.schedule import Outcome
 from bridge.sip.flow import Flow
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(NamedTuple):
     """Bytes from a SIP transport: one datagram, or one framed message."""
 
     data: bytes
@@ -31,8 +30,7 @@ class FlowLost:
     flow: Flow
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(NamedTuple):
     """The store has acknowledged this commit."""
 
     ticket: int
@@ -69,8 +67,7 @@ class Claimed:
     conversations: tuple[StoredConversation, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PortsOpened:
+class PortsOpened(NamedTuple):
     """A media worker holds an RTP and an RTCP port for this session."""
 
     session: str
@@ -85,8 +82,7 @@ class NoPortLeft:
     session: str
 
 
-@dataclass(frozen=True, slots=True)
-class PortsClosed:
+class PortsClosed(NamedTuple):
     """The ports are given back. `quality` is None where the worker died with the figures."""
 
     session: str
@@ -132,8 +128,7 @@ class InvalidReply:
     field: str | None = None  # "actions.0.code"
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(NamedTuple):
     """One webhook attempt is over. `reply` is set for decisions that were answered with a 2xx."""
 
     delivery: int

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from bridge.agenda import Agenda
 from bridge.errors import LocalProtocolError
@@ -45,8 +45,7 @@ from bridge.sip.transaction import (
 MAX_TRANSACTIONS = 262_144  # 1,000 calls/s, each with 4 transactions that linger for 32 s, twice over
 
 
-@dataclass(frozen=True, slots=True)
-class RequestArrived:
+class RequestArrived(NamedTuple):
     """A new request, to be answered through `respond(key, …)`. Repetitions of it are not heard of again."""
 
     key: TransactionKey
@@ -56,16 +55,14 @@ class RequestArrived:
     matches: TransactionKey | None = None  # for CANCEL: the INVITE it means, whatever its state; None: unknown, 481
 
 
-@dataclass(frozen=True, slots=True)
-class AckArrived:
+class AckArrived(NamedTuple):
     """An ACK that is the user's: of a 2xx, or of nothing known."""
 
     request: Request
     flow: Flow
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseArrived:
+class ResponseArrived(NamedTuple):
     """A response to a request of ours: every provisional one, the final one once, of an INVITE's 2xx each copy."""
 
     key: TransactionKey
@@ -87,8 +84,7 @@ class TransportFailure:
     key: TransactionKey
 
 
-@dataclass(frozen=True, slots=True)
-class TransactionEnded:
+class TransactionEnded(NamedTuple):
     """The transaction is forgotten."""
 
     key: TransactionKey

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import pytest
 
@@ -186,7 +185,7 @@ async def test_a_whole_record_moves_the_conversation_to_its_new_owner(place: Pla
 async def test_a_whole_record_leaves_nothing_of_the_one_before(place: Place) -> None:
     node = await place.node()
     await node.write(commit(1))
-    second = replace(commit(2), calls=(CallWrite(CallId("call_b"), 2000, fixed=b"fixed", variable=b"variable"),))
+    second = commit(2)._replace(calls=(CallWrite(CallId("call_b"), 2000, fixed=b"fixed", variable=b"variable"),))
     await node.write(second)
     assert await node.store.conversation(CONVERSATION) == (b"head 1m2", (CALL, CallId("call_b")))
     await node.write(commit(3, epoch=2, whole=True))
