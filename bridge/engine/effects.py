@@ -40,6 +40,7 @@ class OpenPorts:
 
     session: str
     call: CallId
+    beside: str | None = None  # an open session that it will be joined with: one worker for both, where there is room
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,15 @@ class MediaLost:
 
 
 @dataclass(frozen=True, slots=True)
+class DtmfHeard:
+    """The far end of this session has pressed a key, and let go of it (RFC 4733)."""
+
+    session: str
+    digit: str  # 0-9 * # A-D
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class InvalidReply:
     """A decision's reply is not of the documented shape."""
 
@@ -149,6 +158,7 @@ Input: TypeAlias = (
     | PortsClosed
     | MediaTimedOut
     | MediaLost
+    | DtmfHeard
     | Delivered
     | Command
     | Drain

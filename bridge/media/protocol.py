@@ -11,6 +11,7 @@ Signalling says                        the worker answers
     list                                   listed    sessions, free, more  (as many as needed; `more` false on the last)
     heartbeat  each second                 stats     each second: free, open, totals
                                            timed_out session
+                                           dtmf      session, digit, duration_ms
                                            error     reason                (what was said made no sense; nothing changed)
 
 `worker` names one run of a worker process, so signalling knows a restarted one from one it has merely lost sight of.
@@ -33,11 +34,20 @@ from bridge.rtp.quality import Quality
 from bridge.rtp.rules import Rule
 
 MAJOR = 1
-MINOR = 2
+MINOR = 3
 MAX_MESSAGE = 64 * 1024
 LISTED_AT_ONCE = 100  # sessions in one `listed`
 
 Message: TypeAlias = dict[str, object]
+
+# What a rule says that was written before minor version 3.
+_RELAYS_NOTHING: Message = {
+    "relay_to": None,
+    "payload_map": [],
+    "muted": False,
+    "dtmf_payload_types": [],
+    "relays_rtcp": True,
+}
 
 # Made once: json.dumps with separators makes an encoder per call. Nothing here can refer to itself.
 _to_text = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
@@ -73,12 +83,17 @@ def rule_to_data(rule: Rule) -> Message:
         "clock_rate": rule.clock_rate,
         "generation": rule.generation,
         "expects_media": rule.expects_media,
+        "relay_to": rule.relay_to,
+        "payload_map": rule.payload_map,
+        "muted": rule.muted,
+        "dtmf_payload_types": rule.dtmf_payload_types,
+        "relays_rtcp": rule.relays_rtcp,
     }
 
 
 def rule_from_data(data: object) -> Rule | None:
     """The reverse of `rule_to_data`; None when a field is missing or of the wrong kind."""
-    match data:
+    match {**_RELAYS_NOTHING, **data} if isinstance(data, dict) else None:
         case {
             "remote_host": str() | None as remote_host,
             "remote_port": int(remote_port),
@@ -90,6 +105,11 @@ def rule_from_data(data: object) -> Rule | None:
             "clock_rate": int(clock_rate),
             "generation": int(generation),
             "expects_media": bool(expects_media),
+            "relay_to": str() | None as relay_to,
+            "payload_map": [*payload_map],
+            "muted": bool(muted),
+            "dtmf_payload_types": [*dtmf_payload_types],
+            "relays_rtcp": bool(relays_rtcp),
         } if clock_rate > 0 and 0 <= remote_port <= 0xFFFF:
             return Rule(
                 remote_host=remote_host,
@@ -102,7 +122,20 @@ def rule_from_data(data: object) -> Rule | None:
                 clock_rate=clock_rate,
                 generation=generation,
                 expects_media=expects_media,
+                relay_to=relay_to,
+                payload_map=tuple([mapped for pair in payload_map if (mapped := _mapped(pair)) is not None]),
+                muted=muted,
+                dtmf_payload_types=tuple([number for number in dtmf_payload_types if isinstance(number, int)]),
+                relays_rtcp=relays_rtcp,
             )
+    return None
+
+
+def _mapped(pair: object) -> tuple[int, int] | None:
+    """A payload type that comes and one that leaves, as one byte can hold them beside the marker."""
+    match pair:
+        case [int(comes), int(leaves)] if 0 <= comes <= 0x7F and 0 <= leaves <= 0x7F:
+            return comes, leaves
     return None
 
 
