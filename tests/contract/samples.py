@@ -82,7 +82,7 @@ def ended_call() -> SampleCall:
     )
 
 
-QUALITY = Quality(3000, 516_000, 2998, 515_656, 2, 0.12345, 1, 0)
+QUALITY = Quality(3000, 516_000, 2998, 515_656, 2, 0.12345, 1, 0, 2900, 4, 1.23456, None)
 
 EVENTS: dict[type[events.Event], events.Event] = {
     type(event): event
