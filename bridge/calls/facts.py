@@ -82,6 +82,10 @@ class Quality:
     jitter_ms: float = 0.0  # RFC 3550 §6.4.1
     strangers: int = 0  # packets from a source that was not allowed
     invalid: int = 0  # packets that are no RTP
+    packets_relayed: int = 0  # of those received: sent on to whom the call is joined with
+    remote_packets_lost: int | None = None  # of those sent, as the far end reports (RTCP); None: it did not
+    remote_jitter_ms: float | None = None  # likewise
+    round_trip_ms: float | None = None  # between the far end and us
 
 
 class Media(NamedTuple):

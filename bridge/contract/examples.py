@@ -24,6 +24,10 @@ _QUALITY: Json = {
     "jitter_ms": 0.412,
     "strangers": 0,
     "invalid": 0,
+    "packets_relayed": 0,
+    "remote_packets_lost": None,
+    "remote_jitter_ms": None,
+    "round_trip_ms": None,
 }
 
 _INCOMING_CALL: Json = {

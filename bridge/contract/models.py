@@ -106,6 +106,18 @@ class Quality(Resource):
     invalid: Annotated[
         int, Field(ge=0, description="Packets that are no RTP, or not of a negotiated payload type; dropped.")
     ]
+    packets_relayed: Annotated[
+        int, Field(ge=0, description="Of those received: sent on to the call that this one is joined with.")
+    ] = 0
+    remote_packets_lost: Annotated[
+        int | None, Field(description="Of those sent, as the far end reports by RTCP; null: it does not.")
+    ] = None
+    remote_jitter_ms: Annotated[float | None, Field(description="Of those sent, as the far end reports by RTCP.")] = (
+        None
+    )
+    round_trip_ms: Annotated[
+        float | None, Field(description="From us to the far end and back, where RTCP of a joined call tells.")
+    ] = None
 
 
 class Media(Resource):

@@ -136,7 +136,15 @@ def _quality(quality: Quality | None) -> Json | None:
         "jitter_ms": round(quality.jitter_ms, 3),
         "strangers": quality.strangers,
         "invalid": quality.invalid,
+        "packets_relayed": quality.packets_relayed,
+        "remote_packets_lost": quality.remote_packets_lost,
+        "remote_jitter_ms": _rounded(quality.remote_jitter_ms),
+        "round_trip_ms": _rounded(quality.round_trip_ms),
     }
+
+
+def _rounded(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else round(milliseconds, 3)
 
 
 def _media(media: Media | None) -> Json | None:

@@ -97,7 +97,7 @@ def outbound_call() -> SampleCall:
     )
 
 
-QUALITY = Quality(3000, 516_000, 2998, 515_656, 2, 0.12345, 1, 0)
+QUALITY = Quality(3000, 516_000, 2998, 515_656, 2, 0.12345, 1, 0, 2900, 4, 1.23456, None)
 
 EVENTS: dict[type[events.Event], events.Event] = {
     type(event): event

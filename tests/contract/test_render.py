@@ -100,6 +100,8 @@ def test_the_end_of_a_call_says_why_and_how_it_sounded() -> None:
     assert data["ended"] == {"by": "remote", "reason": "hangup", "sip_code": 200, "sip_reason": "OK", "q850": 16}
     assert data["quality"]["packets_received"] == QUALITY.packets_received
     assert data["quality"]["jitter_ms"] == 0.123
+    assert (data["quality"]["packets_relayed"], data["quality"]["remote_packets_lost"]) == (2900, 4)
+    assert (data["quality"]["remote_jitter_ms"], data["quality"]["round_trip_ms"]) == (1.235, None)
     assert (data["duration_s"], data["answered_s"]) == (62.5, 60.0)
 
 

@@ -107,4 +107,8 @@ def test_the_figures_are_plain() -> None:
         "jitter_ms": 1.5,
         "strangers": 0,
         "invalid": 0,
+        "packets_relayed": 0,
+        "remote_packets_lost": None,
+        "remote_jitter_ms": None,
+        "round_trip_ms": None,
     }
