@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from bridge.calls.facts import ActionId, CallId
 from bridge.engine.commit import Ack, Commit, Postponed, Release
+from bridge.engine.registrations import Deregistered, ForgetEvents, ReadBindings, WriteRegistration
 from bridge.outbox.effects import Delivery
 from bridge.rtp.rules import Rule
 from bridge.sip.flow import Flow, Send
@@ -124,6 +125,10 @@ Effect: TypeAlias = (
     | AdoptPorts
     | CommandAccepted
     | CommandRefused
+    | ReadBindings
+    | WriteRegistration
+    | ForgetEvents
+    | Deregistered
     | Dropped
     | Noted
 )

@@ -9,6 +9,15 @@ from typing import Literal, TypeAlias
 from bridge.calls.actions import Action
 from bridge.calls.facts import CallId, Quality
 from bridge.engine.commit import StoredConversation
+from bridge.engine.registrations import (
+    BindingsRead,
+    Deregister,
+    RegistrationRefused,
+    RegistrationsDue,
+    RegistrationWritten,
+    StreamsClaimed,
+    UsersChanged,
+)
 from bridge.outbox.schedule import Outcome
 from bridge.sip.flow import Flow
 
@@ -151,6 +160,13 @@ Input: TypeAlias = (
     | MediaLost
     | Delivered
     | Command
+    | BindingsRead
+    | RegistrationWritten
+    | RegistrationRefused
+    | RegistrationsDue
+    | StreamsClaimed
+    | UsersChanged
+    | Deregister
     | Drain
     | HangUpAll
     | Woken
