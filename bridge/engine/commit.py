@@ -33,7 +33,7 @@ class EventWrite(NamedTuple):
 class Ack(NamedTuple):
     """Everything up to `sequence` of this call is settled (delivered, or dead) at this endpoint."""
 
-    call: CallId
+    call: str  # or another stream: "aor:…"
     endpoint: str
     sequence: int
 
@@ -42,7 +42,7 @@ class Ack(NamedTuple):
 class Postponed:
     """The head of (call, endpoint) failed and is due again: survives us in the store's `due` index."""
 
-    call: CallId
+    call: str  # or another stream: "aor:…"
     endpoint: str
     sequence: int
     attempts: int  # made so far

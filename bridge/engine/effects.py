@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from bridge.calls.facts import ActionId, CallId
 from bridge.engine.commit import Ack, Commit, Postponed, Release, Remembered
+from bridge.engine.registrations import Deregistered, ForgetEvents, ReadBindings, WriteRegistration
 from bridge.outbox.effects import Delivery
 from bridge.rtp.rules import Rule
 from bridge.sip.flow import Flow, Send
@@ -151,6 +152,10 @@ Effect: TypeAlias = (
     | CommandRefused
     | Originated
     | OriginateRefused
+    | ReadBindings
+    | WriteRegistration
+    | ForgetEvents
+    | Deregistered
     | Dropped
     | Noted
 )

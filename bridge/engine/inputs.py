@@ -9,6 +9,15 @@ from typing import Literal, NamedTuple, TypeAlias
 from bridge.calls.actions import Action, Fork, OnRedirect, Target
 from bridge.calls.facts import CallId, ConversationId, Quality
 from bridge.engine.commit import Claim, Remembered, StoredConversation
+from bridge.engine.registrations import (
+    BindingsRead,
+    Deregister,
+    RegistrationRefused,
+    RegistrationsDue,
+    RegistrationWritten,
+    StreamsClaimed,
+    UsersChanged,
+)
 from bridge.outbox.schedule import Outcome
 from bridge.sip.flow import Flow
 
@@ -202,6 +211,13 @@ Input: TypeAlias = (
     | Command
     | Originate
     | Resolved
+    | BindingsRead
+    | RegistrationWritten
+    | RegistrationRefused
+    | RegistrationsDue
+    | StreamsClaimed
+    | UsersChanged
+    | Deregister
     | Drain
     | HangUpAll
     | Woken
