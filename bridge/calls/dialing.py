@@ -133,6 +133,8 @@ def progressed(call: Call, number: int, response: Response) -> None:
         agreed = _answer_in(call, response)
         if isinstance(agreed, Negotiated):
             call.early_media = True
+            if call.flow is None and attempt.place is not None and attempt.place.flow is not None:
+                call.flow, call.via_host = attempt.place.flow, attempt.place.flow.host
             _take(call, agreed, response)
             call.emit(CallEarlyMedia(target), caused_by=_cause(call))
             _tell(call, PeerMedia(agreed))
@@ -213,8 +215,8 @@ def expired(call: Call, *, now: float) -> None:
     search = _search(call)
     for attempt in search.attempts:
         if attempt.is_open and attempt.stage is not Stage.WAITING and attempt.expires_at <= now:
-            give_up(call, attempt)
             rang = attempt.stage is Stage.PROCEEDING
+            give_up(call, attempt)
             _fail(
                 call,
                 attempt,

@@ -323,10 +323,12 @@ def _give_up(call: Call, *, now: float) -> None:
 
 
 def _go_on(call: Call, *, now: float) -> None:
-    """Run the list until a step has to wait, or the list or the call is over. Of a call that we make it has to wait for the
-    answer."""
+    """Run the list until a step has to wait, or the list or the call is over. Of a call that we make all but a hang-up has to
+    wait for the answer."""
     if call.search is not None and call.phase in (Phase.UNANSWERED, Phase.ACCEPTED):
-        return
+        hangs_up = call.list is not None and call.list.left and isinstance(call.list.left[0].action, Hangup)
+        if not hangs_up:
+            return
     while call.list is not None and call.list.current is None and not call.is_over:
         step = call.list.take()
         if step is None:

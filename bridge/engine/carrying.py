@@ -304,7 +304,7 @@ def _send_request(
     lines = (("User-Agent", leg.call.identity.server), *headers)
     request, flow = seeking.within_dialog(holdings, leg, method, lines, body)
     credentials = seeking.credentials_of(leg.call)
-    ours = OurRequest(leg.call.id, request, flow, credentials=credentials)
+    ours = OurRequest(leg.call.id, request, flow, credentials=credentials, dialog=leg.call.dialog)
     sip_outcomes(holdings, seeking.send(holdings, ours, now=now))
 
 

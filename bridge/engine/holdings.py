@@ -25,6 +25,7 @@ from bridge.engine.gate import Gate, Waiting
 from bridge.engine.names import Names
 from bridge.engine.settings import Application, NodeSettings, Renderer
 from bridge.outbox.queue import Outbox
+from bridge.sip.dialog import Dialog
 from bridge.sip.endpoint import Endpoint
 from bridge.sip.flow import Flow, Send
 from bridge.sip.invite_usage import InviteUsage, UsageTimer
@@ -59,6 +60,7 @@ class OurRequest:
     attempt: int = 0  # of a search; 0: within the dialog
     credentials: Credentials | None = None
     challenges: int = 0  # answered so far
+    dialog: Dialog | None = None  # that a BYE belongs to
     declined: dict[str, Send] = field(default_factory=dict)  # ACKs of answers that came too late, by their To tag
 
 

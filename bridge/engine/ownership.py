@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from bridge.calls import snapshot
 from bridge.calls.answering import accepted_response
@@ -13,15 +14,17 @@ from bridge.calls.call import Call, Phase, Plan
 from bridge.calls.effects import Accept, CallTimer
 from bridge.calls.events import DECISIONS
 from bridge.calls.inputs import MediaClosed
+from bridge.calls.search import Stage
 from bridge.calls.streams import rule_of
+from bridge.engine import seeking
 from bridge.engine.carrying import drop, release, step
 from bridge.engine.commit import Ending, EventWrite, StoredCall, StoredConversation
 from bridge.engine.delivering import carry_deliveries, finish_if_done, let_go, publish
 from bridge.engine.effects import AdoptPorts, HeldPorts, Noted, OpenPorts
-from bridge.engine.gate import Answering, Concluded, Publish
+from bridge.engine.gate import Acknowledging, Answering, Concluded, Inviting, Publish
 from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer, Unwritten
 from bridge.engine.inputs import CommitRefused
-from bridge.engine.settings import Application
+from bridge.engine.settings import Application, Listener
 from bridge.engine.writing import commit
 from bridge.outbox.queue import read_event
 from bridge.rtp.rules import Rule
@@ -31,6 +34,7 @@ from bridge.sip.message import Request
 from bridge.sip.parser import parse
 
 _AUDIT_PACE_S = 0.002  # between two conversations: 10,000 take 20 s, and nobody waits for them
+_REOFFER_AGAIN_S = 2.0  # a re-INVITE that may have been under way: its transaction at the far end is over, or refuses
 _SEQUENCE_GAP = 1_000  # per epoch: what a predecessor still sends is behind ours, and refused (survival §1)
 
 
@@ -114,7 +118,7 @@ def claimed(holdings: Holdings, conversations: Sequence[StoredConversation], *, 
     # First of all: what the workers may keep. Ports that are asked for from here on are none of what they have to close.
     legs = [leg for holding, _ in revived for leg in holding.legs.values()]
     held: dict[str, HeldPorts] = {
-        leg.call.id: HeldPorts(leg.call.media_port or 0, _rule(leg)) for leg in legs if _keeps_ports(leg)
+        leg.call.id: HeldPorts(leg.call.media_port or 0, _rule(holdings, leg)) for leg in legs if _keeps_ports(leg)
     }
     holdings.out.append(AdoptPorts(held))
     for holding, stored in revived:
@@ -131,8 +135,11 @@ def _keeps_ports(leg: Leg) -> bool:
     return leg.call.media_open and not leg.call.is_over
 
 
-def _rule(leg: Leg) -> Rule | None:
-    return rule_of(leg.call) if leg.call.negotiated is not None else None
+def _rule(holdings: Holdings, leg: Leg) -> Rule | None:
+    if leg.call.negotiated is None:
+        return None
+    peer = holdings.legs.get(leg.call.link.peer) if leg.call.link is not None else None
+    return rule_of(leg.call, peer.call if peer is not None else None)
 
 
 def _created_at(stored: StoredConversation) -> float:
@@ -145,11 +152,7 @@ def _revive(holdings: Holdings, holding: Holding, stored: StoredCall) -> Leg:
     name = fixed["application"]
     # An application that is configured no more gets nothing, and its events are nobody else's: the call follows the plan.
     application = holdings.application(name) or Application(name, Plan(name), endpoints=())
-    listeners = holdings.settings.listeners
-    # A listener that was renamed since cannot be asked for its name; any of ours answers for it.
-    listener = listeners.get(fixed["flow"][1]) or next(iter(listeners.values()))
-    for flow in (fixed["flow"], variable.get("flow", fixed["flow"])):
-        flow[1] = flow[1] if flow[1] in listeners else listener.name
+    listener = _known_listeners(holdings, fixed, variable)
     call = snapshot.revive(
         id=stored.call,
         conversation_id=holding.id,
@@ -159,6 +162,7 @@ def _revive(holdings: Holdings, holding: Holding, stored: StoredCall) -> Leg:
         identity=listener.identity,
     )
     leg = Leg(call, holding, application, InviteUsage(holdings.settings.timers), stored.fixed)
+    leg.listener = fixed.get("listener", "")
     leg.stored = True
     leg.cursors = dict(stored.cursors)
     leg.published = dict(stored.events)
@@ -168,6 +172,25 @@ def _revive(holdings: Holdings, holding: Holding, stored: StoredCall) -> Leg:
         call.dialog.local_sequence += _SEQUENCE_GAP
     leg.concluded = call.phase is Phase.ENDED
     return leg
+
+
+def _known_listeners(holdings: Holdings, fixed: dict[str, Any], variable: dict[str, Any]) -> Listener:
+    """The listener whose identity the call bears. One that was renamed since cannot be asked for its name: any of ours
+    answers for it, in every flow of the record."""
+    listeners = holdings.settings.listeners
+    first = next(iter(listeners.values()))
+    places = [each.get("place") for each in (variable.get("search") or {}).get("attempts", ())]
+    flows = [
+        fixed.get("flow"),
+        variable.get("flow"),
+        variable.get("made_dialog", {}).get("flow"),
+        variable.get("reached", (None,))[0],
+        *[place[1] for place in places if place is not None],
+    ]
+    for flow in flows:
+        if flow is not None and flow[1] not in listeners:
+            flow[1] = first.name
+    return listeners.get(fixed["flow"][1] if "flow" in fixed else fixed["listener"], first)
 
 
 def _resume(holdings: Holdings, leg: Leg, stored: StoredCall, *, now: float) -> None:
@@ -180,10 +203,40 @@ def _resume(holdings: Holdings, leg: Leg, stored: StoredCall, *, now: float) -> 
     elif call.phase is Phase.ANSWERED and call.dialog is not None:
         call.dialog.confirm()
         _arm(holdings, call, now=now)
+        if call.reoffer is not None:
+            holdings.agenda.arm((call.id, CallTimer.GLARE), now + _REOFFER_AGAIN_S)
+    elif call.search is not None and not call.is_over:
+        _arm(holdings, call, now=now)
+        _seek_on(holdings, leg, now=now)
     elif not call.is_over:
         _arm(holdings, call, now=now)
         _take_up_invite(holdings, leg, now=now)
     _restore_deliveries(holdings, leg, stored, now=now)
+
+
+def _seek_on(holdings: Holdings, leg: Leg, *, now: float) -> None:
+    """A party that was being sought. What had been sent goes out again to the byte: a user agent server answers a
+    repetition with what it said last, and one that has never heard of it is called for the first time (survival §4.6)."""
+    call, search = leg.call, leg.call.search
+    if search is None:
+        return
+    winner = search.answered()
+    if call.phase is Phase.ACCEPTED and winner is not None:
+        release(holdings, Acknowledging(call.id, winner.sequence), now=now)
+        return
+    if call.local_sdp is None:
+        caller = holdings.legs.get(call.link.peer) if call.link is not None else None
+        call.mirrored = caller.call.offer if caller is not None else None
+        holdings.out.append(OpenPorts(call.id, call.id, call.link.peer if call.link is not None else None))
+        return
+    for attempt in search.attempts:
+        if attempt.stage is Stage.LOCATING:
+            seeking.locate(holdings, leg, attempt.number)
+        elif attempt.is_out:
+            release(holdings, Inviting(call.id, attempt.number, attempt.sequence), now=now)
+    due = [each.expires_at for each in search.attempts if each.is_open and each.expires_at]
+    if due:
+        holdings.agenda.arm((call.id, CallTimer.SEARCH), max(now, min(due)))
 
 
 def _take_up_invite(holdings: Holdings, leg: Leg, *, now: float) -> None:

@@ -43,7 +43,7 @@ def arrived(holdings: Holdings, given: ResponseArrived, *, now: float) -> None:
     leg = holdings.legs.get(ours.call)
     response = given.response
     if given.key.method == "BYE":
-        _again_with_proof(holdings, leg, ours, response, now=now)
+        _again_with_proof(holdings, ours, response, now=now)
     elif ours.attempt:
         _to_attempt(holdings, leg, ours, response, given.flow, now=now)
     elif leg is not None:
@@ -182,16 +182,13 @@ def _decline(holdings: Holdings, ours: OurRequest, response: Response, flow: Flo
     sip_outcomes(holdings, holdings.endpoint.request(bye, acknowledged.flow, now=now))
 
 
-def _again_with_proof(holdings: Holdings, leg: Leg | None, ours: OurRequest, response: Response, *, now: float) -> None:
+def _again_with_proof(holdings: Holdings, ours: OurRequest, response: Response, *, now: float) -> None:
     """A BYE that is asked for credentials is sent again with them; the call has ended all the same."""
-    if leg is None or leg.call.dialog is None or not _may_prove(ours, response):
+    dialog, proof = ours.dialog, _proof(holdings, ours, response)
+    if dialog is None or proof is None or not _may_prove(ours, response):
         return
-    proof = _proof(holdings, ours, response)
-    if proof is None:
-        return
-    kept = tuple(line for line in ours.request.headers if line[0] in ("Reason", "User-Agent"))
-    request, flow = seeking.within_dialog(holdings, leg, "BYE", (*kept, *proof))
-    again = OurRequest(ours.call, request, flow, credentials=ours.credentials, challenges=ours.challenges + 1)
+    request, flow = seeking.repeated(holdings, ours, dialog, proof)
+    again = OurRequest(ours.call, request, flow, 0, ours.credentials, ours.challenges + 1, dialog)
     sip_outcomes(holdings, seeking.send(holdings, again, now=now))
 
 

@@ -154,14 +154,23 @@ def within_dialog(
     call = leg.call
     if call.dialog is None:
         raise AssertionError(f"{method} needs a dialog")
-    flow = next_hop(call.dialog, via_host=call.via_host)
     leg.branches += 1
-    listener = holdings.settings.listeners[flow.listener]
     # The epoch keeps the branches of one owner apart from those of the next.
     branch = holdings.names.branch(call.id, leg.holding.epoch * 1000 + leg.branches)
+    flow = next_hop(call.dialog, via_host=call.via_host)
+    listener = holdings.settings.listeners[flow.listener]
     via = via_value(flow.transport, listener.sent_by, branch)
     contact = listener.identity.contact if method == "INVITE" else None
     return call.dialog.new_request(method, via=via, contact=contact, headers=lines, body=body), flow
+
+
+def repeated(holdings: Holdings, ours: OurRequest, dialog: Dialog, proof: tuple[Line, ...]) -> tuple[Request, Flow]:
+    """A request within a dialog once more, with what it was asked for. Its call may be gone already."""
+    branch = holdings.names.branch(ours.call, f"p{dialog.local_sequence}")
+    listener = holdings.settings.listeners[ours.flow.listener]
+    kept = [line for line in ours.request.headers if line[0] in ("Reason", "User-Agent")]
+    via = via_value(ours.flow.transport, listener.sent_by, branch)
+    return dialog.new_request(ours.request.method, via=via, headers=(*kept, *proof)), ours.flow
 
 
 def attempt_of(call: Call, number: int) -> InviteAttempt:

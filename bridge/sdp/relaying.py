@@ -166,10 +166,10 @@ def reoffer(
     if "video" in places and local.video_port is not None:
         lines[places["video"]] = renewed_video(current.media[places["video"]], local.video_port, direction)
     connection = offer_of(local, ()).connection
-    changed = replace(current, connection=connection, media=tuple(lines))
+    changed = current._replace(connection=connection, media=tuple(lines))
     if changed == current:
         return current
-    return replace(changed, origin=current.origin._replace(version=str(int(current.origin.version) + 1)))
+    return changed._replace(origin=current.origin._replace(version=str(int(current.origin.version) + 1)))
 
 
 def _mirrored_audio(

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from bridge.calls.actions import Action, Answer, Reject
 from bridge.calls.call import Call, Identity, Plan
@@ -138,6 +138,14 @@ class Rendering:
         return render(call_resource(call))
 
 
+class Party(Protocol):
+    """Somebody else on the network."""
+
+    def take(self, message: Request | Response, flow: Flow) -> Iterable[Input]:
+        """What is sent there, and what comes back at once."""
+        ...
+
+
 class World:
     """Everything around one node. Each part answers at once while its switch is on; else what is asked of it waits."""
 
@@ -178,6 +186,8 @@ class World:
         # what has been written: nothing that depends on it may be seen before
         self.written: set[tuple[CallId, int]] = dead.written if dead else set()  # events
         self.accepted: set[CallId] = dead.accepted if dead else set()  # calls whose 200 may be seen
+        # those who are called, by address: what is sent there does not reach the caller
+        self.parties: dict[tuple[str, int], Party] = dead.parties if dead else {}
         # the caller
         self.sent: list[tuple[float, Request | Response]] = dead.sent if dead else []  # to it, by us
 
@@ -198,9 +208,12 @@ class World:
 
     def _answer(self, effect: Effect) -> Iterator[Input]:
         match effect:
-            case Send(_, data):
+            case Send(flow, data):
                 message = parse(data)
-                if isinstance(message, Request | Response):
+                party = self.parties.get((flow.host, flow.port))
+                if party is not None and isinstance(message, Request | Response):
+                    yield from party.take(message, flow)
+                elif isinstance(message, Request | Response):
                     if self.strict:
                         self._check_sent(message)
                     self.sent.append((self.now, message))
