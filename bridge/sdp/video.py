@@ -32,14 +32,14 @@ MAX_PASSED = 24  # formats of one line: no phone has more, a browser about as ma
 MAX_FEEDBACKS = 64  # rtcp-fb lines
 MAX_FEEDBACK = 80  # characters of one
 
+_PROFILE = "profile-level-id"
 # What both ends must have alike, with what its absence means. Names in lower case.
 _SYMMETRIC: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "h264": (("packetization-mode", "0"),),
+    "h264": ((_PROFILE, "42"), ("packetization-mode", "0")),  # 42: the Baseline profile
     "vp9": (("profile-id", "0"),),
     "av1": (("profile", "0"),),
     "h265": (("profile-id", "1"), ("tier-flag", "0")),
 }
-_BASELINE = "42"  # the profile of H.264 without profile-level-id
 _RETRANSMISSION = "rtx"
 _NAMED_WITHIN = frozenset({"red", "ulpfec"})  # their packets carry payload type numbers inside, which nobody maps
 _BESIDE = frozenset({_RETRANSMISSION, "flexfec-03", "flexfec"}) | _NAMED_WITHIN  # nothing to see without another format
@@ -145,9 +145,8 @@ def _counterparts(codecs: Sequence[Codec], others: Sequence[Codec]) -> list[tupl
     for codec in codecs:
         number, shape = codec.payload_type, shapes[codec.payload_type]
         other, twin = by_shape.get(shape), by_number.get(number)
-        if twin is not None and twin.encoding == codec.encoding:
-            # Some answers leave the parameters out: the number is then all there is.
-            other = twin if other is None or shapes_of_others[number] == shape else other
+        if twin is not None and (shapes_of_others[number] == shape or (other is None and _may_be(codec, twin))):
+            other = twin
         if other is not None:
             found.append((codec, other))
     return found
@@ -170,11 +169,27 @@ def _shape(codec: Codec) -> Hashable:
     name = codec.name.lower()
     if name in _NAMED_WITHIN:
         return codec.encoding, codec.payload_type
+    given = _symmetric(codec)
+    return codec.encoding, tuple([given.get(parameter, absent) for parameter, absent in _SYMMETRIC.get(name, ())])
+
+
+def _may_be(codec: Codec, twin: Codec) -> bool:
+    """Whether two formats of one number are the same, where one leaves parameters out: some answers do, against their RFC."""
+    one, other = _symmetric(codec), _symmetric(twin)
+    named = one.keys() & other.keys()
+    return (
+        codec.encoding == twin.encoding
+        and codec.name.lower() in _SYMMETRIC
+        and all(one[name] == other[name] for name in named)
+    )
+
+
+def _symmetric(codec: Codec) -> dict[str, str]:
+    """The parameters both ends must have alike, as far as this format names them."""
     given = _parameters(codec.fmtp)
-    values = [given.get(parameter, absent) for parameter, absent in _SYMMETRIC.get(name, ())]
-    if name == "h264":
-        values.append(given.get("profile-level-id", _BASELINE)[:2].lower())  # what follows is constraints and level
-    return codec.encoding, tuple(values)
+    if _PROFILE in given:
+        given[_PROFILE] = given[_PROFILE][:2].lower()  # what follows is constraints and level
+    return {name: given[name] for name, _ in _SYMMETRIC.get(codec.name.lower(), ()) if name in given}
 
 
 def _parameters(fmtp: str) -> dict[str, str]:
