@@ -20,6 +20,7 @@ _COPIED = frozenset({"Via", "From", "Call-ID", "CSeq"})  # §8.2.6.2, and To wit
 _COPIED_TO_TRYING = _COPIED | {"Timestamp"}  # §8.2.6.1
 _COPIED_TO_DIALOG = _COPIED | {"Record-Route"}  # §12.1.1
 _TARGETS = frozenset({"INVITE", "UPDATE", "SUBSCRIBE", "REFER"})  # where a Contact is the remote target (§8.1.1.8)
+_MAX_RANGES = 128  # of an Accept that are looked at; the most seen in the field is a dozen
 _CONTENT_MATTERS_NOT = frozenset({"BYE", "CANCEL"})  # who hangs up has hung up, whatever the body says
 
 
@@ -171,7 +172,8 @@ def _accept(request: Request, capabilities: Capabilities) -> Refused | None:
     accept = request.headers.get("Accept") if request.method == "INVITE" else None
     if accept is None or accept in capabilities.content_types:
         return None
-    ranges = {"".join(each.partition(";")[0].split()).lower() for each in request.headers.values("Accept")}
+    accepted = request.headers.values("Accept")[:_MAX_RANGES]
+    ranges = {"".join(each.partition(";")[0].split()).lower() for each in accepted}
     for ours in capabilities.content_types:
         if not ranges.isdisjoint((ours, f"{ours.partition('/')[0]}/*", "*/*")):
             return None
