@@ -24,13 +24,13 @@ run: $(VENV)/.run ## the demo's bridge and application, staying up, ready for a 
 
 test: system-deps check ## checks and all tests, ring by ring, each within its time (at most 12 minutes together)
 	@rm -rf $(VENV)/rings
-	.ci/ring unit     210 -n 2 --ignore tests/docs -m "not interop and not chaos and not slow"
+	.ci/ring unit     210 -n 2 --dist loadgroup --ignore tests/docs -m "not interop and not chaos and not slow"
 	.ci/ring interop  220 -m "interop and not slow"
 	.ci/ring chaos    220 -m "chaos and not slow"
 	@echo "All rings:" && tail -q -n 1 $(VENV)/rings/*.log
 
-test-fast: $(VENV)/.dev ## the inner loop: no SIP peers, no killed processes, under a minute
-	.ci/ring fast      60 -n 2 -x --ignore tests/docs -m "not interop and not chaos and not slow" $(ARGS)
+test-fast: $(VENV)/.dev ## the inner loop: no SIP peers, no killed processes, no packaging, under a minute
+	.ci/ring fast      60 -n 2 -x --ignore tests/docs -m "not interop and not chaos and not packaging and not slow" $(ARGS)
 
 test-long: $(VENV)/.dev system-deps ## minutes to hours: many seeds, the whole chaos table, long fuzzing
 	.ci/ring long   14400 -m slow $(ARGS)
