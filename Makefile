@@ -42,20 +42,22 @@ check: $(VENV)/.dev ## lint, format, types, the direction of imports, the docume
 	$(BIN)/lint-imports
 	@if [ -d tests/docs ]; then .ci/ring docs 60 tests/docs; fi
 
-docs: $(VENV)/.dev ## write anew what docs/ has from the code: keys, errors, metrics
+docs: $(VENV)/.dev ## write anew what docs/ and helm/ have from the code: keys, errors, metrics, the schema
 	$(BIN)/python -m tests.docs.generated
+	$(BIN)/python -m tests.packaging.generated
 
 bench: $(VENV)/.dev system-deps ## the yardsticks of quality.md: CPU per call, memory, growth; a table, and JSON beside it
 	$(BIN)/python -m benchmarks $(ARGS)
 
-system-deps: ## the system packages of the tests (redis-server, SIPp, baresip, Kamailio); installed where we may
+system-deps: ## the programs of the tests (redis-server, SIPp, baresip, Kamailio; helm); installed where we may
 	@.ci/system-deps
+	@.ci/helm
 
 lock: $(VENV)/.made ## write requirements.lock anew: the newest versions that pyproject.toml allows
 	.ci/lock $(BIN)/python
 
 clean: ## remove what make has made; ./data, where a bridge may have its calls, stays
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .tools build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- what the targets stand on -----------------------------------------------------------------------------------------
