@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -14,10 +15,12 @@ import click
 import pytest
 
 from bridge import cli
+from bridge.config import keys
 from bridge.contract.operations import OPERATIONS, Operation
 from tests.docs.pages import ROOT
 
-FOREIGN = {"baresip", "linphonec", "pip", "apt", "ss"}  # programs that are not ours to check
+FOREIGN = {"baresip", "linphonec", "pip", "apt", "ss", "kubectl"}  # programs that are not ours to check
+ELSEWHERE = {"helm"}  # run by tests/packaging, as written
 PLACEHOLDER = "…"
 
 
@@ -55,8 +58,10 @@ def check_command(line: str) -> None:
             assert (ROOT / arguments[0]).is_file(), line
         case "curl":
             _check_request(arguments)
+        case "docker":
+            _check_docker(arguments)
         case name:
-            assert name in FOREIGN, f"{line}: what is {name}?"
+            assert name in FOREIGN | ELSEWHERE, f"{line}: what is {name}?"
 
 
 def _check_variable(assignment: str, words: list[str]) -> None:
@@ -81,6 +86,18 @@ def _check_ours(arguments: list[str]) -> None:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("os.environ", {})
                 cli.read_configuration(None, given)
+
+
+def _check_docker(arguments: list[str]) -> None:
+    """What follows the image is a command of ours, and variables are keys."""
+    name, *rest = arguments
+    assert name in ("build", "push", "run"), name
+    for option, value in pairwise(rest):
+        if option == "--env":
+            variable = value.partition("=")[0]
+            assert variable.removeprefix("BRIDGE_").lower().replace("__", ".") in {key.name for key in keys()}, value
+    if name == "run":
+        _check_ours(rest[rest.index("sip-bridge") + 1 :])
 
 
 def _check_request(arguments: list[str]) -> None:
