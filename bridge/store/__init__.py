@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol
 
 from bridge.calls.facts import CallId, ConversationId
-from bridge.engine.commit import Ack, Commit, Postponed, Release, StoredCall, StoredConversation
+from bridge.engine.commit import Ack, Commit, Postponed, Release, Remembered, StoredCall, StoredConversation
+
+REMEMBERED_S: Final = 86_400.0  # how long an Idempotency-Key is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,14 @@ class Lease:
     owner: str  # who announced: "node_id:incarnation"
     store_ms: int  # the store's UTC then
     replaced_by: str | None  # the newer incarnation of our name: what was ours is its, and we have to go
+
+
+class ConversationRecord(NamedTuple):
+    """A conversation as a reader sees it."""
+
+    head: bytes
+    calls: tuple[CallId, ...]
+    merged_into: ConversationId | None = None  # which took its last living call
 
 
 class Store(Protocol):
@@ -80,8 +90,12 @@ class Store(Protocol):
         """(created in UTC ms, call, final record or None while alive), newest first, below `before`."""
         ...
 
-    async def conversation(self, conversation: ConversationId) -> tuple[bytes, tuple[CallId, ...]] | None:
-        """Its head and its calls, until the retention after its release is over."""
+    async def conversation(self, conversation: ConversationId) -> ConversationRecord | None:
+        """As it was last written, until the retention after its release is over."""
+        ...
+
+    async def remembered(self, key: str) -> Remembered | None:
+        """What came of the first request with this Idempotency-Key, for `REMEMBERED_S`; None for one that is not known."""
         ...
 
     async def secret(self, name: str, proposal: str) -> str:

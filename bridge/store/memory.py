@@ -16,10 +16,10 @@ from typing import TypeAlias
 
 from bridge.ambient import Clock
 from bridge.calls.facts import CallId, ConversationId
-from bridge.engine.commit import Ack, Commit, Postponed, Release, StoredCall, StoredConversation
+from bridge.engine.commit import Ack, Commit, Postponed, Release, Remembered, StoredCall, StoredConversation
 from bridge.engine.inputs import CommitRefused, Committed, Input, StoreAway, StoreBack
 from bridge.errors import StoreUnavailable
-from bridge.store import Lease
+from bridge.store import ConversationRecord, Lease
 from bridge.store.keyspace import Answer, Keyspace
 
 Later: TypeAlias = Callable[[float, Callable[[], None]], object]  # (seconds from now, what to call then)
@@ -126,10 +126,12 @@ class MemoryStore:
         if isinstance(write, Commit):
             if answer is None or answer == "applied":
                 self._give(Committed(write.ticket))
+            elif isinstance(answer, Remembered):
+                self._give(CommitRefused(write.ticket, "claimed", answer))
             else:
                 self._give(CommitRefused(write.ticket, answer))
 
-    def _apply(self, write: Write) -> Answer | None:
+    def _apply(self, write: Write) -> Answer | Remembered | None:
         if isinstance(write, Commit):
             return self.keyspace.commit(write, self._retention_s)
         if isinstance(write, Postponed):
@@ -205,9 +207,13 @@ class MemoryStore:
         """(created in UTC ms, call, final record or None while alive), newest first, below `before`."""
         return self._reachable().list_calls(before, limit)
 
-    async def conversation(self, conversation: ConversationId) -> tuple[bytes, tuple[CallId, ...]] | None:
-        """Its head and its calls, until the retention after its release is over."""
+    async def conversation(self, conversation: ConversationId) -> ConversationRecord | None:
+        """As it was last written, until the retention after its release is over."""
         return self._reachable().conversation(conversation)
+
+    async def remembered(self, key: str) -> Remembered | None:
+        """What came of the first request with this Idempotency-Key; None for one that is not known."""
+        return self._reachable().remembered(key)
 
     async def secret(self, name: str, proposal: str) -> str:
         """The secret of this name: `proposal` if it is the first, else what was stored."""
