@@ -186,7 +186,7 @@ class Service:
                 each.ended.add_done_callback(partial(self._deaf, each.name))
         endpoints = [each.id for application in settings.applications for each in application.endpoints]
         metrics.on_scrape = partial(_set_gauges, metrics, node, media, endpoints, settings.max_calls)
-        await self._serve_api(stack, api_sockets, Reader(pump=pump, store=store))
+        await self._serve_api(stack, api_sockets, Reader(pump=pump, store=store, tokens=self._tokens))
         works = (
             ("lease", self._keep_lease(store)),
             ("secrets", self._keep_secrets(store, pump.store_came_back)),

@@ -1,4 +1,7 @@
-"""`POST /v1/calls`: a call of our own, as JSON asks for it (contract §2), and the way to the engine's word for it."""
+"""`POST /v1/calls`: a call of our own, as JSON asks for it (contract §2), and the way to the engine's word for it.
+
+Knows nothing of HTTP, nor of who draws the call's id.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from bridge.engine.inputs import Originate
 
 TAGS_MAX = 20
 TAG_MAX = 64
+KEY_PATTERN = "^[!-~]{1,255}$"  # of an Idempotency-Key
 DURATION_MAX_S = 604_800.0  # a week, as `limits.max_duration_s` has it
 
 TagText = Annotated[str, Field(min_length=1, max_length=TAG_MAX), AfterValidator(one_line)]

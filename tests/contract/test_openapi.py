@@ -112,12 +112,24 @@ def test_operations_have_names_of_their_own() -> None:
 
 
 def test_nothing_is_promised_that_is_not_built() -> None:
-    text = str(DOCUMENT)
-    assert "Idempotency" not in text
     assert not [
         path for path in DOCUMENT["paths"] if re.search("proxy|redirect|transfer|registrations|trunks|timeline", path)
     ]
-    assert "post" not in DOCUMENT["paths"]["/v1/calls"]
+
+
+def test_only_a_call_of_one_s_own_reads_an_idempotency_key() -> None:
+    reading = {
+        (path, method)
+        for path, methods in DOCUMENT["paths"].items()
+        for method, it in methods.items()
+        if any(parameter["name"] == "Idempotency-Key" for parameter in it.get("parameters", ()))
+    }
+    assert reading == {("/v1/calls", "post")}
+    created = DOCUMENT["paths"]["/v1/calls"]["post"]["responses"]["201"]
+    assert {name: it["required"] for name, it in created["headers"].items()} == {
+        "Location": True,
+        "Idempotency-Replayed": False,
+    }
 
 
 def test_every_event_is_a_webhook() -> None:

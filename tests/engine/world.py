@@ -16,7 +16,7 @@ from bridge.calls.events import Event
 from bridge.calls.facts import ActionId, CallId, EventId, Quality
 from bridge.contract.events import ANY_EVENT
 from bridge.contract.render import call_resource, render, render_event
-from bridge.engine.commit import Commit, Release
+from bridge.engine.commit import Commit, Release, Remembered
 from bridge.engine.effects import (
     Acknowledge,
     AdoptPorts,
@@ -277,7 +277,10 @@ class World:
                     self.accepted.update(
                         call.call for call in write.calls if b'"phase":"accepted"' in (call.variable or b"")
                     )
-                yield Committed(write.ticket) if answer == "applied" else CommitRefused(write.ticket, answer)
+                if isinstance(answer, Remembered):
+                    yield CommitRefused(write.ticket, "claimed", answer)
+                else:
+                    yield Committed(write.ticket) if answer == "applied" else CommitRefused(write.ticket, answer)
             case Acknowledge(acks):
                 for ack in acks:
                     self.keyspace.acknowledge(ack)
