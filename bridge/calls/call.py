@@ -127,6 +127,7 @@ class Call:
         "ringing",
         "sdp_version",
         "sequence",
+        "shown",
         "sip_call_id",
         "source",
         "tag",
@@ -174,6 +175,7 @@ class Call:
         self.tags: tuple[str, ...] = ()
         self.client_state: str | None = None
         self.recovered = 0
+        self.shown: bytes | None = None  # whoever renders the call keeps here what it need not write again
 
         self.phase = Phase.UNANSWERED
         self.ringing = False
