@@ -33,7 +33,7 @@ from bridge.calls.events import Event
 from bridge.calls.facts import ActionId, EventId
 from bridge.config import Address, Application, Config, Listener
 from bridge.contract.actions import to_actions
-from bridge.contract.render import call_resource, render, render_event
+from bridge.contract.render import call_json, render_event
 from bridge.engine.inputs import Claimed, Drain, HangUpAll
 from bridge.engine.node import Node
 from bridge.engine.settings import Application as EngineApplication
@@ -99,7 +99,7 @@ class ContractRenderer:
         )
 
     def record(self, call: Call) -> bytes:
-        return render(call_resource(call))
+        return call_json(call)
 
 
 class Service:

@@ -159,6 +159,7 @@ class Call:
         "sdp_version",
         "search",
         "sequence",
+        "shown",
         "sip_call_id",
         "source",
         "tag",
@@ -211,6 +212,7 @@ class Call:
         self.tags: tuple[str, ...] = ()
         self.client_state: str | None = None
         self.recovered = 0
+        self.shown: bytes | None = None  # whoever renders the call keeps here what it need not write again
 
         self.phase = Phase.UNANSWERED
         self.ringing = False

@@ -157,6 +157,7 @@ def answered(call: Call, given: InviteAnswered, *, now: float) -> None:
     call.sip_call_id = given.dialog.call_id
     call.flow = given.dialog.flow
     call.via_host = given.dialog.flow.host
+    call.shown = None  # what never changes of a call is fixed from here
     call.user_agent = given.response.headers.get("Server") or given.response.headers.get("User-Agent")
     _give_up_others(call, but=attempt)
     call.out.append(DisarmTimer(CallTimer.SEARCH))

@@ -119,10 +119,11 @@ def meet(one: Call, other: Call) -> tuple[tuple[Call, CallInput], ...]:
         return ()
     if can_relay(one.negotiated, other.negotiated):
         return (one, Joined(other.negotiated)), (other, Joined(one.negotiated))
-    if not first.offered:
-        return ((one, CodecWanted(other.negotiated)),)
-    if not second.offered:
-        return ((other, CodecWanted(one.negotiated)),)
+    # Whoever asked goes first: a party that was dialed has just chosen.
+    askers = ((one, other), (other, one)) if first.asked else ((other, one), (one, other))
+    for call, peer in askers:
+        if call.link is not None and not call.link.offered and peer.negotiated is not None:
+            return ((call, CodecWanted(peer.negotiated)),)
     detail = f"no codec in common: {one.negotiated.codec} and {other.negotiated.codec}, and each refuses the other's"
     return (one, JoinImpossible(detail)), (other, JoinImpossible(detail))
 

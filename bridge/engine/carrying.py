@@ -178,17 +178,18 @@ def settle(holdings: Holdings, *, now: float) -> None:
             case Begin():
                 carry(holdings, leg, machine.begin(leg.call), now=now)
             case Meeting():
-                _meet(holdings, leg)
+                _meet(holdings, leg, now=now)
             case _:
                 step(holdings, leg, errand, now=now)
     flush(holdings)
 
 
-def _meet(holdings: Holdings, leg: Leg) -> None:
+def _meet(holdings: Holdings, leg: Leg, *, now: float) -> None:
     link = leg.call.link
     other = holdings.legs.get(link.peer) if link is not None else None
     if other is not None:
-        holdings.errands.extend((call.id, given) for call, given in joining.meet(leg.call, other.call))
+        for call, given in joining.meet(leg.call, other.call):
+            step(holdings, holdings.legs[call.id], given, now=now)
 
 
 def set_rules(holdings: Holdings, leg: Leg) -> None:

@@ -59,6 +59,7 @@ class SampleCall:
     recovered: int = 0
     client_state: str | None = None
     tags: tuple[str, ...] = ()
+    shown: bytes | None = None
 
 
 def ended_call() -> SampleCall:

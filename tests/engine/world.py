@@ -15,7 +15,7 @@ from bridge.calls.call import Call, Identity, Plan
 from bridge.calls.events import Event
 from bridge.calls.facts import ActionId, CallId, EventId, Quality
 from bridge.contract.events import ANY_EVENT
-from bridge.contract.render import call_resource, render, render_event
+from bridge.contract.render import call_json, render_event
 from bridge.engine.commit import Commit, Release, Remembered
 from bridge.engine.effects import (
     Acknowledge,
@@ -135,7 +135,7 @@ class Rendering:
         )
 
     def record(self, call: Call) -> bytes:
-        return render(call_resource(call))
+        return call_json(call)
 
 
 class Party(Protocol):
