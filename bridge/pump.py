@@ -31,6 +31,7 @@ from bridge.engine.effects import (
     Originated,
     OriginateRefused,
     Postpone,
+    Resolve,
     SetRule,
 )
 from bridge.engine.inputs import Command, Delivered, Input, Originate, Packet, StoreAway, StoreBack, Woken
@@ -84,6 +85,12 @@ class WebhookOutlet(Protocol):
     def send(self, delivery: Delivery) -> None: ...
 
 
+class NameOutlet(Protocol):
+    """What looks names up."""
+
+    def resolve(self, wanted: Resolve) -> None: ...
+
+
 class Pump:
     """Between one node and the world. Belongs to the event loop's thread."""
 
@@ -126,6 +133,7 @@ class Pump:
         store: WriteOutlet,
         media: MediaOutlet,
         webhooks: WebhookOutlet,
+        names: NameOutlet,
     ) -> None:
         """Whose inputs and where effects go. Before the first input."""
         self.node = node
@@ -141,6 +149,7 @@ class Pump:
             SetRule: media.set_rule,
             ClosePorts: media.close_ports,
             AdoptPorts: lambda effect: media.reconcile(effect.sessions),
+            Resolve: names.resolve,
         }
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from bridge.engine.settings import Match, NodeSettings
 from bridge.errors import StartError, StoreUnavailable
 from bridge.media.client import MediaClient
 from bridge.net.addresses import host_port, outward_address
+from bridge.net.resolver import Resolver
 from bridge.net.udp import UdpListener
 from bridge.outbox.effects import Endpoint
 from bridge.outbox.schedule import Schedule
@@ -174,7 +176,16 @@ class Service:
         media = MediaClient([str(each) for each in self._workers], advertise=self._media_address(), give=pump.give)
         await media.start()
         stack.push_async_callback(media.close)
-        pump.connect(node, listeners={each.name: each for each in sockets}, store=store, media=media, webhooks=sender)
+        resolver = Resolver(pump.give)
+        stack.push_async_callback(resolver.close)
+        pump.connect(
+            node,
+            listeners={each.name: each for each in sockets},
+            store=store,
+            media=media,
+            webhooks=sender,
+            names=resolver,
+        )
         stack.callback(pump.close)
 
         await self._announce(store)
@@ -252,7 +263,8 @@ class Service:
         sent_by = host_port(host, port)
         allow = ", ".join(Capabilities().methods)
         identity = Identity(contact=f"<sip:{sent_by}>", server=SERVER, allow=allow)
-        return EngineListener(listener.uri, sent_by, identity)
+        version = ip_address(bound.address[0]).version
+        return EngineListener(listener.uri, sent_by, identity, listener.uri.partition(":")[0], version)
 
     def _media_address(self) -> str:
         config = self._config

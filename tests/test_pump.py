@@ -89,7 +89,7 @@ class Outlet:
         self.carried.append(what)
 
     send = commit = acknowledge = postpone = release = take
-    open_ports = set_rule = close_ports = reconcile = take
+    open_ports = set_rule = close_ports = reconcile = resolve = take
 
 
 class Timer:
@@ -120,6 +120,7 @@ class Bench:
             store=self.outlet,
             media=self.outlet,
             webhooks=self.outlet,
+            names=self.outlet,
         )
         monkeypatch.setattr(loop, "call_later", self._call_later)
 

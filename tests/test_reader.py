@@ -27,9 +27,10 @@ from bridge.engine.effects import (
     HeldPorts,
     OpenPorts,
     Originated,
+    Resolve,
     SetRule,
 )
-from bridge.engine.inputs import Committed, Input, Originate, Packet, PortsClosed, PortsOpened
+from bridge.engine.inputs import Committed, Input, Originate, Packet, PortsClosed, PortsOpened, Resolved
 from bridge.engine.node import Node
 from bridge.engine.settings import Application, Listener, Match, NodeSettings
 from bridge.errors import StoreUnavailable
@@ -76,7 +77,9 @@ class House:
             applications=(_application("sales", "7*"), _application("desk")),
         )
         node = Node(settings, render=ContractRenderer(), tokens=SystemTokens(), chance=lambda: 0.5)
-        self.pump.connect(node, listeners={"udp:5060": self}, store=self.memory, media=self, webhooks=_Post(self))
+        self.pump.connect(
+            node, listeners={"udp:5060": self}, store=self.memory, media=self, webhooks=_Post(self), names=self
+        )
         self.reader = Reader(pump=self.pump, store=self.memory, tokens=SystemTokens())
 
     def now(self) -> float:
@@ -96,6 +99,9 @@ class House:
         asyncio.get_running_loop().call_soon(self.pump.give, PortsClosed(wanted.session, None))
 
     def reconcile(self, sessions: Mapping[str, HeldPorts]) -> None: ...
+
+    def resolve(self, wanted: Resolve) -> None:
+        asyncio.get_running_loop().call_soon(self.pump.give, Resolved(wanted.reader, ()))
 
     # The caller
 

@@ -261,14 +261,14 @@ def unacknowledged(call: Call, *, now: float) -> None:
     hang_up(call, "network", "ack_timeout", now=now, caused_by=cause or call.answer_action)
 
 
-def canceled(call: Call, *, q850: int | None, now: float) -> None:
+def canceled(call: Call, reason: str, *, q850: int | None, now: float) -> None:
     """The caller gave up before our 2xx left (§9.2). 487 leaves at once: nothing more depends on this call."""
     if call.is_over or call.accept_sent:
         return
     if call.invite is not None and call.invite_key is not None:
         response = respond(call.invite, 487, to_tag=call.tag, headers=(("Server", call.identity.server),))
         call.out.append(Respond(call.invite_key, response, gated=False))
-    end(call, Ended("remote", "canceled", sip_code=487, sip_reason="Request Terminated", q850=q850), now=now)
+    end(call, Ended("remote", reason, sip_code=487, sip_reason="Request Terminated", q850=q850), now=now)
 
 
 def offer_in(request: Request) -> SessionDescription | MalformedSdp | None:

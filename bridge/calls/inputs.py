@@ -83,6 +83,7 @@ class CancelReceived:
     """The caller has given up; the CANCEL's own 200 has left."""
 
     q850: int | None
+    elsewhere: bool = False  # because somebody else has answered (RFC 3326)
 
 
 @dataclass(slots=True)

@@ -101,7 +101,9 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
         case Acknowledged(sequence, ack):
             holding.reinvite_acknowledged(call, sequence, ack, now=now)
         case ByeReceived(q850) if not call.accept_sent:
-            answering.canceled(call, q850=q850, now=now)  # a BYE in the early dialog ends it as a CANCEL does (§15)
+            answering.canceled(
+                call, "canceled", q850=q850, now=now
+            )  # a BYE in the early dialog ends it as a CANCEL does (§15)
         case ByeReceived(q850):
             if not call.is_over:
                 ending.end(call, Ended("remote", "hangup", q850=q850), now=now)
@@ -126,8 +128,8 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
         case ReplyUnusable(detail, field):
             if not call.is_over:
                 call.emit(ActionFailed(None, None, "invalid_reply", detail, field))
-        case CancelReceived(q850):
-            answering.canceled(call, q850=q850, now=now)
+        case CancelReceived(q850, elsewhere):
+            answering.canceled(call, "answered_elsewhere" if elsewhere else "canceled", q850=q850, now=now)
         case ReInvited(key, request):
             holding.reinvited(call, key, request)
         case Unacknowledged():

@@ -337,17 +337,24 @@ def drop(holdings: Holdings, holding: Holding) -> None:
         return
     for ticket in holding.gate.tickets():
         holdings.tickets.pop(ticket, None)
-    for call_id, leg in holding.legs.items():
-        call = leg.call
-        del holdings.legs[call_id]
-        holdings.outbox.forget(call_id)
-        for timer in _LATE_TIMERS if call.phase is Phase.ENDED else _TIMERS:
-            holdings.agenda.disarm((call_id, timer))
-        for key in (call.invite_key, call.reinvite_key):
-            if key is not None and holdings.endpoint.state(key) is State.PROCEEDING:
-                holdings.endpoint.abandon(key)
-                holdings.invites.pop(key, None)
-        if call.phase is not Phase.ENDED:
-            holdings.live -= 1
-            if call.media_open or call.phase is Phase.ANSWERING:
-                holdings.out.append(ClosePorts(call_id))
+    for leg in list(holding.legs.values()):
+        forget(holdings, leg)
+
+
+def forget(holdings: Holdings, leg: Leg) -> None:
+    """One call of it."""
+    call = leg.call
+    del holdings.legs[call.id], leg.holding.legs[call.id]
+    holdings.outbox.forget(call.id)
+    for timer in _LATE_TIMERS if call.phase is Phase.ENDED else _TIMERS:
+        holdings.agenda.disarm((call.id, timer))
+    for key in (call.invite_key, call.reinvite_key):
+        if key is not None and holdings.endpoint.state(key) is State.PROCEEDING:
+            holdings.endpoint.abandon(key)
+            holdings.invites.pop(key, None)
+    if call.phase is Phase.ENDED:
+        return
+    holdings.live -= 1
+    seeking.abandon(holdings, call)
+    if call.media_open or call.phase is Phase.ANSWERING or call.is_sought:
+        holdings.out.append(ClosePorts(call.id))

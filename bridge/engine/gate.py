@@ -6,6 +6,7 @@ them leaves in that order too. Other conversations never wait here.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -89,6 +90,10 @@ class Gate:
     def tickets(self) -> list[int]:
         """The writes that are not acknowledged."""
         return [ticket for ticket, _ in self._queue]
+
+    def waiting(self) -> Iterator[Waiting]:
+        """Everything that waits here, oldest first."""
+        return (each for _, group in self._queue for each in group)
 
     def wait(self, ticket: int, waiting: list[Waiting]) -> None:
         """These leave when the write `ticket` is acknowledged. Tickets ascend."""

@@ -17,11 +17,11 @@ from bridge.calls.inputs import MediaClosed
 from bridge.calls.search import Stage
 from bridge.calls.streams import rule_of
 from bridge.engine import seeking
-from bridge.engine.carrying import drop, release, step
-from bridge.engine.commit import Ending, EventWrite, StoredCall, StoredConversation
+from bridge.engine.carrying import drop, forget, release, step
+from bridge.engine.commit import Ending, EventWrite, Remembered, StoredCall, StoredConversation
 from bridge.engine.delivering import carry_deliveries, finish_if_done, let_go, publish
-from bridge.engine.effects import AdoptPorts, HeldPorts, Noted, OpenPorts
-from bridge.engine.gate import Acknowledging, Answering, Concluded, Inviting, Publish
+from bridge.engine.effects import AdoptPorts, HeldPorts, Noted, OpenPorts, OriginateRefused
+from bridge.engine.gate import Acknowledging, Answering, Concluded, Inviting, Promised, Publish
 from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer, Unwritten
 from bridge.engine.inputs import CommitRefused
 from bridge.engine.settings import Application, Listener
@@ -61,6 +61,9 @@ def refused(holdings: Holdings, given: CommitRefused, *, now: float) -> None:
     if holding is None:
         return
     calls = tuple(holding.legs)
+    if given.why == "claimed" and given.remembered is not None:
+        _answered_before(holdings, holding, given.remembered)
+        return
     if given.why == "stale":
         rewrite(holdings, holding)
         holdings.out.append(Noted("warning", "store_was_older", calls[0] if calls else None))
@@ -68,6 +71,21 @@ def refused(holdings: Holdings, given: CommitRefused, *, now: float) -> None:
     # Somebody else has it, or had it before us. No BYE, no answer: the call lives elsewhere.
     holdings.out.append(Noted("warning", "conversation_let_go", calls[0] if calls else None, (("why", given.why),)))
     drop(holdings, holding)
+
+
+def _answered_before(holdings: Holdings, holding: Holding, remembered: Remembered) -> None:
+    """An Idempotency-Key was somebody else's already: the call that should have begun under it does not exist."""
+    promised = next((each for each in holding.gate.waiting() if isinstance(each, Promised)), None)
+    if promised is None:
+        return
+    detail = "this Idempotency-Key has been used before"
+    holdings.out.append(OriginateRefused(promised.request, "key_reused", detail, remembered))
+    leg = holding.legs[promised.call]
+    if len(holding.legs) == 1:
+        drop(holdings, holding)
+        return
+    forget(holdings, leg)
+    rewrite(holdings, holding)  # the others' conversation goes on, and this version of it was not written
 
 
 def rewrite(holdings: Holdings, holding: Holding) -> None:

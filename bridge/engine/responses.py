@@ -99,10 +99,12 @@ def resolved(holdings: Holdings, given: Resolved) -> None:
 
 def _lost(holdings: Holdings, key: TransactionKey, code: int, reason: str, *, now: float) -> None:
     ours, leg = holdings.ours.get(key), _leg(holdings, key)
-    if ours is None or leg is None:
+    if ours is None:
         return
     if key.method == "BYE":
         holdings.out.append(Noted("info", "bye_unanswered", ours.call))
+    elif leg is None:
+        return
     elif ours.attempt:
         step(holdings, leg, InviteFailed(ours.attempt, code, reason, "unreachable"), now=now)
     else:

@@ -105,6 +105,15 @@ def cancel(
     return holdings.endpoint.cancel(key, headers=() if reason is None else (("Reason", reason),), now=now)
 
 
+def abandon(holdings: Holdings, call: Call) -> None:
+    """Forget the INVITEs that are out, without a word to anybody: they are another node's affair."""
+    for attempt in call.search.attempts if call.search is not None else ():
+        if attempt.is_out:
+            key = TransactionKey(_invite_branch(holdings, call, attempt.number, attempt.sequence), "", "INVITE")
+            holdings.endpoint.abandon(key)
+            holdings.ours.pop(key, None)
+
+
 def send_reinvite(
     holdings: Holdings, leg: Leg, *, proof: tuple[Line, ...] = (), challenges: int = 0, now: float
 ) -> list[Outcome]:

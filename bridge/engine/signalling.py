@@ -33,7 +33,7 @@ from bridge.sip.endpoint import (
 )
 from bridge.sip.endpoint import fill_via as note_source
 from bridge.sip.flow import Flow, Send
-from bridge.sip.headers import Line, reason_q850
+from bridge.sip.headers import Line, reason_q850, reason_sip
 from bridge.sip.invite_usage import (
     AckMissing,
     AckReceived,
@@ -229,7 +229,8 @@ def _cancel(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
     tag = leg.call.tag if leg is not None else None
     sip_outcomes(holdings, holdings.endpoint.respond(arrived.key, respond(request, 200, to_tag=tag), now=now))
     if leg is not None:
-        step(holdings, leg, CancelReceived(reason_q850(request)), now=now)
+        given = CancelReceived(reason_q850(request), elsewhere=reason_sip(request) == 200)
+        step(holdings, leg, given, now=now)
 
 
 # Within a dialog

@@ -373,13 +373,22 @@ def option_tags(message: HasHeaders, name: str) -> tuple[str, ...]:
 
 def reason_q850(message: HasHeaders) -> int | None:
     """The Q.850 cause of a Reason header field (RFC 3326), or None."""
+    number = _reason(message, "Q.850")
+    return number if number is not None and number <= 127 else None
+
+
+def reason_sip(message: HasHeaders) -> int | None:
+    """The SIP status of a Reason header field (RFC 3326): 200 in a CANCEL says that somebody else has answered."""
+    return _reason(message, "SIP")
+
+
+def _reason(message: HasHeaders, wanted: str) -> int | None:
     for value in message.headers.values("Reason"):
         protocol, semicolon, rest = value.partition(";")
-        if protocol.strip(" \t").upper() == "Q.850":
+        if protocol.strip(" \t").upper() == wanted:
             for name, cause in parameters(semicolon + rest) or ():
                 if name == "cause":
-                    number = _number(cause)
-                    return number if number is not None and number <= 127 else None
+                    return _number(cause)
     return None
 
 
