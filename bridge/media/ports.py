@@ -1,8 +1,7 @@
 """RTP ports: pairs of an even port and the odd one above it (RFC 3550 §11), bound beforehand and lent out.
 
 A port that is given back stays bound and is lent to nobody for a while, so that a late packet of the old call never enters
-a new one. The RTCP half is held only: until reports are read here, the kernel throws away what does not fit into the
-smallest buffer it knows.
+a new one.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ from collections.abc import Iterable
 from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 
 RECEIVE_BYTES = 64 * 1024  # about two seconds of one G.711 stream; also all that a flooded closed port can hold
-SPARE_DESCRIPTORS = 32  # what a worker opens besides its ports
+REPORT_BYTES = 8 * 1024  # a few reports, of which each end sends one in five seconds
+SPARE_DESCRIPTORS = 128  # what a worker opens besides its ports: a few, and two for each other worker of the node
 EXPEDITED_FORWARDING = 46 << 2  # DSCP EF as the TOS byte has it (RFC 3246)
 
 
@@ -45,20 +45,15 @@ class Pair:
         self.port = port
         self.rtp = _bound(address, port, RECEIVE_BYTES)
         try:
-            self.rtcp = _bound(address, port + 1, 0)
+            self.rtcp = _bound(address, port + 1, REPORT_BYTES)
         except OSError:
             self.rtp.close()
             raise
 
     def drain(self) -> None:
-        """Throw away what has come to the RTP port so far."""
-        try:
-            for _ in range(256):  # more than the buffer holds; a flood in progress shall not hold us here
-                self.rtp.recv(1)
-        except BlockingIOError:
-            return
-        except OSError:
-            return  # an error the kernel kept for this socket: it is read now, and concerned nobody
+        """Throw away what has come to the ports so far."""
+        _drain(self.rtp)
+        _drain(self.rtcp)
 
     def close(self) -> None:
         """Give both ports back to the system."""
@@ -148,6 +143,16 @@ def _bound(address: str, port: int, receive_bytes: int) -> socket.socket:
         bound.close()
         raise
     return bound
+
+
+def _drain(bound: socket.socket) -> None:
+    try:
+        for _ in range(256):  # more than the buffer holds; a flood in progress shall not hold us here
+            bound.recv(1)
+    except BlockingIOError:
+        return
+    except OSError:
+        return  # an error the kernel kept for this socket: it is read now, and concerned nobody
 
 
 def _descriptors() -> int:

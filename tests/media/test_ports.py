@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bridge.media.ports import PortPool, parse_ports
+from bridge.media.ports import SPARE_DESCRIPTORS, PortPool, parse_ports
 
 HOST = "127.91.7.3"
 
@@ -101,7 +101,7 @@ def test_a_pair_of_which_one_half_is_taken_is_left_out(taken: int) -> None:
 
 
 def test_what_the_limit_of_open_files_does_not_allow_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.media.ports.getrlimit", lambda _: (36, 36))
+    monkeypatch.setattr("bridge.media.ports.getrlimit", lambda _: (SPARE_DESCRIPTORS + 4, SPARE_DESCRIPTORS + 4))
     monkeypatch.setattr("bridge.media.ports.setrlimit", lambda _kind, _limits: None)
     pool = PortPool(HOST, range(21000, 21010, 2), cooldown_s=0.0)
     assert len(pool) == 2
