@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from functools import partial
-from typing import TypeAlias
 
 from bridge.media.link import listen
+from bridge.media.readers import Readers
 from bridge.media.session import Session
 
 SUFFIX = ".relay"  # behind the path that signalling connects to
@@ -25,9 +24,6 @@ RETRY_S = 0.1  # a neighbour that has died is back soon; between two attempts pa
 QUEUE_BYTES = 4 * 1024 * 1024  # asked for; net.core.wmem_max grants less, some hundred packets at least
 
 _MEDIA, _REPORTS = 0, 1
-
-# By descriptor: what to call when it is readable, with a buffer that is anybody's and the time.
-Readers: TypeAlias = MutableMapping[int, Callable[[memoryview, float], None]]
 
 
 class Outside:
@@ -97,29 +93,25 @@ class Neighbour:
 class Entrance:
     """Where the neighbours hand us packets that leave from sessions here."""
 
-    __slots__ = ("_connections", "_epoll", "_listener", "_readers", "_sessions", "path")
+    __slots__ = ("_connections", "_listener", "_readers", "_sessions", "path")
 
-    def __init__(self, path: str, *, epoll: select.epoll, readers: Readers, sessions: Mapping[str, Session]) -> None:
-        """Listens at once, and watches by `epoll` and `readers`. Raises OSError where the path cannot be had."""
+    def __init__(self, path: str, *, readers: Readers, sessions: Mapping[str, Session]) -> None:
+        """Listens at once. Raises OSError where the path cannot be had."""
         self.path = path
-        self._epoll = epoll
         self._readers = readers
         self._sessions = sessions
-        self._connections: dict[int, socket.socket] = {}
+        self._connections: set[socket.socket] = set()
         self._listener = listen(path)
-        self._watch(self._listener, self._accept)
+        readers.watch(self._listener, self._accept)
 
     def close(self) -> None:
         """Give everything back."""
-        for connection in list(self._connections.values()):
+        for connection in list(self._connections):
             self._hang_up(connection)
+        self._readers.unwatch(self._listener)
         self._listener.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
-
-    def _watch(self, watched: socket.socket, reader: Callable[[memoryview, float], None]) -> None:
-        self._readers[watched.fileno()] = reader
-        self._epoll.register(watched, select.EPOLLIN)
 
     def _accept(self, buffer: memoryview, now: float) -> None:
         try:
@@ -127,8 +119,8 @@ class Entrance:
         except OSError:
             return  # it has hung up before we came
         connection.settimeout(0)
-        self._connections[connection.fileno()] = connection
-        self._watch(connection, partial(self._receive, connection))
+        self._connections.add(connection)
+        self._readers.watch(connection, partial(self._receive, connection))
 
     def _receive(self, connection: socket.socket, buffer: memoryview, now: float) -> None:
         try:
@@ -156,7 +148,6 @@ class Entrance:
             session.send_reports(handed[start:], now)
 
     def _hang_up(self, connection: socket.socket) -> None:
-        descriptor = connection.fileno()
-        del self._readers[descriptor], self._connections[descriptor]
-        self._epoll.unregister(descriptor)
+        self._readers.unwatch(connection)
+        self._connections.discard(connection)
         connection.close()

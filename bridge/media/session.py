@@ -2,7 +2,8 @@
 
 A packet is looked at in this order: may its source speak here (else it is a stranger), is it RTP of a negotiated payload
 type (else it is invalid), then it is counted, and handed to the exit, which is the session that hears it. Strangers and
-invalid packets are dropped, whatever they are. Reports (RTCP) come to the port above and go the same way.
+invalid packets are dropped, whatever they are. Once the source is known, the kernel does the first look: what comes from it has
+a socket of its own. Reports (RTCP) come to the port above and go the same way.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from random import getrandbits
 from typing import Protocol
 
 from bridge.media.ports import Pair
-from bridge.rtp.latching import Latch
+from bridge.media.readers import Readers
+from bridge.rtp.latching import Address, Latch
 from bridge.rtp.packet import can_be_silent, payload_start, read_header, silence
 from bridge.rtp.quality import Counters, Quality
 from bridge.rtp.rtcp import FarEnd, read_reports
@@ -48,8 +50,9 @@ class Session:
         "_digits",
         "_far_end",
         "_on_digits",
-        "_receive_into",
-        "_send_to",
+        "_readers",
+        "_receive_held",
+        "_send_held",
         "_sequence",
         "_silence_at",
         "_ssrc",
@@ -66,7 +69,13 @@ class Session:
     )
 
     def __init__(
-        self, name: str, pair: Pair, *, now: float, on_digits: Callable[[Session, tuple[Digit, ...]], None]
+        self,
+        name: str,
+        pair: Pair,
+        *,
+        readers: Readers,
+        on_digits: Callable[[Session, tuple[Digit, ...]], None],
+        now: float,
     ) -> None:
         """`on_digits` hears of keys that are over, and with none that the time until `digits_deadline` has moved."""
         self.name = name
@@ -81,13 +90,25 @@ class Session:
         self._digits = DigitAssembler(DEFAULT_CLOCK_RATE)
         self._far_end = FarEnd()
         self._treatment = [_INVALID] * PAYLOAD_TYPES
-        self._receive_into = pair.rtp.recvfrom_into
-        self._send_to = pair.rtp.sendto
+        self._readers = readers
+        self._receive_held: Callable[[memoryview], int] | None = None
+        self._send_held: Callable[[memoryview], int] | None = None
         # RFC 3550 §5.1: random, so that a stream cannot be guessed.
         self._ssrc = getrandbits(32)
         self._sequence = getrandbits(16)
         self._timestamp = getrandbits(32)
         self._silence_at: float | None = None  # the stream's clock runs between its packets
+
+    def open(self) -> None:
+        """Begin to read."""
+        self._readers.watch(self.pair.rtp, self.receive)
+        self._readers.watch(self.pair.rtcp, self.receive_reports)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._let_go()
+        self._readers.unwatch(self.pair.rtp)
+        self._readers.unwatch(self.pair.rtcp)
 
     @property
     def rule(self) -> Rule | None:
@@ -123,6 +144,8 @@ class Session:
         else:
             anew = rule.generation > latch.rule.generation or (rule.expects_media and not latch.rule.expects_media)
             latch.renew(rule)
+            if latch.source is None:
+                self._let_go()
         self._treatment = _treatment(rule)
         self.counters.set_clock_rate(rule.clock_rate)
         self._digits.set_clock_rate(rule.clock_rate)
@@ -133,34 +156,20 @@ class Session:
     def receive(self, buffer: memoryview, now: float) -> None:
         """Read one packet from the RTP port and do with it what the rule says. `buffer` is anybody's, and overwritten."""
         try:
-            length, source = self._receive_into(buffer)
+            length, source = self.pair.rtp.recvfrom_into(buffer)
         except OSError:
             return  # it was withdrawn (a wrong checksum), or it is an ICMP error: the silence that follows is noticed
-        latch = self.latch
-        counters = self.counters
-        if latch is None or (source != latch.source and not latch.admits(source)):
-            counters.strangers += 1
+        self._take_from(source, buffer, length, now)
+
+    def receive_held(self, buffer: memoryview, now: float) -> None:
+        """Likewise from the socket that hears only the source that the stream is held to: nearly every packet."""
+        if self._receive_held is None:
+            return  # let go in this very turn of the loop
+        try:
+            length = self._receive_held(buffer)
+        except OSError:
             return
-        header = read_header(buffer, length)
-        if header is None:
-            counters.invalid += 1
-            return
-        payload_type, sequence, timestamp, ssrc = header
-        leaves_as = self._treatment[payload_type]
-        if leaves_as == _INVALID:
-            counters.invalid += 1
-            return
-        if latch.source is None:
-            latch.hold(source)
-        counters.count(sequence, timestamp, ssrc, length, now)
-        self.heard_at = now
-        if leaves_as >= _EVENT:
-            self._hear_event(buffer[:length], timestamp, ssrc, now)
-            leaves_as = _KEPT if leaves_as == _EVENT_KEPT else leaves_as - _EVENT
-        if leaves_as >= 0 and self.exit is not None:
-            if leaves_as != payload_type:
-                buffer[1] = buffer[1] & 0x80 | leaves_as  # the marker stays
-            counters.packets_relayed += self.exit.send_media(buffer[:length], now)
+        self._take(buffer, length, now)
 
     def receive_reports(self, buffer: memoryview, now: float) -> None:
         """The same for the RTCP port."""
@@ -187,7 +196,10 @@ class Session:
         if latch is None or latch.destination is None:
             return 0
         try:
-            self._send_to(packet, latch.destination)
+            if self._send_held is not None:
+                self._send_held(packet)
+            else:
+                self.pair.rtp.sendto(packet, latch.destination)
         except OSError:
             return 0  # no route, or a full buffer: one packet of many
         counters = self.counters
@@ -227,6 +239,66 @@ class Session:
     def quality(self) -> Quality:
         """The figures now."""
         return self.counters.quality(self._far_end)
+
+    def _take_from(self, source: Address, buffer: memoryview, length: int, now: float) -> None:
+        """A packet from somewhere."""
+        latch = self.latch
+        if latch is None or (source != latch.source and not latch.admits(source)):
+            self.counters.strangers += 1
+            return
+        first = latch.source is None and self._is_media(buffer, length)
+        if first:
+            latch.hold(source)
+        self._take(buffer, length, now)
+        if first:
+            self._hold(source, buffer, now)
+
+    def _take(self, buffer: memoryview, length: int, now: float) -> None:
+        """A packet from where packets may come from."""
+        counters = self.counters
+        header = read_header(buffer, length)
+        if header is None:
+            counters.invalid += 1
+            return
+        payload_type, sequence, timestamp, ssrc = header
+        leaves_as = self._treatment[payload_type]
+        if leaves_as == _INVALID:
+            counters.invalid += 1
+            return
+        counters.count(sequence, timestamp, ssrc, length, now)
+        self.heard_at = now
+        if leaves_as >= _EVENT:
+            self._hear_event(buffer[:length], timestamp, ssrc, now)
+            leaves_as = _KEPT if leaves_as == _EVENT_KEPT else leaves_as - _EVENT
+        if leaves_as >= 0 and self.exit is not None:
+            if leaves_as != payload_type:
+                buffer[1] = buffer[1] & 0x80 | leaves_as  # the marker stays
+            counters.packets_relayed += self.exit.send_media(buffer[:length], now)
+
+    def _is_media(self, buffer: memoryview, length: int) -> bool:
+        header = read_header(buffer, length)
+        return header is not None and self._treatment[header[0]] != _INVALID
+
+    def _hold(self, source: Address, buffer: memoryview, now: float) -> None:
+        """Have the kernel tell the source from strangers. Where it cannot, every packet is looked at here, as the first was."""
+        held = self.pair.hold(source)
+        if held is None:
+            return
+        try:
+            while True:  # what came while it was not connected yet
+                length, source = held.recvfrom_into(buffer)
+                self._take_from(source, buffer, length, now)
+        except OSError:
+            pass  # everything is read, or what has come is an error: the next packet will tell
+        self._receive_held, self._send_held = held.recv_into, held.send
+        self._readers.watch(held, self.receive_held)
+
+    def _let_go(self) -> None:
+        held = self.pair.held
+        if held is not None:
+            self._receive_held = self._send_held = None
+            self._readers.unwatch(held)
+            self.pair.let_go()
 
     def _hear_event(self, packet: memoryview, timestamp: int, ssrc: int, now: float) -> None:
         payload = packet[payload_start(packet) :]

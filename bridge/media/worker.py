@@ -34,12 +34,12 @@ from bridge.media.protocol import (
     rule_from_data,
     rule_to_data,
 )
+from bridge.media.readers import PACKET_BYTES, Readers
 from bridge.media.session import Session
 from bridge.rtp.telephone_event import Digit
 
 STATS_S = 1.0
 EVENTS_AT_ONCE = 256
-PACKET_BYTES = 65536
 RESERVED_MOST = 256  # ports that signalling may hold in hand
 
 
@@ -74,7 +74,7 @@ class Worker:
         """Binds the ports and the socket. Raises OSError where the socket cannot be had."""
         self._settings = settings
         self._identity = os.urandom(8).hex()
-        self._epoll = select.epoll()
+        self._readers = Readers()
         self._listener = listen(settings.socket)
         self._pool = PortPool(settings.bind, settings.ports, cooldown_s=settings.cooldown_s)
         self._link: Link | None = None
@@ -87,14 +87,11 @@ class Worker:
         self._agenda.arm((Timer.GRACE, None), now + settings.grace_s)
         self._totals = dict.fromkeys(("received", "sent", "strangers", "invalid"), 0)  # of closed sessions
         self._stopping = False
-        self._readers: dict[int, Callable[[memoryview, float], None]] = {}
         self._exits = Exits(self._sessions)
-        self._entrance = Entrance(
-            settings.socket + SUFFIX, epoll=self._epoll, readers=self._readers, sessions=self._sessions
-        )
+        self._entrance = Entrance(settings.socket + SUFFIX, readers=self._readers, sessions=self._sessions)
         self._wake_reader, self._wake_writer = socket.socketpair()
         for descriptor in (self._listener.fileno(), self._wake_reader.fileno()):
-            self._epoll.register(descriptor, select.EPOLLIN)
+            self._readers.epoll.register(descriptor, select.EPOLLIN)
         self._commands: Mapping[str, Callable[[Message, float], None]] = {
             "hello": self._on_hello,
             "reserve": self._on_reserve,
@@ -124,7 +121,7 @@ class Worker:
 
     def run(self) -> None:
         """Serve until `stop`."""
-        poll, agenda, readers = self._epoll.poll, self._agenda, self._readers
+        poll, agenda, readers = self._readers.epoll.poll, self._agenda, self._readers.by_descriptor
         buffer = memoryview(bytearray(PACKET_BYTES))
         while not self._stopping:
             deadline = agenda.deadline()
@@ -151,7 +148,7 @@ class Worker:
         self._pool.close()
         self._wake_reader.close()
         self._wake_writer.close()
-        self._epoll.close()
+        self._readers.close()
 
     # The connection to signalling
 
@@ -173,7 +170,7 @@ class Worker:
             return  # it has hung up before we came
         self._hang_up()
         connected.settimeout(0)
-        descriptor, epoll = connected.fileno(), self._epoll
+        descriptor, epoll = connected.fileno(), self._readers.epoll
         epoll.register(descriptor, select.EPOLLIN)
         self._link = Link(
             connected,
@@ -201,7 +198,7 @@ class Worker:
             self._pool.take_back_unused(pair)
         self._reserved.clear()
         if link is not None:
-            self._epoll.unregister(link.socket.fileno())
+            self._readers.epoll.unregister(link.socket.fileno())
             link.close()
 
     def _obey(self, link: Link, now: float) -> None:
@@ -287,10 +284,10 @@ class Worker:
             self._on_rule(message, now)
 
     def _begin(self, name: str, pair: Pair, now: float) -> Session:
-        session = self._sessions[name] = Session(name, pair, now=now, on_digits=self._hear_digits)
-        for bound, read in ((pair.rtp, session.receive), (pair.rtcp, session.receive_reports)):
-            self._readers[bound.fileno()] = read
-            self._epoll.register(bound, select.EPOLLIN)
+        session = self._sessions[name] = Session(
+            name, pair, readers=self._readers, on_digits=self._hear_digits, now=now
+        )
+        session.open()
         self._exits.opened(session)
         return session
 
@@ -401,9 +398,7 @@ class Worker:
 
     def _close_session(self, session: Session, now: float) -> None:
         del self._sessions[session.name]
-        for bound in (session.pair.rtp, session.pair.rtcp):
-            del self._readers[bound.fileno()]
-            self._epoll.unregister(bound)
+        session.close()
         self._exits.closed(session)
         for timer in (Timer.KEEP_ALIVE, Timer.SILENT_FAR_END, Timer.DIGITS):
             self._agenda.disarm((timer, session))

@@ -9,7 +9,8 @@ import pytest
 
 from bridge.media.exits import Exits
 from bridge.media.neighbours import NAME_BYTES, Outside
-from bridge.media.ports import Pair
+from bridge.media.ports import Descriptors, Pair
+from bridge.media.readers import Readers
 from bridge.media.session import Session
 from bridge.rtp.rules import Rule
 
@@ -20,10 +21,13 @@ class Bench:
     def __init__(self) -> None:
         self.sessions: dict[str, Session] = {}
         self.exits = Exits(self.sessions)
-        self._pair = Pair("127.92.7.5", 21000)
+        self._pair = Pair("127.92.7.5", 21000, Descriptors(2))
+        self._readers = Readers()
 
     def open(self, name: str) -> Session:
-        session = self.sessions[name] = Session(name, self._pair, now=0.0, on_digits=lambda _, heard: None)
+        session = self.sessions[name] = Session(
+            name, self._pair, readers=self._readers, on_digits=lambda _, heard: None, now=0.0
+        )
         self.exits.opened(session)
         return session
 
@@ -37,6 +41,7 @@ class Bench:
 
     def give_back(self) -> None:
         self.exits.close()
+        self._readers.close()
         self._pair.close()
 
 

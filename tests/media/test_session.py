@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from bridge.media.ports import Pair
+from bridge.media.ports import Descriptors, Pair
+from bridge.media.readers import Readers
 from bridge.media.session import Session
 from bridge.rtp.telephone_event import SILENT_S, Digit
 from tests.media.conftest import Phone
@@ -25,35 +26,49 @@ def digits() -> list[Digit]:
 
 
 @pytest.fixture
-def session(digits: list[Digit]) -> Iterator[Session]:
-    pair = Pair(HOST, 21000)
-    yield Session("call_1", pair, now=0.0, on_digits=lambda _, heard: digits.extend(heard))
-    pair.close()
+def readers() -> Iterator[Readers]:
+    readers = Readers()
+    yield readers
+    readers.close()
 
 
 @pytest.fixture
-def other(other_phone: Phone) -> Iterator[Session]:
+def begin(readers: Readers, digits: list[Digit]) -> Iterator[Callable[..., Session]]:
+    """Open a session at this port of ours."""
+    begun: list[Session] = []
+
+    def begin(name: str, port: int, *, descriptors: int = 100) -> Session:
+        pair = Pair(HOST, port, Descriptors(descriptors))
+        session = Session(name, pair, readers=readers, on_digits=lambda _, heard: digits.extend(heard), now=0.0)
+        begun.append(session)
+        session.open()
+        return session
+
+    yield begin
+    for session in begun:
+        session.close()
+        session.pair.close()
+
+
+@pytest.fixture
+def session(begin: Callable[..., Session]) -> Session:
+    return begin("call_1", 21000)
+
+
+@pytest.fixture
+def other(begin: Callable[..., Session], other_phone: Phone) -> Session:
     """Who hears the session: its far end is the other phone."""
-    pair = Pair(HOST, 21002)
-    other = Session("call_2", pair, now=0.0, on_digits=lambda _, heard: None)
+    other = begin("call_2", 21002)
     other.apply(other_phone.rule(), now=0.0)
-    yield other
-    pair.close()
+    return other
 
 
 def take(session: Session, *, now: float = 1.0) -> None:
-    """Let the session read all that has come."""
-    for bound, read in ((session.pair.rtp, session.receive), (session.pair.rtcp, session.receive_reports)):
-        while _waiting(bound):
-            read(memoryview(bytearray(2048)), now)
-
-
-def _waiting(bound: socket.socket) -> bool:
-    try:
-        bound.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return False
-    return True
+    """Let the session, and whoever else is open, read all that has come."""
+    readers, buffer = session._readers, memoryview(bytearray(2048))
+    while ready := readers.epoll.poll(0):
+        for descriptor, _ in ready:
+            readers.by_descriptor[descriptor](buffer, now)
 
 
 def test_packets_are_counted(session: Session, phone: Phone) -> None:
@@ -253,10 +268,9 @@ def test_nobody_to_hear_it(session: Session, phone: Phone) -> None:
 
 
 def test_nothing_is_sent_to_an_end_that_is_on_hold_or_has_no_rule(
-    session: Session, phone: Phone, other_phone: Phone
+    session: Session, begin: Callable[..., Session], phone: Phone, other_phone: Phone
 ) -> None:
-    pair = Pair(HOST, 21004)
-    other = Session("call_3", pair, now=0.0, on_digits=lambda _, heard: None)
+    other = begin("call_3", 21004)
     join(session, other, phone)
     for number in range(2):
         phone.speak(US)
@@ -265,12 +279,12 @@ def test_nothing_is_sent_to_an_end_that_is_on_hold_or_has_no_rule(
         other.apply(other_phone.rule(remote_host="0.0.0.0", generation=number), now=0.0)
     assert other_phone.has_heard_nothing()
     assert session.quality().packets_relayed == 0
-    pair.close()
 
 
-def test_behind_a_nat_it_hears_nothing_before_it_was_heard(session: Session, phone: Phone, other_phone: Phone) -> None:
-    pair = Pair(HOST, 21004)
-    other = Session("call_3", pair, now=0.0, on_digits=lambda _, heard: None)
+def test_behind_a_nat_it_hears_nothing_before_it_was_heard(
+    session: Session, begin: Callable[..., Session], phone: Phone, other_phone: Phone
+) -> None:
+    other = begin("call_3", 21004)
     private = other_phone.rule(
         remote_host="10.0.0.5", remote_port=4000, sources=("10.0.0.5", other_phone.host), behind_nat=True
     )
@@ -292,7 +306,6 @@ def test_behind_a_nat_it_hears_nothing_before_it_was_heard(session: Session, pho
     report = phone.report(US_REPORTS)
     take(session)
     assert other_phone.control.recv(2048) == report
-    pair.close()
 
 
 def _waiting_for_reports(phone: Phone) -> bool:
@@ -403,3 +416,78 @@ def test_a_session_can_hear_itself(session: Session, phone: Phone) -> None:
     phone.speak(US)
     take(session)
     assert len(phone.listen()) == 172
+
+
+# Held to one source
+
+
+def test_once_held_strangers_have_a_queue_of_their_own(
+    session: Session, other: Session, phone: Phone, other_phone: Phone, stranger: Phone
+) -> None:
+    """A flood of the port cannot push the voice out of it."""
+    join(session, other, phone)
+    phone.speak(US)
+    take(session)
+    assert session.pair.held is not None
+    stranger.speak(US, packets=2000)  # many times what a port holds
+    phone.speak(US, packets=3)
+    take(session)
+    quality = session.quality()
+    assert (quality.packets_received, quality.packets_relayed) == (4, 4)
+    assert 0 < quality.strangers < 2000
+
+
+def test_a_new_offer_and_answer_lets_the_source_go(session: Session, phone: Phone) -> None:
+    session.apply(phone.rule(silence_payload_type=0), now=0.0)
+    phone.speak(US)
+    take(session)
+    session.apply(phone.rule(silence_payload_type=0, generation=2), now=0.0)
+    assert session.pair.held is None
+    session.send_silence(now=1.0)  # where it was last heard
+    assert len(phone.listen()) == 172
+    moved = Phone(phone.host)
+    moved.speak(US, packets=2)
+    take(session)
+    session.send_silence(now=2.0)
+    heard, source = moved.socket.recvfrom(2048)
+    assert (len(heard), source) == (172, US)
+    assert phone.has_heard_nothing()
+    assert session.quality().packets_received == 3
+    moved.close()
+
+
+def test_without_a_descriptor_every_packet_is_looked_at(
+    begin: Callable[..., Session], other: Session, phone: Phone, other_phone: Phone, stranger: Phone
+) -> None:
+    session = begin("call_3", 21004, descriptors=2)
+    join(session, other, phone)
+    for _ in range(3):
+        phone.speak((HOST, 21004))
+        stranger.speak((HOST, 21004))
+        take(session)
+    assert session.pair.held is None
+    quality = session.quality()
+    assert (quality.packets_received, quality.packets_relayed, quality.strangers) == (3, 3, 3)
+    assert len(other_phone.listen()) == 172
+
+
+def test_a_far_end_whose_port_is_closed_harms_nothing(session: Session, other: Session, phone: Phone) -> None:
+    """Then the kernel tells the socket so, once for each packet that came back."""
+    session.apply(phone.rule(), now=0.0)
+    join(other, session, phone)
+    gone = Phone(phone.host)
+    session.apply(gone.rule(generation=2), now=0.0)
+    gone.speak(US)
+    take(session)
+    gone.close()
+    for _ in range(4):
+        phone.speak((HOST, 21002))
+        take(session)
+    assert other.quality().packets_received == 4
+    assert session.quality().packets_received == 1
+    back = Phone(phone.host)
+    session.apply(back.rule(generation=3), now=0.0)
+    phone.speak((HOST, 21002))
+    take(session)
+    assert len(back.listen()) == 172
+    back.close()
