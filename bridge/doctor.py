@@ -28,7 +28,7 @@ from bridge.store.embedded import find_server
 from bridge.store.redis import RedisStore
 
 CONNECT_S = 3.0
-SPARE_DESCRIPTORS = 64  # of a media worker, besides its ports
+SPARE_DESCRIPTORS = 128  # of a media worker, besides its ports
 OLDEST_TESTED = (7, 0)
 
 

@@ -115,12 +115,12 @@ class TestPorts:
 
     def test_too_few_descriptors_are_warned_of(self, monkeypatch: pytest.MonkeyPatch) -> None:
         wanted = config(media={"ports": "20000-20999", "workers": 2})
-        monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 564))
+        monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 628))
         assert worst(look_at_descriptors(wanted)).verdict is FINE
-        monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 563))
+        monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 627))
         found = worst(look_at_descriptors(wanted))
         assert found.verdict is WARNING
-        assert "ulimit -Hn 564" in found.text
+        assert "ulimit -Hn 628" in found.text
 
 
 class TestAddresses:

@@ -1,12 +1,13 @@
 """What signalling and a media worker say to each other: one JSON object per packet of a Unix SOCK_SEQPACKET connection.
 
 Signalling says                        the worker answers
-    hello    v, minor                      hello     v, minor, worker, pid, ports, skipped   (first on each connection)
+    hello    v, minor                      hello     v, minor, worker, pid, ports, skipped, relay
+                                                     (first on each connection)
     reserve  count                         reserved  ports                 (as many as there are; they are lent from now)
     open     session                       opened    session, port         or  no_port  session
-    open     session, port, rule?          (nothing; no_port where this port is not reserved)
-    reopen   session, port, rule?          opened    session, port         or  no_port  session
-    rule     session, rule                 (nothing)
+    open     session, port, rule?, via?    (nothing; no_port where this port is not reserved)
+    reopen   session, port, rule?, via?    opened    session, port         or  no_port  session
+    rule     session, rule, via?           (nothing)
     close    session                       closed    session, quality      (null: no such session)
     list                                   listed    sessions, free, more  (as many as needed; `more` false on the last)
     heartbeat  each second                 stats     each second: free, open, totals
@@ -18,6 +19,7 @@ Signalling says                        the worker answers
 Reserved ports belong to the connection they were asked for on: when it ends they are free again. With them `open` needs no
 answer, and carries the first rule along: an answered call costs two packets to the worker and one back, not three and two.
 `reopen` asks for the port that a session had in another run of the worker: the far end goes on sending there.
+A rule names the session that it relays to. Where that lives in another worker, `via` is what this one has said as `relay`.
 
 Every command may be repeated: `open` of an open session names the same port, a `rule` older than the one in force (by
 its generation) is ignored, and so is a `close` of what is closed. Kinds and fields that are not known are ignored;
