@@ -89,6 +89,7 @@ def _second(at: int) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
 
 
+@lru_cache(maxsize=1024)  # when a call was answered is told three times
 def timestamp(at: float) -> str:
     """Seconds UTC as ISO 8601 with milliseconds."""
     second, millisecond = divmod(round(at * 1000), 1000)
