@@ -17,6 +17,7 @@ import pytest
 from bridge import cli
 from bridge.config import keys
 from bridge.contract.operations import OPERATIONS, Operation
+from bridge.contract.originating import KEY_PATTERN
 from tests.docs.pages import ROOT
 
 FOREIGN = {"baresip", "linphonec", "pip", "apt", "ss", "kubectl"}  # programs that are not ours to check
@@ -119,7 +120,9 @@ def _check_request(arguments: list[str]) -> None:
     assert (parts.scheme, parts.netloc) == ("http", "127.0.0.1:8080"), parts
     operation = find_operation(method or ("POST" if body else "GET"), parts.path)
     assert operation is not None, f"no such operation: {method} {parts.path}"
-    assert set(headers) <= {"authorization", "content-type"}, headers
+    known = {"authorization", "content-type", *(["idempotency-key"] if operation.idempotent else [])}
+    assert set(headers) <= known, headers
+    assert re.fullmatch(KEY_PATTERN, headers.get("idempotency-key", "none")), headers
     assert headers.get("authorization", "Bearer ").startswith("Bearer "), headers
     if operation.query is not None:
         operation.query.model_validate(dict(parse_qsl(parts.query)))
