@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class Rendered:
         said = template(*arguments, chart=chart, kubernetes=kubernetes)
         assert said.code == 0, said.err
         self.text = said.out
-        self.manifests: list[Manifest] = [each for each in yaml.safe_load_all(said.out) if each is not None]
+        self.manifests: list[Manifest] = [each for each in yaml.load_all(said.out, yaml.CSafeLoader) if each]
 
     def all(self, kind: str) -> list[Manifest]:
         return [each for each in self.manifests if each["kind"] == kind]
@@ -142,6 +143,12 @@ class Rendered:
                     data = self.one("Secret", secret["name"])["data"]
                     found |= {name: base64.b64decode(value).decode() for name, value in data.items()}
         return found
+
+
+@cache
+def scenario(values: Path, kubernetes: str = KUBERNETES) -> Rendered:
+    """One of `helm/ci`, rendered once; to be read only."""
+    return Rendered("--values", values, kubernetes=kubernetes)
 
 
 def with_options(*pairs: str) -> Sequence[str]:

@@ -11,7 +11,7 @@ from tests.docs.pages import ROOT
 from tests.packaging.image import Image, copy_context, why_not
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     """The image of this tree. Skipped where it cannot be built; with CI=true that is a failure."""
     if reason := why_not():

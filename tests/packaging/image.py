@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -150,15 +150,27 @@ class Image:
 
 
 class Container:
-    """One run of an image's entry point, with these arguments in place of CMD, or with CMD."""
+    """One run of an image's entry point, with these arguments in place of CMD, or with CMD.
 
-    def __init__(self, image: Image, *, output: Path, arguments: Sequence[str] = (), **environ: str) -> None:
+    `mounts`: directories of the host, by where they are in the container, read-only.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        *,
+        output: Path,
+        arguments: Sequence[str] = (),
+        mounts: Mapping[str, Path] | None = None,
+        **environ: str,
+    ) -> None:
         final = image.final
         self._image = image
         self._environ = {**image.environ, **environ}
         self._user, _, self._group = final.last("USER").rest.partition(":")
         command = [*final.last("ENTRYPOINT").words, *(arguments or final.last("CMD").words)]
         root, volumes = image.root(len(image.stages) - 1), [path for each in final.all("VOLUME") for path in each.words]
+        bound = (mounts or {}).items()
         # The first process of the new namespaces; what it becomes at last is the entry point, with pid 1.
         script = [
             "set -e",
@@ -170,6 +182,7 @@ class Container:
                 f"mount -t tmpfs -o $(stat -c mode=%a,uid=%u,gid=%g {root}{path}) volume {root}{path}"
                 for path in volumes
             ),
+            *(f"mkdir -p {root}{inside}; mount --bind -o ro {outside} {root}{inside}" for inside, outside in bound),
             f"mount -o remount,bind,ro {root}",
             f'"{sys.executable}" -c "{_LOOPBACK}"',
             f'exec chroot {root} "$@"',

@@ -15,7 +15,17 @@ import yaml
 
 from bridge import __version__
 from bridge.config import Config
-from tests.packaging.chart import CHART, KUBERNETES, Rendered, helm, refused, scenarios, template, with_options
+from tests.packaging.chart import (
+    CHART,
+    KUBERNETES,
+    Rendered,
+    helm,
+    refused,
+    scenario,
+    scenarios,
+    template,
+    with_options,
+)
 from tests.packaging.generated import OWNED, SCHEMA, config_schema, renewed
 
 pytestmark = pytest.mark.packaging
@@ -41,8 +51,7 @@ def test_lint(values: Path) -> None:
 @scenarios
 @pytest.mark.parametrize("kubernetes", [OLDEST, NEWEST])
 def test_kubernetes_would_take_it(values: Path, kubernetes: str) -> None:
-    rendered = Rendered("--values", values, kubernetes=kubernetes)
-    for manifest in rendered.manifests:
+    for manifest in scenario(values, kubernetes).manifests:
         if manifest["kind"] not in CUSTOM:
             kubernetes_validate.validate(manifest, kubernetes.rpartition(".")[0], strict=True)
 

@@ -13,7 +13,7 @@ from bridge.contract.operations import HEALTH
 from bridge.supervisor import SIGNALLING_STOP_S
 from bridge.webhooks.signing import new_secret
 from tests.docs.pages import ROOT
-from tests.packaging.chart import CHART, Manifest, Rendered, scenarios, with_options
+from tests.packaging.chart import CHART, Manifest, Rendered, scenario, scenarios, with_options
 from tests.packaging.dockerfile import read_stages
 
 pytestmark = pytest.mark.packaging
@@ -31,8 +31,8 @@ EXISTING = {
 }
 
 
-def scenario(name: str) -> Rendered:
-    return Rendered("--values", CHART / "ci" / f"{name}-values.yaml")
+def named(name: str) -> Rendered:
+    return scenario(CHART / "ci" / f"{name}-values.yaml")
 
 
 def started(rendered: Rendered, place: Path) -> dict[str, Config]:
@@ -54,7 +54,7 @@ def started(rendered: Rendered, place: Path) -> dict[str, Config]:
 
 @scenarios
 def test_the_service_accepts_its_file(values: Path, tmp_path: Path) -> None:
-    rendered = Rendered("--values", values)
+    rendered = scenario(values)
     given = yaml.safe_load(values.read_text(encoding="utf-8"))
     configs = started(rendered, tmp_path)
     assert list(configs) == [f"{rendered.name}-{ordinal}" for ordinal in range(given.get("replicas", 1))]
@@ -69,7 +69,7 @@ def test_the_service_accepts_its_file(values: Path, tmp_path: Path) -> None:
 
 
 def test_what_stands_under_config_is_what_the_service_gets(tmp_path: Path) -> None:
-    (config,) = started(scenario("existing-secret"), tmp_path).values()
+    (config,) = started(named("existing-secret"), tmp_path).values()
     assert config.store.retention_s == 3600
     assert config.log.level == "warning"
     assert config.log.format == "json"
@@ -79,7 +79,7 @@ def test_what_stands_under_config_is_what_the_service_gets(tmp_path: Path) -> No
 
 def test_large_numbers_stay_numbers(tmp_path: Path) -> None:
     """Helm's numbers are floats, and 1e+06 would be text to YAML."""
-    (config,) = started(scenario("host-network-behind-nat"), tmp_path).values()
+    (config,) = started(named("host-network-behind-nat"), tmp_path).values()
     assert config.limits.max_calls == 1_000_000
 
 
@@ -87,7 +87,7 @@ def test_large_numbers_stay_numbers(tmp_path: Path) -> None:
 
 
 def test_every_secret_reaches_the_service(tmp_path: Path) -> None:
-    (config,) = started(scenario("existing-secret"), tmp_path).values()
+    (config,) = started(named("existing-secret"), tmp_path).values()
     assert config.store.url.get_secret_value() == EXISTING["redis-url"]
     assert config.cluster.secret is not None
     assert config.cluster.secret.get_secret_value() == EXISTING["cluster"]
@@ -101,7 +101,7 @@ def test_every_secret_reaches_the_service(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["host-network", "existing-secret"])
 def test_secrets_stand_in_secrets_alone(name: str) -> None:
-    rendered = scenario(name)
+    rendered = named(name)
     secrets = rendered.secret_files({key: key for key in EXISTING}).values()
     others = yaml.safe_dump([each for each in rendered.manifests if each["kind"] != "Secret"])
     for secret in set(secrets) - set(EXISTING):
@@ -138,7 +138,7 @@ def test_a_changed_secret_or_setting_restarts_and_another_replica_does_not() -> 
 def test_each_pod_tells_the_address_that_leads_to_it(
     name: str, sip: list[str], media: list[str], tmp_path: Path
 ) -> None:
-    configs = started(scenario(name), tmp_path).values()
+    configs = started(named(name), tmp_path).values()
     assert [str(config.sip.advertise) for config in configs] == sip
     assert [config.media.advertise for config in configs] == media
 
@@ -161,7 +161,7 @@ def wanted_by(config: Config) -> tuple[set[tuple[str, int]], set[tuple[str, int]
 
 @pytest.mark.parametrize("name", ["service-per-pod-load-balancer", "service-per-pod-node-port"])
 def test_a_service_per_pod_leads_every_port_to_its_pod(name: str, tmp_path: Path) -> None:
-    rendered = scenario(name)
+    rendered = named(name)
     for pod, config in started(rendered, tmp_path).items():
         service = rendered.one("Service", pod)
         sip, media = wanted_by(config)
@@ -173,7 +173,7 @@ def test_a_service_per_pod_leads_every_port_to_its_pod(name: str, tmp_path: Path
 
 @pytest.mark.parametrize("name", ["shared-sip-load-balancer", "shared-sip-node-port"])
 def test_a_shared_service_has_sip_and_the_pods_own_has_media(name: str, tmp_path: Path) -> None:
-    rendered = scenario(name)
+    rendered = named(name)
     ((pod, config),) = started(rendered, tmp_path).items()
     sip, media = wanted_by(config)
     assert ports_of(rendered.one("Service", f"{rendered.name}-sip")) == sip
@@ -182,7 +182,7 @@ def test_a_shared_service_has_sip_and_the_pods_own_has_media(name: str, tmp_path
 
 @scenarios
 def test_no_node_port_is_taken_twice(values: Path) -> None:
-    services = Rendered("--values", values).all("Service")
+    services = scenario(values).all("Service")
     taken = Counter(
         (port["protocol"], port["nodePort"])
         for service in services
@@ -193,7 +193,7 @@ def test_no_node_port_is_taken_twice(values: Path) -> None:
 
 
 def test_each_load_balancer_has_its_own_annotations() -> None:
-    rendered = scenario("service-per-pod-load-balancer")
+    rendered = named("service-per-pod-load-balancer")
     for ordinal, address in enumerate(["203.0.113.10", "203.0.113.11"]):
         service = rendered.one("Service", f"{rendered.name}-{ordinal}")
         assert service["metadata"]["annotations"] == {
@@ -206,7 +206,7 @@ def test_each_load_balancer_has_its_own_annotations() -> None:
 
 @scenarios
 def test_selectors_find_the_pods_and_names_their_ports(values: Path) -> None:
-    rendered = Rendered("--values", values)
+    rendered = scenario(values)
     pods = {
         each["metadata"]["name"]: each["spec"]["template"]
         for each in rendered.manifests
@@ -231,7 +231,7 @@ def test_selectors_find_the_pods_and_names_their_ports(values: Path) -> None:
 
 
 def test_rest_is_open_only_to_keys(tmp_path: Path) -> None:
-    with_keys, without = scenario("host-network"), scenario("shared-sip-node-port")
+    with_keys, without = named("host-network"), named("shared-sip-node-port")
     (config,) = started(with_keys, tmp_path / "with").values()
     assert str(config.api.listen) == "0.0.0.0:8080"
     assert with_keys.one("Service", f"{with_keys.name}-api")["spec"]["type"] == "ClusterIP"
@@ -242,7 +242,7 @@ def test_rest_is_open_only_to_keys(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["pod-network", "service-per-pod-node-port"])
 def test_a_network_policy_opens_what_is_listened_on_and_no_more(name: str, tmp_path: Path) -> None:
-    rendered = scenario(name)
+    rendered = named(name)
     policy = rendered.one("NetworkPolicy", rendered.name)["spec"]
     opened = {
         (port["protocol"], number)
@@ -265,7 +265,7 @@ def test_a_network_policy_opens_what_is_listened_on_and_no_more(name: str, tmp_p
 
 
 def test_a_network_policy_lets_in_whom_it_is_told() -> None:
-    sip, media, api, health = scenario("pod-network").one("NetworkPolicy")["spec"]["ingress"]
+    sip, media, api, health = named("pod-network").one("NetworkPolicy")["spec"]["ingress"]
     assert sip["from"] == media["from"] == [{"ipBlock": {"cidr": "198.51.100.0/24"}}]
     assert api["from"] == [{"podSelector": {"matchLabels": {"app": "control"}}}]
     assert health["from"] == [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
@@ -277,7 +277,7 @@ def test_a_network_policy_lets_in_whom_it_is_told() -> None:
 @scenarios
 def test_probes_ask_the_process_and_not_the_store(values: Path, tmp_path: Path) -> None:
     """`/livez` and `/readyz` answer without the store: tests/api holds them to it, and tests/chaos with a real one."""
-    rendered = Rendered("--values", values)
+    rendered = scenario(values)
     probes = {name: each for name, each in rendered.container.items() if name.endswith("Probe")}
     assert {name: probe["httpGet"]["path"] for name, probe in probes.items()} == {
         "startupProbe": "/livez",
@@ -294,7 +294,7 @@ def test_probes_ask_the_process_and_not_the_store(values: Path, tmp_path: Path) 
 
 @scenarios
 def test_a_pod_is_given_time_to_end(values: Path) -> None:
-    rendered = Rendered("--values", values)
+    rendered = scenario(values)
     assert rendered.pod["terminationGracePeriodSeconds"] > SIGNALLING_STOP_S
     assert "lifecycle" not in rendered.container
     spec = rendered.stateful_set["spec"]
@@ -305,7 +305,7 @@ def test_a_pod_is_given_time_to_end(values: Path) -> None:
 
 
 def test_pods_that_share_their_nodes_ports_never_share_a_node() -> None:
-    rendered = scenario("host-network")
+    rendered = named("host-network")
     assert rendered.pod["hostNetwork"] is True
     assert rendered.pod["dnsPolicy"] == "ClusterFirstWithHostNet"
     (rule,) = rendered.pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
@@ -318,7 +318,7 @@ def test_pods_that_share_their_nodes_ports_never_share_a_node() -> None:
 
 @scenarios
 def test_pods_have_no_rights(values: Path) -> None:
-    rendered = Rendered("--values", values)
+    rendered = scenario(values)
     for _, pod in rendered.pods():
         assert pod["automountServiceAccountToken"] is False
         assert pod["enableServiceLinks"] is False
@@ -340,7 +340,7 @@ def test_pods_have_no_rights(values: Path) -> None:
 
 @scenarios
 def test_only_empty_directories_can_be_written(values: Path) -> None:
-    rendered = Rendered("--values", values)
+    rendered = scenario(values)
     for _, pod in rendered.pods():
         writable = {
             mount["name"]
@@ -356,5 +356,5 @@ def test_only_empty_directories_can_be_written(values: Path) -> None:
 
 def test_the_pod_runs_as_the_images_user() -> None:
     user, _, group = read_stages(ROOT / "Dockerfile")[-1].last("USER").rest.partition(":")
-    context = scenario("host-network").pod["securityContext"]
+    context = named("host-network").pod["securityContext"]
     assert (context["runAsUser"], context["runAsGroup"], context["fsGroup"]) == (int(user), int(group), int(group))

@@ -15,7 +15,7 @@ from tests.packaging.image import Container, Image
 from tests.support.waiting import until
 
 # One group: the image is built once, by one worker. Its packages come over the network.
-pytestmark = [pytest.mark.packaging, pytest.mark.xdist_group("image"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.packaging, pytest.mark.xdist_group("image"), pytest.mark.timeout(240)]
 
 HOME = "/opt/sip-bridge"
 # A network of its own leads nowhere, so that no address is the outward one.
@@ -48,6 +48,16 @@ def test_what_is_installed_is_what_the_lock_says(image: Image) -> None:
     installed = {_spelled(name.removesuffix(".dist-info")) for name in found.split()}
     assert installed - pinned == {_spelled(f"sip-bridge-{__version__}")}
     assert not any(name.startswith(("pip-", "setuptools-", "hatchling-")) for name in installed)
+
+
+def test_every_module_is_compiled(image: Image) -> None:
+    """Nothing can be compiled later: the root is read-only."""
+    root = image.root(len(image.stages) - 1)
+
+    def count(pattern: str) -> int:
+        return len(image.inside("find", f"{root}{HOME}/lib", "-name", pattern).split())
+
+    assert count("*.pyc") == count("*.py") > 0
 
 
 def _spelled(name: str) -> str:
