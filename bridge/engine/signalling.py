@@ -9,7 +9,7 @@ from __future__ import annotations
 from bridge.calls import answering, machine, snapshot
 from bridge.calls.call import Phase
 from bridge.calls.facts import CallId
-from bridge.calls.inputs import Acknowledged, ByeReceived, CancelReceived, ReInvited, Unacknowledged
+from bridge.calls.inputs import Acknowledged, ByeReceived, CancelReceived, KeyPressed, ReInvited, Unacknowledged
 from bridge.engine import responses
 from bridge.engine.carrying import carry, send_response, sip_outcomes, step, usage_effects
 from bridge.engine.effects import Dropped, Noted
@@ -33,7 +33,8 @@ from bridge.sip.endpoint import (
 )
 from bridge.sip.endpoint import fill_via as note_source
 from bridge.sip.flow import Flow, Send
-from bridge.sip.headers import Line, reason_q850, reason_sip
+from bridge.sip.headers import Line, content_type, reason_q850, reason_sip
+from bridge.sip.info import read_key
 from bridge.sip.invite_usage import (
     AckMissing,
     AckReceived,
@@ -282,8 +283,22 @@ def _within_dialog(holdings: Holdings, arrived: RequestArrived, *, now: float) -
             _reinvite(holdings, leg, arrived, now=now)
         case "OPTIONS":
             _answer(holdings, arrived, 200, headers=options_headers(holdings.capabilities), now=now)
+        case "INFO":
+            _info(holdings, leg, arrived, now=now)
         case _:
             _answer(holdings, arrived, 481, now=now)
+
+
+def _info(holdings: Holdings, leg: Leg, arrived: RequestArrived, *, now: float) -> None:
+    """A key, or nothing that we need to understand (RFC 2976 §2.2)."""
+    request = arrived.request
+    key = read_key(content_type(request) or "", request.body) if request.body else None
+    if request.body and key is None:
+        _answer(holdings, arrived, 400, "No Key In This Body", now=now)
+        return
+    _answer(holdings, arrived, 200, now=now)
+    if key is not None:
+        step(holdings, leg, KeyPressed(key.digit, key.duration_ms, "info"), now=now)
 
 
 def _reinvite(holdings: Holdings, leg: Leg, arrived: RequestArrived, *, now: float) -> None:

@@ -208,6 +208,19 @@ def test_a_key_is_told() -> None:
     assert (data["digit"], data["duration_ms"], data["method"]) == ("5", 120, "rfc4733")
 
 
+def test_a_key_in_info_is_told_too() -> None:
+    world = answered()
+    world.within("INFO", sdp="Signal=5\r\nDuration=250\r\n", kind="application/dtmf-relay")
+    data = world.told("call.dtmf")
+    assert (data["digit"], data["duration_ms"], data["method"]) == ("5", 250, "info")
+    assert world.responses(200, "INFO")
+    world.within("INFO", sequence=3)
+    world.within("INFO", sequence=4, sdp="Signal=?", kind="application/dtmf-relay")
+    world.within("INFO", sequence=5, sdp="x", kind="text/plain")
+    assert [each.status for each in world.responses(method="INFO")] == [200, 200, 400, 415]
+    assert told(world).count("call.dtmf") == 1
+
+
 @pytest.mark.parametrize("action", [Leave(), Dial(to=(Target("sip:x@192.0.2.9"),))])
 def test_what_does_not_fit(action: Action) -> None:
     world, _, _ = joined() if isinstance(action, Dial) else (answered(), None, None)
