@@ -8,6 +8,7 @@ the first packet asks for it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 from base64 import b32decode
@@ -495,5 +496,8 @@ def _say_secret(secret: str) -> None:
 
 def run(config: Config, *, node_id: str, store_url: str, workers: Sequence[Path]) -> int:
     """Run one signalling process on uvloop. Returns its exit code; raises StartError when it cannot start."""
-
+    # What has been made so far stays for good. Were it collected along with what calls leave behind, every call would
+    # stand still for 50 ms now and then.
+    gc.collect()
+    gc.freeze()
     return uvloop.run(Service(config, node_id=node_id, store_url=store_url, workers=workers).run())
