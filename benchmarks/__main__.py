@@ -1,4 +1,4 @@
-"""`python -m benchmarks [w1] [w4] [w5] [engine] [--quick] [--profile]`: measure, print tables, write JSON beside them."""
+"""`python -m benchmarks [w1] [w2] [w4] [w5] [engine] [--quick] [--profile]`: measure, print tables, write JSON beside them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from benchmarks.processes import BenchmarkError
 from benchmarks.report import Results, render, write
 from benchmarks.stacks import ROOT, Stack, Variant, start_bridge, start_peer
 
-NAMES = ("engine", "w1", "w4", "w5")
+NAMES = ("engine", "w1", "w2", "w4", "w5")
 RESULTS = ROOT / "benchmarks" / "results"
 PAIRS_FOR_MANY = 11_384  # what stacks.MEDIA_PORTS holds
 
@@ -33,6 +33,7 @@ class Scope:
     """How much is measured."""
 
     rates: tuple[float, ...] = (50, 100, 200)
+    joined_rates: tuple[float, ...] = (100, 200)
     seconds: float = 15.0
     runs: int = 3
     warm_up_s: float = LINGER_S
@@ -54,6 +55,7 @@ class Scope:
 
 QUICK = Scope(
     rates=(100,),
+    joined_rates=(50,),
     seconds=4.0,
     runs=1,
     warm_up_s=2.0,
@@ -105,6 +107,15 @@ class Measurements:
                 self._peer(peer)
             except BenchmarkError as error:
                 self._note(str(error))
+
+    def w2(self) -> None:
+        """The joined call: every caller is sent to a callee."""
+        scope = self._scope
+        with ExitStack() as ends:
+            stack = start_bridge(ends, self._place("joined"), Variant(dials=True))
+            prepare(stack)
+            for rate in scope.joined_rates:
+                self._results.joined.append(self._cost(stack, rate))
 
     def held(self, names: Sequence[str]) -> None:
         """W4 and W5, on the same held calls."""
@@ -209,6 +220,8 @@ def measure(names: Sequence[str], scope: Scope, results: Results, *, profile: bo
             measurements.engine()
         if "w1" in names:
             measurements.w1(profile=profile)
+        if "w2" in names:
+            measurements.w2()
         if {"w4", "w5"} & set(names):
             measurements.held(names)
     finally:
