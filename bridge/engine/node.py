@@ -87,7 +87,8 @@ class Node:
             case Woken():
                 self._woken(now=now)
             case NoPortLeft(session):
-                self._media(session, MediaRefused(), now=now)
+                name, _, stream = session.partition("/")
+                self._media(name, MediaRefused(video=stream == "video"), now=now)
             case MediaTimedOut(session):
                 self._media(session, MediaSilent(), now=now)
             case MediaLost(sessions):
@@ -167,11 +168,12 @@ class Node:
     # Inputs that need a look-up first
 
     def _ports_opened(self, session: str, address: str, port: int, *, now: float) -> None:
-        leg = self._holdings.legs.get(CallId(session))
+        name, _, stream = session.partition("/")
+        leg = self._holdings.legs.get(CallId(name))
         if leg is None:
             self._holdings.out.append(ClosePorts(session))  # the call went while its ports were being opened
         else:
-            step(self._holdings, leg, MediaOpened(address, port), now=now)
+            step(self._holdings, leg, MediaOpened(address, port, video=stream == "video"), now=now)
 
     def _media(self, session: str, given: CallInput, *, now: float) -> None:
         leg = self._holdings.legs.get(CallId(session))

@@ -328,7 +328,7 @@ class World:
         if not self.ports_left:
             return NoPortLeft(session)
         self.ports.setdefault(session, None)
-        return PortsOpened(session, "192.0.2.10", 20000)
+        return PortsOpened(session, "192.0.2.10", 20100 if session.endswith("/video") else 20000)
 
     def open_ports(self) -> None:
         """The worker gets around to what it was asked for."""
