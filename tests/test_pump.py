@@ -85,6 +85,7 @@ class Outlet:
         self.carried.append(what)
 
     send = commit = acknowledge = postpone = release = take
+    read_bindings = write_registration = forget_events = deregistered = take
     open_ports = set_rule = close_ports = reconcile = take
 
 
@@ -116,6 +117,7 @@ class Bench:
             store=self.outlet,
             media=self.outlet,
             webhooks=self.outlet,
+            registrations=self.outlet,
         )
         monkeypatch.setattr(loop, "call_later", self._call_later)
 

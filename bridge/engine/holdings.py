@@ -7,6 +7,7 @@ ask), `delivering` (webhooks), `ownership` (the store's answers, claims). Effect
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -19,6 +20,8 @@ from bridge.calls.facts import CallId, ConversationId, EventId
 from bridge.engine.effects import Effect
 from bridge.engine.gate import Gate
 from bridge.engine.names import Names
+from bridge.engine.registrar import Registrar
+from bridge.engine.registrations import RegistrationDecision
 from bridge.engine.settings import Application, NodeSettings, Renderer
 from bridge.outbox.queue import Outbox
 from bridge.sip.endpoint import Endpoint
@@ -104,6 +107,7 @@ class Holdings:
         "names",
         "out",
         "outbox",
+        "registrar",
         "render",
         "settings",
         "store_away_since",
@@ -119,9 +123,10 @@ class Holdings:
         self.render = render
         self.tokens = tokens
         self.names = Names(secret=settings.secret, node_id=settings.node_id)
-        self.capabilities = Capabilities()
+        ours = Capabilities()
+        self.capabilities = replace(ours, methods=(*ours.methods, "REGISTER"), extensions=ours.extensions | {"path"})
         self.endpoint = Endpoint(timers=settings.timers)
-        self.outbox: Outbox[Action] = Outbox(
+        self.outbox: Outbox[Action | RegistrationDecision] = Outbox(
             schedule=settings.schedule,
             decision_timeout_s=settings.decision_timeout_s,
             backlog_max=settings.backlog_max,
@@ -129,6 +134,7 @@ class Holdings:
             chance=chance,
             attempt_timeout_s=settings.webhook_timeout_s,
         )
+        self.registrar = Registrar(settings.registrar, secret=settings.secret)
         self.agenda: Agenda[TimerKey] = Agenda()
         self.conversations: dict[ConversationId, Holding] = {}
         self.legs: dict[CallId, Leg] = {}

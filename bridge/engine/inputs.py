@@ -12,6 +12,7 @@ from bridge.engine.commit import StoredConversation
 from bridge.engine.registrations import (
     BindingsRead,
     Deregister,
+    RegistrationDecision,
     RegistrationRefused,
     RegistrationsDue,
     RegistrationWritten,
@@ -118,7 +119,7 @@ class Delivered:
 
     delivery: int
     outcome: Outcome
-    reply: Sequence[Action] | InvalidReply | None = None
+    reply: Sequence[Action | RegistrationDecision] | InvalidReply | None = None
 
 
 @dataclass(frozen=True, slots=True)
