@@ -274,3 +274,41 @@ def test_joined_calls_outlive_their_process() -> None:
     bob.bye()
     assert told(heir).count("call.ended") == 2
     assert heir.ended["reason"] == "peer_ended"
+
+
+VIDEO = "m=video 4002 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
+
+
+def test_a_picture_is_passed_on_where_both_have_one() -> None:
+    world = World()
+    bob = Callee(world)
+    world.reply = (Dial(to=(Target(bob.uri),)),)
+    world.invite(sdp=sdp() + VIDEO)
+    assert b"m=video 20100 RTP/AVP 96" in bob.invite.body
+    theirs = sdp(5000, address=bob.host, formats="0 101") + VIDEO.replace("4002", "5002").replace("96", "97")
+    bob.answer(200, offer=theirs)
+    assert b"m=video 20100 RTP/AVP 96" in world.last(200).body
+    world.ack()
+    party = party_of(world)
+    ours, bobs = rule(world, CallId(f"{world.call_id}/video")), rule(world, CallId(f"{party}/video"))
+    assert (ours.relay_to, bobs.relay_to) == (f"{party}/video", f"{world.call_id}/video")
+    assert dict(ours.payload_map)[96] == 97
+    heir = world.restart()
+    bob.world = heir
+    heir.bye()
+    heir.advance(64.0)
+    assert heir.leftovers() == {}
+
+
+def test_a_party_without_a_picture_is_heard_all_the_same() -> None:
+    world = World()
+    bob = Callee(world)
+    world.reply = (Dial(to=(Target(bob.uri),)),)
+    world.invite(sdp=sdp() + VIDEO)
+    bob.answer(200, offer=sdp(5000, address=bob.host, formats="0 101") + "m=video 0 RTP/AVP 96\r\n")
+    assert b"m=video 0 " in world.last(200).body
+    world.ack()
+    assert told(world).count("call.joined") == 2
+    world.bye()
+    world.advance(64.0)
+    assert world.leftovers() == {}
