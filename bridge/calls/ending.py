@@ -48,7 +48,21 @@ _REASONS = {
 
 def reason_of_code(code: int) -> str:
     """The end reason that a final response stands for, whoever sent it (contract §4)."""
+    if code < 400:
+        return "redirected"
     return _REASONS.get(code) or ("server_error" if 500 <= code < 600 else "rejected")
+
+
+def passed_on(code: int) -> int:
+    """What a caller is answered when a party that was dialed for it has said this, or nobody has.
+
+    As the party said, unless that was about our own request: a caller can prove nothing to whom we should have (and a 401
+    names a realm), cannot be redirected without a Contact, has not canceled, and is not to give up this service because
+    another one is overloaded (§16.7 step 6).
+    """
+    if code < 400 or code == 487:
+        return 480
+    return {401: 403, 407: 403, 503: 500}.get(code, code)
 
 
 def refuse(
@@ -140,7 +154,8 @@ def _tell_peer(call: Call, ended: Ended) -> None:
     if link is None:
         return
     if link.how == "dial" and not link.asked and call.answered_at is None:
-        call.out.append(Tell(link.peer, PeerFailed(ended.sip_code or 480, ended.sip_reason or "")))
+        without = 488 if ended.reason == "not_acceptable" else 480
+        call.out.append(Tell(link.peer, PeerFailed(ended.sip_code or without, ended.sip_reason or "")))
     else:
         call.out.append(Tell(link.peer, PeerGone(ended=True)))
 

@@ -37,7 +37,7 @@ def originate(holdings: Holdings, wanted: Originate, *, now: float) -> None:
     call = leg.call
     call.client_state, call.tags, call.max_duration_s = wanted.client_state, wanted.tags, wanted.max_duration_s
     if wanted.actions:
-        call.list = ActionList.of("commands", [Step(call.new_action_id(), action) for action in wanted.actions])
+        call.list = ActionList.of("originated", [Step(call.new_action_id(), action) for action in wanted.actions])
     body = holdings.render.record(call)
     unwritten = holdings.changed(holding)
     unwritten.waiting.append(Promised(call.id, wanted.request, body))
