@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.support.application import Application, Reply, answering
+from tests.support.callee import Behaviour, Callee, answers
 from tests.support.caller import Caller
 from tests.support.redis import RedisServer
 from tests.support.served import Served, merged
@@ -83,6 +84,12 @@ class Scene:
         self.stack.callback(caller.close)
         await caller.open()
         return caller
+
+    async def callee(self, behaviour: Behaviour = answers) -> Callee:
+        callee = Callee(behaviour)
+        self.stack.callback(callee.close)
+        await callee.open()
+        return callee
 
     def sipp(self, bridge: Served, **arguments: Any) -> Sipp:
         run = Sipp(self.place("sipp"), bridge.sip_port, **arguments)
