@@ -104,9 +104,20 @@ class IncomingCall(Leg):
         return bool(self.asked("CANCEL"))
 
     @property
+    def said(self) -> int:
+        """The status that we have answered its INVITE with last; 0: none yet."""
+        last = self._answers.get(("INVITE", self.invite.sequence))
+        return 0 if last is None else int(last.split()[1])
+
+    @property
+    def is_refused(self) -> bool:
+        """We did not want it, and that is acknowledged."""
+        return self.said >= 300 and self.invite.sequence in self.acknowledged
+
+    @property
     def is_up(self) -> bool:
         """Our 200 is acknowledged."""
-        return self.invite.sequence in self.acknowledged
+        return 200 <= self.said < 300 and self.invite.sequence in self.acknowledged
 
     def ring(self) -> None:
         self.say(180)
@@ -141,9 +152,5 @@ class IncomingCall(Leg):
 
     def _asked(self, request: Message, source: Address) -> None:
         super()._asked(request, source)
-        if request.method == "CANCEL" and not self._has_said_its_last():
+        if request.method == "CANCEL" and self.said < 200:
             self.say(487)
-
-    def _has_said_its_last(self) -> bool:
-        last = self._answers.get(("INVITE", self.invite.sequence), "")
-        return bool(last) and int(last.split()[1]) >= 200

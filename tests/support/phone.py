@@ -339,10 +339,12 @@ class Leg:
         copied += [("Record-Route", each) for each in request.all("record-route")]
         copied += [(name, request[name.lower()]) for name in ("From", "Call-ID", "CSeq")]
         copied.append(("To", request["to"] if request.tag("to") or status == 100 else self.local))
+        if status < 300:
+            copied.append(("Contact", f"<sip:tests@{self.here}>"))
         typed = "Content-Type: application/sdp\r\n" if body else ""
         lines = "".join(f"{name}: {value}\r\n" for name, value in copied)
         response = (
-            f"SIP/2.0 {status} {reason or 'As You Say'}\r\n{lines}Contact: <sip:tests@{self.here}>\r\n"
+            f"SIP/2.0 {status} {reason or 'As You Say'}\r\n{lines}"
             f"{headers}{typed}Content-Length: {len(body.encode())}\r\n\r\n{body}"
         )
         self._answers[request.method, request.sequence] = response

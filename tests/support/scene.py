@@ -12,7 +12,7 @@ from tests.support.callee import Behaviour, Callee, answers
 from tests.support.caller import Caller
 from tests.support.redis import RedisServer
 from tests.support.served import Served, merged
-from tests.support.sipp import Sipp
+from tests.support.sipp import Sipp, SippServer
 
 # Retries that a test can wait for, and enough of them that nothing is given up meanwhile.
 QUICK_SCHEDULE = [0, *[0.2] * 29]
@@ -95,3 +95,9 @@ class Scene:
         run = Sipp(self.place("sipp"), bridge.sip_port, **arguments)
         self.stack.callback(run.kill)
         return run
+
+    async def sipp_server(self) -> SippServer:
+        server = SippServer(self.place("sipp"))
+        self.stack.callback(server.kill)
+        await server.start()
+        return server
