@@ -116,13 +116,13 @@ class Rtp(asyncio.DatagramProtocol):
             if source == SSRC:
                 self.said[addr[1]].append(sequence)
 
-    def speak(self, port: int, packets: int = 1) -> None:
+    def speak(self, port: int, packets: int = 1, *, payload_type: int = PCMU) -> None:
         """Send so many packets of silence to this port at once."""
         assert self.transport is not None
         for _ in range(packets):
             self._sequence[port] += 1
             number = self._sequence[port]
-            header = struct.pack("!BBHII", 0x80, PCMU, number & 0xFFFF, (number * SAMPLES) & 0xFFFFFFFF, SSRC)
+            header = struct.pack("!BBHII", 0x80, payload_type, number & 0xFFFF, (number * SAMPLES) & 0xFFFFFFFF, SSRC)
             self.transport.sendto(header + b"\xff" * SAMPLES, ("127.0.0.1", port))
 
     async def talk(self, ports: Iterable[int], packets: int) -> None:

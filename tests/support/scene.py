@@ -10,6 +10,7 @@ from typing import Any, Self
 from tests.support.application import Application, Reply, answering
 from tests.support.callee import Behaviour, Callee, answers
 from tests.support.caller import Caller
+from tests.support.kamailio import Kamailio
 from tests.support.redis import RedisServer
 from tests.support.served import Served, merged
 from tests.support.sipp import Sipp, SippServer
@@ -95,6 +96,13 @@ class Scene:
         run = Sipp(self.place("sipp"), bridge.sip_port, **arguments)
         self.stack.callback(run.kill)
         return run
+
+    async def kamailio(self, target: int) -> Kamailio:
+        """A proxy that passes everything on to this port."""
+        proxy = Kamailio(self.place("kamailio"), target)
+        self.stack.callback(proxy.kill)
+        await proxy.start()
+        return proxy
 
     async def sipp_server(self) -> SippServer:
         server = SippServer(self.place("sipp"))
