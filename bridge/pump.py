@@ -14,7 +14,7 @@ from typing import Any, Protocol, overload
 import structlog
 
 from bridge.ambient import Clock
-from bridge.contract.replies import read_reply
+from bridge.contract.replies import read_registration_reply, read_reply
 from bridge.engine.commit import Ack, Commit, Postponed, Release
 from bridge.engine.effects import (
     Acknowledge,
@@ -36,6 +36,7 @@ from bridge.engine.effects import (
 )
 from bridge.engine.inputs import Command, Delivered, Input, Originate, Packet, StoreAway, StoreBack, Woken
 from bridge.engine.node import Node
+from bridge.engine.registrations import ASKING, Deregistered, ForgetEvents, ReadBindings, WriteRegistration
 from bridge.errors import BridgeError, StoreUnavailable
 from bridge.outbox.effects import Delivery
 from bridge.outbox.health import advice
@@ -68,6 +69,9 @@ class WriteOutlet(Protocol):
     def acknowledge(self, acks: tuple[Ack, ...]) -> None: ...
     def postpone(self, postponed: Postponed) -> None: ...
     def release(self, release: Release) -> None: ...
+    def read_bindings(self, wanted: ReadBindings) -> None: ...
+    def write_registration(self, write: WriteRegistration) -> None: ...
+    def forget_events(self, settled: ForgetEvents) -> None: ...
 
 
 class MediaOutlet(Protocol):
@@ -77,6 +81,12 @@ class MediaOutlet(Protocol):
     def set_rule(self, wanted: SetRule) -> None: ...
     def close_ports(self, wanted: ClosePorts) -> None: ...
     def reconcile(self, sessions: Mapping[str, HeldPorts]) -> None: ...
+
+
+class RegistrationOutlet(Protocol):
+    """Who has asked for bindings to be removed."""
+
+    def deregistered(self, said: Deregistered) -> None: ...
 
 
 class WebhookOutlet(Protocol):
@@ -118,6 +128,7 @@ class Pump:
         self._counted: dict[str, Callable[[Mapping[str, object]], None]] = {
             "call_answered": lambda facts: metrics.setup_seconds.observe(float(str(facts["ring_s"]))),
             "call_ended": lambda facts: metrics.call_ended(str(facts["reason"])),
+            "authentication_failed": lambda facts: metrics.authentication_failed(str(facts["why"])),
         }
         self._closed = False
         self._faults = Flood()
@@ -134,6 +145,7 @@ class Pump:
         media: MediaOutlet,
         webhooks: WebhookOutlet,
         names: NameOutlet,
+        registrations: RegistrationOutlet,
     ) -> None:
         """Whose inputs and where effects go. Before the first input."""
         self.node = node
@@ -144,6 +156,10 @@ class Pump:
             Acknowledge: lambda effect: store.acknowledge(effect.acks),
             Postpone: lambda effect: store.postpone(effect.postponed),
             Release: store.release,
+            ReadBindings: store.read_bindings,
+            WriteRegistration: store.write_registration,
+            ForgetEvents: store.forget_events,
+            Deregistered: registrations.deregistered,
             Deliver: lambda effect: webhooks.send(effect.delivery),
             OpenPorts: media.open_ports,
             SetRule: media.set_rule,
@@ -228,7 +244,8 @@ class Pump:
         self._metrics.webhook_attempt(outcome)
         reply = None
         if delivery.decision and outcome.delivered and outcome.error is None:
-            reply = read_reply(outcome.body, outcome.content_type)
+            reads = read_registration_reply if delivery.event_type == ASKING else read_reply
+            reply = reads(outcome.body, outcome.content_type)
         elif not delivery.decision and not outcome.delivered:
             self._tell_failure(delivery, outcome)  # of a decision's failure the engine tells, with what comes of it
         self.give(Delivered(delivery.delivery, outcome, reply))

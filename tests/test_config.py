@@ -102,7 +102,7 @@ class TestComplaints:
                 "bridge.yaml:2: health.zzz: no such key; here can stand: listen",
             ),
             ("sip: {ports: 1-2}", "bridge.yaml:1: sip.ports: no such key; did you mean media.ports?"),
-            ("users: {}", "bridge.yaml:1: users: not in this release (0.1.0) yet: remove it"),
+            ("trunks: {}", "bridge.yaml:1: trunks: not in this release (0.1.0) yet: remove it"),
             (
                 "sip:\n  listen:\n  - udp:127.0.0.1:5060\n  - tcp:127.0.0.1:5060",
                 "bridge.yaml:4: sip.listen[1].uri: tcp:127.0.0.1:5060 is not in this release (0.1.0) yet, which listens "

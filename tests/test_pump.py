@@ -89,6 +89,7 @@ class Outlet:
         self.carried.append(what)
 
     send = commit = acknowledge = postpone = release = take
+    read_bindings = write_registration = forget_events = deregistered = take
     open_ports = set_rule = close_ports = reconcile = resolve = take
 
 
@@ -121,6 +122,7 @@ class Bench:
             media=self.outlet,
             webhooks=self.outlet,
             names=self.outlet,
+            registrations=self.outlet,
         )
         monkeypatch.setattr(loop, "call_later", self._call_later)
 

@@ -15,7 +15,6 @@ from bridge.calls.effects import (
     CloseMedia,
     DisarmTimer,
     Meet,
-    OpenMedia,
     Respond,
 )
 from bridge.calls.ending import end, hang_up, refuse
@@ -26,6 +25,7 @@ from bridge.sdp.description import MalformedSdp, SessionDescription, parse
 from bridge.sdp.media_lines import Direction, Unacceptable
 from bridge.sdp.offer_answer import Answered, Negotiated, answer, offer, offered_codecs, read_answer
 from bridge.sdp.relaying import answer_as
+from bridge.sdp.video import offers_video
 from bridge.sip.dialog import Dialog
 from bridge.sip.flow import Flow
 from bridge.sip.headers import NameAddr, content_type
@@ -118,17 +118,31 @@ def begin_answer(call: Call, action: Answer, action_id: ActionId | None, *, now:
     if call.media_open:
         _accept(call, now=now)
     else:
-        call.out.append(OpenMedia())
+        call.open_media(video=may_have_video(call))
 
 
-def media_opened(call: Call, address: str, port: int, *, now: float) -> None:
-    """Ports are there: agree on the media and accept, unless the call has ended in the meantime."""
-    call.media_open = True
-    call.media_address, call.media_port = address, port
+def may_have_video(call: Call) -> bool:
+    """Whether the far end offers a picture, and the linked call takes one."""
+    return call.offer is not None and offers_video(call.offer) and bool(call.peer_media and call.peer_media.video)
+
+
+def media_opened(call: Call, address: str, port: int, *, video: bool, now: float) -> None:
+    """Ports are there. With all of them the call agrees on its media and accepts, unless it has ended in the meantime."""
+    if video:
+        call.video_port = port
+    else:
+        call.media_open = True
+        call.media_address, call.media_port = address, port
+    if call.is_over:
+        call.out.append(CloseMedia())
+    elif call.has_ports:
+        ports_there(call, now=now)
+
+
+def ports_there(call: Call, *, now: float) -> None:
+    """Whatever waited for ports goes on."""
     if call.phase is Phase.ANSWERING:
         _accept(call, now=now)
-    elif call.is_over:
-        call.out.append(CloseMedia())
     elif call.phase is Phase.UNANSWERED and call.peer_media is not None:
         send_early_media(call)
 

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Literal, NamedTuple
 
 from bridge.calls.actions import Action, Dial, Join, Park, Reject
-from bridge.calls.effects import CallEffect, Emit, SetMedia, Tell
+from bridge.calls.effects import CallEffect, Emit, OpenMedia, SetMedia, Tell
 from bridge.calls.events import ActionCanceled, Event
 from bridge.calls.facts import (
     ActionId,
@@ -167,6 +167,8 @@ class Call:
         "to",
         "user_agent",
         "via_host",
+        "video_port",
+        "video_wanted",
         "wait_until",
     )
 
@@ -246,6 +248,8 @@ class Call:
         self.media_address: str | None = None
         self.media_port: int | None = None
         self.media_open = False  # a worker holds ports for us
+        self.video_wanted = False  # the linked call has a picture, and so may this one
+        self.video_port: int | None = None
         self.media_generation = 0
         self.sdp_version = 0
         self.held = False  # by the far end
@@ -333,6 +337,16 @@ class Call:
     def emit(self, event: Event, *, caused_by: ActionId | None = None) -> None:
         self.out.append(Emit(event, caused_by))
 
+    @property
+    def has_ports(self) -> bool:
+        """True once every port that its SDP has to name is there."""
+        return self.media_open and (self.video_port is not None or not self.video_wanted)
+
+    def open_media(self, *, video: bool) -> None:
+        """Ask for ports. `video`: for a picture too."""
+        self.video_wanted = video
+        self.out.append(OpenMedia(video))
+
     def set_media(self) -> None:
         """The worker wants a new rule; nothing, where its ports are lost and the call is about to end."""
         if self.media_open:
@@ -375,7 +389,7 @@ class Call:
         if self.media_address is None or self.media_port is None:
             raise AssertionError("an SDP needs ports first")
         session_id = int.from_bytes(self.id.encode()[5:12], "big") >> 3
-        return LocalEnd(self.media_address, self.media_port, session_id, self.sdp_version)
+        return LocalEnd(self.media_address, self.media_port, session_id, self.sdp_version, video_port=self.video_port)
 
 
 def join_address(host: str | None, port: int | None) -> str | None:

@@ -19,7 +19,6 @@ from bridge.calls.effects import (
     DisarmTimer,
     Locate,
     Meet,
-    OpenMedia,
     SendInvite,
     Tell,
 )
@@ -32,6 +31,7 @@ from bridge.calls.search import REDIRECTS_MOST, InviteAttempt, Place, Search, St
 from bridge.sdp.description import SessionDescription, parse
 from bridge.sdp.offer_answer import Negotiated, Unacceptable, offer, read_answer
 from bridge.sdp.relaying import mirrored_offer
+from bridge.sdp.video import offers_video
 from bridge.sip.headers import NameAddr, contacts, parse_name_addr
 from bridge.sip.message import Response
 from bridge.sip.uri import SipUri, parse_uri
@@ -71,7 +71,7 @@ def announce(call: Call) -> None:
     """Its first event, the limit of how long it may be sought, and the ports that its offer names."""
     call.emit(CallInitiated(tuple([each.target.uri for each in _search(call).attempts])), caused_by=_cause(call))
     call.out.append(ArmTimer(CallTimer.RING_LIMIT, call.plan.ring_limit_s))
-    call.out.append(OpenMedia())
+    call.open_media(video=call.mirrored is not None and offers_video(call.mirrored))
 
 
 def media_opened(call: Call, *, now: float) -> None:

@@ -66,7 +66,9 @@ class Emit:
 
 @dataclass(slots=True)
 class OpenMedia:
-    """Ports for this call; `MediaOpened` or `MediaRefused` comes back."""
+    """Ports for this call; `MediaOpened` or `MediaRefused` comes back, for each stream."""
+
+    video: bool = False  # ports for a picture too
 
 
 @dataclass(slots=True)

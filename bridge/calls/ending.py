@@ -161,6 +161,7 @@ def _cancel_what_is_left(call: Call, caused_by: ActionId | None) -> None:
 def media_closed(call: Call, quality: Quality | None) -> None:
     """The ports are given back, or nobody will ever say so (then `quality` is None)."""
     call.media_open = False
+    call.video_port = None
     call.quality = quality
     if call.phase is Phase.ENDING:
         call.out.append(DisarmTimer(CallTimer.MEDIA_CLOSE))

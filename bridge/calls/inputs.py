@@ -100,11 +100,14 @@ class MediaOpened:
 
     address: str
     port: int
+    video: bool = False  # for its picture
 
 
 @dataclass(slots=True)
 class MediaRefused:
     """No port is left."""
+
+    video: bool = False  # for its picture: then it goes on without one
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bridge.calls import answering, ending
 from bridge.calls.actions import Answer, Dial, Join
 from bridge.calls.call import Call, Link, Phase
-from bridge.calls.effects import JoinWith, MoveOut, OpenMedia, Seek, Tell
+from bridge.calls.effects import JoinWith, MoveOut, Seek, Tell
 from bridge.calls.events import ActionFailed, CallJoined, CallLeft
 from bridge.calls.facts import ActionId, CallId
 from bridge.calls.inputs import CallInput, CodecWanted, Joined, JoinImpossible
@@ -71,7 +71,7 @@ def peer_media(call: Call, agreed: Negotiated) -> None:
         if call.media_open:
             answering.send_early_media(call)
         else:
-            call.out.append(OpenMedia())
+            call.open_media(video=answering.may_have_video(call))
     call.set_media()
 
 

@@ -79,7 +79,7 @@ from bridge.calls.peering import PeerAnswered, PeerFailed, PeerGone, PeerMedia, 
 _PARK_RING_S = 60.0  # contract: an unanswered parked call gets 180, repeated each minute
 _IMPLIED_PARK = Park()
 _LATER = ("Retry-After", "10")
-# What changes how a call sounds and not what it is doing: one such command leaves the running list alone (docs/adr/0006).
+# What changes how a call sounds and not what it is doing: one such command leaves the running list alone (docs/adr/0008).
 _BESIDE = (Hold, Unhold, Mute, Unmute)
 _DRAINED = ("Reason", 'SIP;cause=503;text="drained"')  # survival §4
 
@@ -107,10 +107,9 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
         case ByeReceived(q850):
             if not call.is_over:
                 ending.end(call, Ended("remote", "hangup", q850=q850), now=now)
-        case MediaOpened(address, port):
-            answering.media_opened(call, address, port, now=now)
-            if call.is_sought and call.local_sdp is None:
-                dialing.media_opened(call, now=now)
+        case MediaOpened(address, port, video):
+            answering.media_opened(call, address, port, video=video, now=now)
+            _offer_if_ready(call, now=now)
         case MediaClosed(quality):
             ending.media_closed(call, quality)
         case Decided(actions):
@@ -134,8 +133,8 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
             holding.reinvited(call, key, request)
         case Unacknowledged():
             answering.unacknowledged(call, now=now)
-        case MediaRefused():
-            _no_media(call, now=now)
+        case MediaRefused(video):
+            _no_media(call, video=video, now=now)
         case MediaSilent():
             _end_for(call, "network", "media_timeout", now=now)
         case MediaGone():
@@ -219,8 +218,18 @@ def _taken(call: Call) -> list[CallEffect]:
     return effects
 
 
-def _no_media(call: Call, *, now: float) -> None:
-    if call.is_sought:
+def _offer_if_ready(call: Call, *, now: float) -> None:
+    if call.is_sought and call.local_sdp is None and call.has_ports:
+        dialing.media_opened(call, now=now)
+
+
+def _no_media(call: Call, *, video: bool, now: float) -> None:
+    if video:
+        call.video_wanted = False  # a call without its picture is better than none
+        if call.has_ports and not call.is_over:
+            answering.ports_there(call, now=now)
+            _offer_if_ready(call, now=now)
+    elif call.is_sought:
         overloaded = Ended("policy", "overload", sip_code=503, sip_reason="Service Unavailable")
         ending.end(call, overloaded, now=now)
     else:

@@ -111,6 +111,8 @@ def _begin(call: Call, purpose: Purpose, action_id: ActionId | None, *, codecs: 
         codecs=codecs or call.negotiated.incoming,
         direction="sendonly" if on_hold else "sendrecv",
     )
+    # The version rises with every offer, also past one that was refused: no two may bear the same (RFC 3264 §8).
+    made = made._replace(origin=made.origin._replace(version=str(call.sdp_version)))
     before, call.local_sdp = call.local_sdp, made.encode()
     call.reoffer = Reoffer(purpose, call.local_sdp, before, action_id)
     call.out.append(SendReinvite())

@@ -132,6 +132,8 @@ def _seldom(call: Call) -> dict[str, Any]:
         data["answer_headers"] = {name: list(values) for name, values in call.answer_headers.items()}
     if call.hangup_wanted is not None:
         data["hangup_wanted"] = call.hangup_wanted
+    if call.video_port is not None:
+        data["video_port"] = call.video_port
     for name in ("muted", "on_hold", "early_media", "dial_failure"):
         value = getattr(call, name)
         if value:
@@ -259,6 +261,8 @@ def _revive_session(call: Call, variable: dict[str, Any]) -> None:
         call.local_sdp = variable["sdp"].encode("utf-8", "surrogateescape")
         call.media_address, call.media_port, call.media_generation, call.sdp_version = variable["media"]
         call.media_open = True
+        call.video_port = variable.get("video_port")
+        call.video_wanted = call.video_port is not None
     if "negotiated" in variable:
         call.negotiated = Negotiated.from_data(variable["negotiated"])
         call.held = variable.get("held", False)

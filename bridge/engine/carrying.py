@@ -7,7 +7,7 @@ before it is stored waits at the conversation's gate.
 from __future__ import annotations
 
 from bridge.calls import joining, machine
-from bridge.calls.call import Phase
+from bridge.calls.call import Call, Phase
 from bridge.calls.effects import (
     Accept,
     Acknowledge,
@@ -37,7 +37,7 @@ from bridge.calls.effects import (
 )
 from bridge.calls.events import CallAnswered, CallEnded
 from bridge.calls.inputs import AcceptSent, CallInput, EventsExhausted
-from bridge.calls.streams import rule_of
+from bridge.calls.streams import rule_of, video_rule_of, video_session
 from bridge.engine import linking, seeking
 from bridge.engine.commit import Ending, EventWrite
 from bridge.engine.effects import ClosePorts, CommandAccepted, CommandRefused, Noted, OpenPorts, Originated, SetRule
@@ -117,11 +117,10 @@ def carry(
                 send_response(holdings, leg, key, response, now=now)
             case SetMedia():
                 set_rules(holdings, leg)
-            case OpenMedia():
-                beside = call.link.peer if call.link is not None else None
-                holdings.out.append(OpenPorts(call.id, call.id, beside))
+            case OpenMedia(video):
+                open_ports(holdings, leg, video=video)
             case CloseMedia():
-                holdings.out.append(ClosePorts(call.id))
+                close_ports(holdings, call)
             case SendRequest(method, headers, body):
                 _send_request(holdings, leg, method, headers, body, now=now)
             case Finished():
@@ -198,8 +197,27 @@ def set_rules(holdings: Holdings, leg: Leg) -> None:
     peer = holdings.legs.get(link.peer) if link is not None else None
     for each, other in ((leg, peer), (peer, leg)):
         if each is not None and each.call.media_open and each.call.negotiated is not None and not each.call.is_over:
-            rule = rule_of(each.call, other.call if other is not None else None)
-            holdings.out.append(SetRule(each.call.id, rule))
+            heard_by = other.call if other is not None else None
+            holdings.out.append(SetRule(each.call.id, rule_of(each.call, heard_by)))
+            video = video_rule_of(each.call, heard_by) if each.call.video_port is not None else None
+            if video is not None:
+                holdings.out.append(SetRule(video_session(each.call.id), video))
+
+
+def open_ports(holdings: Holdings, leg: Leg, *, video: bool) -> None:
+    """Ask for ports, in the worker of the call that this one is linked with where that has some."""
+    call, link = leg.call, leg.call.link
+    peer = link.peer if link is not None else None
+    holdings.out.append(OpenPorts(call.id, call.id, peer))
+    if video:
+        holdings.out.append(OpenPorts(video_session(call.id), call.id, video_session(peer) if peer else None))
+
+
+def close_ports(holdings: Holdings, call: Call) -> None:
+    """Give them back."""
+    holdings.out.append(ClosePorts(call.id))
+    if call.video_wanted:
+        holdings.out.append(ClosePorts(video_session(call.id)))
 
 
 def release(holdings: Holdings, waiting: Waiting, *, now: float) -> None:
@@ -357,4 +375,4 @@ def forget(holdings: Holdings, leg: Leg) -> None:
     holdings.live -= 1
     seeking.abandon(holdings, call)
     if call.media_open or call.phase is Phase.ANSWERING or call.is_sought:
-        holdings.out.append(ClosePorts(call.id))
+        close_ports(holdings, call)

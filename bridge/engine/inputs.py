@@ -12,6 +12,7 @@ from bridge.engine.commit import Claim, Remembered, StoredConversation
 from bridge.engine.registrations import (
     BindingsRead,
     Deregister,
+    RegistrationDecision,
     RegistrationRefused,
     RegistrationsDue,
     RegistrationWritten,
@@ -142,7 +143,7 @@ class Delivered(NamedTuple):
 
     delivery: int
     outcome: Outcome
-    reply: Sequence[Action] | InvalidReply | None = None
+    reply: Sequence[Action | RegistrationDecision] | InvalidReply | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from bridge.calls.effects import Accept, CallTimer
 from bridge.calls.events import DECISIONS
 from bridge.calls.inputs import MediaClosed
 from bridge.calls.search import Stage
-from bridge.calls.streams import rule_of
+from bridge.calls.streams import rule_of, video_rule_of, video_session
 from bridge.engine import seeking
-from bridge.engine.carrying import drop, forget, release, step
+from bridge.engine.carrying import drop, forget, open_ports, release, step
 from bridge.engine.commit import Ending, EventWrite, Remembered, StoredCall, StoredConversation
 from bridge.engine.delivering import carry_deliveries, finish_if_done, let_go, publish
 from bridge.engine.effects import AdoptPorts, HeldPorts, Noted, OpenPorts, OriginateRefused
@@ -28,6 +28,7 @@ from bridge.engine.settings import Application, Listener
 from bridge.engine.writing import commit
 from bridge.outbox.queue import read_event
 from bridge.rtp.rules import Rule
+from bridge.sdp.video import offers_video
 from bridge.sip.endpoint import RequestArrived
 from bridge.sip.invite_usage import InviteArrived, InviteUsage
 from bridge.sip.message import Request
@@ -138,6 +139,11 @@ def claimed(holdings: Holdings, conversations: Sequence[StoredConversation], *, 
     held: dict[str, HeldPorts] = {
         leg.call.id: HeldPorts(leg.call.media_port or 0, _rule(holdings, leg)) for leg in legs if _keeps_ports(leg)
     }
+    for leg in legs:
+        if _keeps_ports(leg) and leg.call.video_port is not None:
+            held[video_session(leg.call.id)] = HeldPorts(
+                leg.call.video_port, video_rule_of(leg.call, _peer(holdings, leg))
+            )
     holdings.out.append(AdoptPorts(held))
     for holding, stored in revived:
         for each in stored.calls:
@@ -154,10 +160,12 @@ def _keeps_ports(leg: Leg) -> bool:
 
 
 def _rule(holdings: Holdings, leg: Leg) -> Rule | None:
-    if leg.call.negotiated is None:
-        return None
+    return None if leg.call.negotiated is None else rule_of(leg.call, _peer(holdings, leg))
+
+
+def _peer(holdings: Holdings, leg: Leg) -> Call | None:
     peer = holdings.legs.get(leg.call.link.peer) if leg.call.link is not None else None
-    return rule_of(leg.call, peer.call if peer is not None else None)
+    return peer.call if peer is not None else None
 
 
 def _created_at(stored: StoredConversation) -> float:
@@ -245,7 +253,9 @@ def _seek_on(holdings: Holdings, leg: Leg, *, now: float) -> None:
     if call.local_sdp is None:
         caller = holdings.legs.get(call.link.peer) if call.link is not None else None
         call.mirrored = caller.call.offer if caller is not None else None
-        holdings.out.append(OpenPorts(call.id, call.id, call.link.peer if call.link is not None else None))
+        video = call.mirrored is not None and offers_video(call.mirrored)
+        call.video_wanted = video
+        open_ports(holdings, leg, video=video)
         return
     for attempt in search.attempts:
         if attempt.stage is Stage.LOCATING:

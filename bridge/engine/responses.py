@@ -19,6 +19,7 @@ from bridge.engine.carrying import sip_outcomes, step
 from bridge.engine.effects import Dropped, Noted
 from bridge.engine.holdings import Holdings, Leg, OurRequest
 from bridge.engine.inputs import Resolved
+from bridge.engine.registrations import BindingsRead
 from bridge.sip.dialog import Dialog
 from bridge.sip.digest import authorize, challenges_of
 from bridge.sip.endpoint import ResponseArrived
@@ -95,6 +96,19 @@ def resolved(holdings: Holdings, given: Resolved) -> None:
     reachable = [each for each in given.addresses if seeking.listener_for(holdings, transport, each) is not None]
     address = (reachable or list(given.addresses))[0]
     seeking.found(holdings, leg, number, uri, address)
+
+
+def bindings_read(holdings: Holdings, given: BindingsRead, *, now: float) -> None:
+    """What is bound to an address of record that was dialed."""
+    call_id, number = holdings.readers.pop(given.reader, (None, 0))
+    leg = holdings.legs.get(call_id) if call_id is not None else None
+    if leg is None or leg.call.search is None:
+        return
+    if given.bindings is None:
+        seeking.unreachable(holdings, leg, number, 503, "Store Away")
+    else:
+        alive = [each for each in given.bindings if each.expires_at > now]
+        seeking.found_contacts(holdings, leg, number, alive)
 
 
 def _lost(holdings: Holdings, key: TransactionKey, code: int, reason: str, *, now: float) -> None:

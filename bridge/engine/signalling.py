@@ -9,8 +9,8 @@ from __future__ import annotations
 from bridge.calls import answering, machine, snapshot
 from bridge.calls.call import Phase
 from bridge.calls.facts import CallId
-from bridge.calls.inputs import Acknowledged, ByeReceived, CancelReceived, ReInvited, Unacknowledged
-from bridge.engine import responses
+from bridge.calls.inputs import Acknowledged, ByeReceived, CancelReceived, KeyPressed, ReInvited, Unacknowledged
+from bridge.engine import authenticating, registering, responses
 from bridge.engine.carrying import carry, send_response, sip_outcomes, step, usage_effects
 from bridge.engine.effects import Dropped, Noted
 from bridge.engine.gate import Created
@@ -33,7 +33,8 @@ from bridge.sip.endpoint import (
 )
 from bridge.sip.endpoint import fill_via as note_source
 from bridge.sip.flow import Flow, Send
-from bridge.sip.headers import Line, reason_q850, reason_sip
+from bridge.sip.headers import Line, content_type, reason_q850, reason_sip
+from bridge.sip.info import read_key
 from bridge.sip.invite_usage import (
     AckMissing,
     AckReceived,
@@ -122,6 +123,8 @@ def _request(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None
         _within_dialog(holdings, arrived, now=now)
     elif request.method == "INVITE":
         _invite(holdings, arrived, now=now)
+    elif request.method == "REGISTER":
+        registering.requested(holdings, arrived, now=now)
     elif request.method == "OPTIONS":
         _answer(holdings, arrived, 200, headers=options_headers(holdings.capabilities), now=now)
     else:
@@ -159,6 +162,9 @@ def _invite(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
         _answer(holdings, arrived, turned_away.status, turned_away.reason, turned_away.headers, now=now)
         holdings.out.append(Noted("warning", "call_turned_away", None, (("why", turned_away.reason),)))
         return
+    caller = authenticating.caller(holdings, arrived, now=now)
+    if caller is None:
+        return
     application = application_for(request.uri, holdings.settings.applications, domains=holdings.settings.domains)
     if application is None:
         holdings.out.append(
@@ -166,11 +172,17 @@ def _invite(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
         )
         _answer(holdings, arrived, 404, now=now)
         return
-    _create(holdings, arrived, call_id, application, now=now)
+    _create(holdings, arrived, call_id, application, caller.username, now=now)
 
 
 def _create(
-    holdings: Holdings, arrived: RequestArrived, call_id: CallId, application: Application, *, now: float
+    holdings: Holdings,
+    arrived: RequestArrived,
+    call_id: CallId,
+    application: Application,
+    username: str | None,
+    *,
+    now: float,
 ) -> None:
     """A new call in a conversation of its own; nothing of it leaves before it is stored."""
     settings, request = holdings.settings, arrived.request
@@ -187,7 +199,7 @@ def _create(
     if isinstance(call, MalformedSdp):
         _answer(holdings, arrived, 400, f"Bad SDP: {call.reason}", now=now)
         return
-    call.invite_key = arrived.key
+    call.invite_key, call.authenticated_as = arrived.key, username
     holding = Holding(call.conversation_id, created_at=now, epoch=1, nonce=holdings.new_nonce())
     usage = InviteUsage(settings.timers)
     leg = Leg(call, holding, application, usage, snapshot.fixed(call, request))
@@ -282,8 +294,22 @@ def _within_dialog(holdings: Holdings, arrived: RequestArrived, *, now: float) -
             _reinvite(holdings, leg, arrived, now=now)
         case "OPTIONS":
             _answer(holdings, arrived, 200, headers=options_headers(holdings.capabilities), now=now)
+        case "INFO":
+            _info(holdings, leg, arrived, now=now)
         case _:
             _answer(holdings, arrived, 481, now=now)
+
+
+def _info(holdings: Holdings, leg: Leg, arrived: RequestArrived, *, now: float) -> None:
+    """A key, or nothing that we need to understand (RFC 2976 §2.2)."""
+    request = arrived.request
+    key = read_key(content_type(request) or "", request.body) if request.body else None
+    if request.body and key is None:
+        _answer(holdings, arrived, 400, "No Key In This Body", now=now)
+        return
+    _answer(holdings, arrived, 200, now=now)
+    if key is not None:
+        step(holdings, leg, KeyPressed(key.digit, key.duration_ms, "info"), now=now)
 
 
 def _reinvite(holdings: Holdings, leg: Leg, arrived: RequestArrived, *, now: float) -> None:

@@ -52,6 +52,11 @@ class AnsweredVideo(NamedTuple):
     stream: Stream
 
 
+def offers_video(description: SessionDescription) -> bool:
+    """Whether it has a live video line."""
+    return any(media.kind == "video" and media.port for media in description.media)
+
+
 def mirrored_video(
     source: SessionDescription, media: MediaDescription, port: int, direction: Direction
 ) -> MediaDescription | Unacceptable:

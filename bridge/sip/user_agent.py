@@ -13,6 +13,7 @@ from zlib import crc32
 from bridge.sip.dialog import MAX_FORWARDS
 from bridge.sip.grammar import REASON_PHRASES
 from bridge.sip.headers import Headers, Line, Malformed, Star, Via, contacts, content_type, option_tags
+from bridge.sip.info import TYPES
 from bridge.sip.message import Request, Response
 
 _DIALOG_MAKING = frozenset({"INVITE", "SUBSCRIBE", "REFER", "NOTIFY"})  # whose responses carry Record-Route (§12.1.1)
@@ -28,9 +29,10 @@ _CONTENT_MATTERS_NOT = frozenset({"BYE", "CANCEL"})  # who hangs up has hung up,
 class Capabilities:
     """What our user agent server understands; every value goes into an answer as it stands."""
 
-    methods: tuple[str, ...] = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS")
+    methods: tuple[str, ...] = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO")
     extensions: frozenset[str] = frozenset()  # option tags, lower case
     content_types: tuple[str, ...] = ("application/sdp",)
+    info_types: tuple[str, ...] = TYPES  # of INFO, which brings no session description
     schemes: frozenset[str] = frozenset({"sip", "sips"})  # of the Request-URI, lower case
     server: str | None = None  # the Server header's value
 
@@ -150,8 +152,9 @@ def _content(request: Request, capabilities: Capabilities) -> Refused | None:
     of_type = content_type(request)
     if of_type is None:
         return Refused(400, "Missing Content-Type")
-    if of_type not in capabilities.content_types:
-        return _refused(415, ("Accept", ", ".join(capabilities.content_types)))
+    understood = capabilities.info_types if request.method == "INFO" else capabilities.content_types
+    if of_type not in understood:
+        return _refused(415, ("Accept", ", ".join(understood)))
     encoded = "Content-Encoding" in request.headers
     if encoded and any(each.lower() != "identity" for each in request.headers.values("Content-Encoding")):
         return _refused(415, ("Accept-Encoding", "identity"))

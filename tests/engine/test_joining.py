@@ -208,6 +208,19 @@ def test_a_key_is_told() -> None:
     assert (data["digit"], data["duration_ms"], data["method"]) == ("5", 120, "rfc4733")
 
 
+def test_a_key_in_info_is_told_too() -> None:
+    world = answered()
+    world.within("INFO", sdp="Signal=5\r\nDuration=250\r\n", kind="application/dtmf-relay")
+    data = world.told("call.dtmf")
+    assert (data["digit"], data["duration_ms"], data["method"]) == ("5", 250, "info")
+    assert world.responses(200, "INFO")
+    world.within("INFO", sequence=3)
+    world.within("INFO", sequence=4, sdp="Signal=?", kind="application/dtmf-relay")
+    world.within("INFO", sequence=5, sdp="x", kind="text/plain")
+    assert [each.status for each in world.responses(method="INFO")] == [200, 200, 400, 415]
+    assert told(world).count("call.dtmf") == 1
+
+
 @pytest.mark.parametrize("action", [Leave(), Dial(to=(Target("sip:x@192.0.2.9"),))])
 def test_what_does_not_fit(action: Action) -> None:
     world, _, _ = joined() if isinstance(action, Dial) else (answered(), None, None)
@@ -261,3 +274,41 @@ def test_joined_calls_outlive_their_process() -> None:
     bob.bye()
     assert told(heir).count("call.ended") == 2
     assert heir.ended["reason"] == "peer_ended"
+
+
+VIDEO = "m=video 4002 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
+
+
+def test_a_picture_is_passed_on_where_both_have_one() -> None:
+    world = World()
+    bob = Callee(world)
+    world.reply = (Dial(to=(Target(bob.uri),)),)
+    world.invite(sdp=sdp() + VIDEO)
+    assert b"m=video 20100 RTP/AVP 96" in bob.invite.body
+    theirs = sdp(5000, address=bob.host, formats="0 101") + VIDEO.replace("4002", "5002").replace("96", "97")
+    bob.answer(200, offer=theirs)
+    assert b"m=video 20100 RTP/AVP 96" in world.last(200).body
+    world.ack()
+    party = party_of(world)
+    ours, bobs = rule(world, CallId(f"{world.call_id}/video")), rule(world, CallId(f"{party}/video"))
+    assert (ours.relay_to, bobs.relay_to) == (f"{party}/video", f"{world.call_id}/video")
+    assert dict(ours.payload_map)[96] == 97
+    heir = world.restart()
+    bob.world = heir
+    heir.bye()
+    heir.advance(64.0)
+    assert heir.leftovers() == {}
+
+
+def test_a_party_without_a_picture_is_heard_all_the_same() -> None:
+    world = World()
+    bob = Callee(world)
+    world.reply = (Dial(to=(Target(bob.uri),)),)
+    world.invite(sdp=sdp() + VIDEO)
+    bob.answer(200, offer=sdp(5000, address=bob.host, formats="0 101") + "m=video 0 RTP/AVP 96\r\n")
+    assert b"m=video 0 " in world.last(200).body
+    world.ack()
+    assert told(world).count("call.joined") == 2
+    world.bye()
+    world.advance(64.0)
+    assert world.leftovers() == {}
