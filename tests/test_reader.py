@@ -44,7 +44,7 @@ from bridge.sip.flow import Flow, Send
 from bridge.store.memory import MemoryStore
 from bridge.telemetry.metrics import Metrics
 from tests.store.writes import commit
-from tests.support.caller import Message, read_message
+from tests.support.phone import Message, read_message
 from tests.support.waiting import until
 
 FLOW = Flow("udp", "udp:5060", "192.0.2.1", 5062)
