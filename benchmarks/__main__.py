@@ -1,4 +1,4 @@
-"""`python -m benchmarks [w1] [w3] [w4] [w5] [engine] [--quick] [--profile]`: measure, print tables, write JSON beside them."""
+"""`python -m benchmarks [w1] [w2] [w3] [w4] [w5] [engine] [--quick] [--profile]`: measure, print tables, write JSON beside them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from benchmarks.relaying import RelayCost, Relayed, compile_programs, measure_re
 from benchmarks.report import Results, render, write
 from benchmarks.stacks import ROOT, Stack, Variant, start_bridge, start_peer
 
-NAMES = ("engine", "w1", "w3", "w4", "w5")
+NAMES = ("engine", "w1", "w2", "w3", "w4", "w5")
 RESULTS = ROOT / "benchmarks" / "results"
 PAIRS_FOR_MANY = 11_384  # what stacks.MEDIA_PORTS holds
 
@@ -34,6 +34,7 @@ class Scope:
     """How much is measured."""
 
     rates: tuple[float, ...] = (50, 100, 200)
+    joined_rates: tuple[float, ...] = (100, 200)
     seconds: float = 15.0
     runs: int = 3
     warm_up_s: float = LINGER_S
@@ -58,6 +59,7 @@ class Scope:
 
 QUICK = Scope(
     rates=(100,),
+    joined_rates=(50,),
     seconds=4.0,
     runs=1,
     warm_up_s=2.0,
@@ -112,6 +114,15 @@ class Measurements:
                 self._peer(peer)
             except BenchmarkError as error:
                 self._note(str(error))
+
+    def w2(self) -> None:
+        """The joined call: every caller is sent to a callee."""
+        scope = self._scope
+        with ExitStack() as ends:
+            stack = start_bridge(ends, self._place("joined"), Variant(dials=True))
+            prepare(stack)
+            for rate in scope.joined_rates:
+                self._results.joined.append(self._cost(stack, rate))
 
     def w3(self) -> None:
         """Relays in turn, so that what disturbs the machine disturbs all of them."""
@@ -250,6 +261,8 @@ def measure(names: Sequence[str], scope: Scope, results: Results, *, profile: bo
             measurements.engine()
         if "w1" in names:
             measurements.w1(profile=profile)
+        if "w2" in names:
+            measurements.w2()
         if "w3" in names:
             measurements.w3()
         if {"w4", "w5"} & set(names):

@@ -32,6 +32,7 @@ class Results:
     quick: bool
     engine: list[Figure] = field(default_factory=list)
     costs: list[tuple[str, Cost]] = field(default_factory=list)  # with what was special about the set-up
+    joined: list[Cost] = field(default_factory=list)
     capacities: list[Capacity] = field(default_factory=list)
     relays: list[RelayCost] = field(default_factory=list)
     weights: list[Weight] = field(default_factory=list)
@@ -41,7 +42,7 @@ class Results:
 
     def to_data(self) -> dict[str, Any]:
         data: dict[str, Any] = {"machine": _plain(self.machine), "quick": self.quick}
-        for name in ("engine", "capacities", "relays", "weights", "growth", "profiles", "notes"):
+        for name in ("engine", "joined", "capacities", "relays", "weights", "growth", "profiles", "notes"):
             data[name] = _plain(getattr(self, name))
         data["costs"] = [{"setup": setup} | _plain(cost) for setup, cost in self.costs]
         return data
@@ -81,6 +82,11 @@ def render(results: Results) -> str:
             "W1 answered call: CPU ms per call (`ours` = signalling + supervisor + media), INVITE→200 in ms; "
             "median (lowest–highest) of runs\n"
             + table(("W1", *_COST_HEAD), [_cost_row(setup, cost) for setup, cost in results.costs])
+        )
+    if results.joined:
+        parts.append(
+            "W2 joined call: the same for a caller who is sent to a callee, both with their webhooks and their state\n"
+            + table(("W2", *_COST_HEAD), [_cost_row("", cost) for cost in results.joined])
         )
     if results.capacities:
         parts.append(_capacities(results.capacities))

@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_v
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bridge import __version__
+from bridge.contract.dialing import DialBody
 from bridge.contract.operations import Scope
 from bridge.errors import ConfigurationError
 from bridge.outbox.schedule import Schedule
@@ -377,6 +378,13 @@ class Config(Section):
         secrets = [key.key for key in self.api.keys]
         secrets += [
             secret for application in self.applications for hook in application.webhooks for secret in hook.secrets
+        ]
+        secrets += [
+            password
+            for application in self.applications
+            for action in application.fallback
+            if isinstance(action, DialBody)
+            for password in action.passwords
         ]
         secrets += [*self.webhooks.secrets, *([self.cluster.secret] if self.cluster.secret else [])]
         return tuple(secret.get_secret_value() for secret in secrets)

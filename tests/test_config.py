@@ -213,6 +213,14 @@ class TestSecrets:
         assert config.store.url.get_secret_value() == "redis://:pw@host/0"
         assert set(config.all_secrets) == {"s3cret", SECRET}
 
+    def test_a_password_of_a_fallback_is_one_and_reaches_the_process_that_needs_it(self, file: Path) -> None:
+        to = "{uri: 'sip:b@example.org', auth: {username: desk, password: hunter2}}"
+        config = read(file, _application("desk", more=f"fallback: [{{action: dial, to: [{to}]}}]"))
+        assert "hunter2" in config.all_secrets
+        assert "hunter2" not in repr(config) + str(config.model_dump()) + config.model_dump_json()
+        (action,) = Config.from_json(config.to_json()).applications[0].fallback
+        assert action == config.applications[0].fallback[0]
+
     def test_a_secret_file_that_is_not_there_is_named(self, file: Path) -> None:
         told = complaint(file, "cluster: {secret: {file: /nowhere/secret}}")
         assert told == "bridge.yaml:1: cluster.secret: cannot read /nowhere/secret: No such file or directory"

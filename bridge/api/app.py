@@ -106,14 +106,10 @@ def _noted(operation: Operation, handler: Handler) -> Handler:
 
     async def noted(request: web.Request) -> web.StreamResponse:
         response = await handler(request)
-        name = "call" if "call_id" in request.match_info else "conversation"
-        _log.info(
-            "command",
-            operation=operation.id,
-            caller=request[CALLER].name,
-            status=response.status,
-            **{name: request.match_info[f"{name}_id"]},
-        )
+        about = {name.removesuffix("_id"): value for name, value in request.match_info.items()}
+        if hdrs.LOCATION in response.headers:
+            about["call"] = response.headers[hdrs.LOCATION].rpartition("/")[2]
+        _log.info("command", operation=operation.id, caller=request[CALLER].name, status=response.status, **about)
         return response
 
     return noted

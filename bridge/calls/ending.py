@@ -6,9 +6,22 @@ one `call.ended`, and it is the last event.
 from __future__ import annotations
 
 from bridge.calls.call import Call, HangUp, Phase
-from bridge.calls.effects import ArmTimer, CallTimer, CloseMedia, DisarmAll, DisarmTimer, Finished, Respond, SendRequest
+from bridge.calls.effects import (
+    ArmTimer,
+    CallTimer,
+    CancelInvite,
+    CloseMedia,
+    DisarmAll,
+    DisarmTimer,
+    Finished,
+    Respond,
+    SendRequest,
+    Tell,
+)
 from bridge.calls.events import CallEnded
 from bridge.calls.facts import ActionId, Ended, EndedBy, Quality
+from bridge.calls.peering import PeerFailed, PeerGone
+from bridge.calls.search import InviteAttempt
 from bridge.sip.grammar import REASON_PHRASES
 from bridge.sip.user_agent import respond
 
@@ -75,7 +88,10 @@ def hang_up(
     """
     if call.is_over:
         return
-    if not call.accept_sent:
+    if call.is_sought:
+        reason = "canceled" if reason == "hangup" else reason
+        end(call, Ended(ended_by, reason, sip_code=487, sip_reason="Request Terminated"), now=now, caused_by=caused_by)
+    elif not call.accept_sent and call.search is None:
         refuse(call, 480, ended_by, reason, now=now, headers=headers, caused_by=caused_by)
     elif call.phase is Phase.ACCEPTED:
         replaced = call.hangup_wanted
@@ -91,6 +107,11 @@ def end(call: Call, ended: Ended, *, now: float, caused_by: ActionId | None = No
     """The call is over for the far end. Its `call.ended` follows as soon as the media worker has told its figures."""
     call.end_action = caused_by
     _cancel_what_is_left(call, caused_by)
+    if call.search is not None:
+        for attempt in call.search.attempts:
+            if attempt.is_open:
+                give_up(call, attempt)
+    _tell_peer(call, ended)
     call.ended = ended
     call.ended_at = now
     call.out.append(DisarmAll())
@@ -106,20 +127,41 @@ def end(call: Call, ended: Ended, *, now: float, caused_by: ActionId | None = No
     call.out.append(ArmTimer(CallTimer.MEDIA_CLOSE, _MEDIA_CLOSE_S))
 
 
+def give_up(call: Call, attempt: InviteAttempt, *, reason: str | None = None) -> None:
+    """This target is not wanted any more: CANCEL its INVITE, if one is out (§9.1). `reason`: of a Reason header."""
+    if attempt.is_out and not attempt.canceled:
+        attempt.canceled = True
+        call.out.append(CancelInvite(attempt.number, attempt.sequence, reason))
+    attempt.fail(487, "Request Terminated")
+
+
+def _tell_peer(call: Call, ended: Ended) -> None:
+    link = call.link
+    if link is None:
+        return
+    if link.how == "dial" and not link.asked and call.answered_at is None:
+        call.out.append(Tell(link.peer, PeerFailed(ended.sip_code or 480, ended.sip_reason or "")))
+    else:
+        call.out.append(Tell(link.peer, PeerGone(ended=True)))
+
+
 def _cancel_what_is_left(call: Call, caused_by: ActionId | None) -> None:
     """Every action that was accepted is told of: those that do not come to their end any more, as canceled."""
-    wanted = call.hangup_wanted
+    wanted, under_way = call.hangup_wanted, call.reoffer
+    if under_way is not None and under_way.action_id not in (None, caused_by):
+        call.cancel_action(under_way.purpose, under_way.action_id)
     if call.answer_action not in (None, caused_by):
         call.cancel_action("answer", call.answer_action)
     call.abandon_list()
     if wanted is not None and wanted.caused_by not in (None, caused_by):
         call.cancel_action("hangup", wanted.caused_by)
-    call.answer_action = call.hangup_wanted = None
+    call.answer_action = call.hangup_wanted = call.reoffer = None
 
 
 def media_closed(call: Call, quality: Quality | None) -> None:
     """The ports are given back, or nobody will ever say so (then `quality` is None)."""
     call.media_open = False
+    call.video_port = None
     call.quality = quality
     if call.phase is Phase.ENDING:
         call.out.append(DisarmTimer(CallTimer.MEDIA_CLOSE))
@@ -133,4 +175,4 @@ def _finish(call: Call) -> None:
     answered_s = call.ended_at - call.answered_at if call.answered_at is not None else 0.0
     call.emit(CallEnded(duration_s=call.ended_at - call.created_at, answered_s=answered_s), caused_by=call.end_action)
     call.out.append(Finished())
-    call.invite = call.offer = None
+    call.invite = call.offer = call.peer_media = None

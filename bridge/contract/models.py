@@ -75,9 +75,9 @@ class Source(Resource):
 
 
 class Attempt(Resource):
-    """One dialog sought for a call. An inbound call has one: its own."""
+    """One dialog sought for a call. An inbound call has one: its own; an outbound one has one for each target tried."""
 
-    target: str
+    target: Annotated[str, Field(description="The URI that was called.")]
     sip_call_id: str
     code: Annotated[int | None, Field(description="The final SIP status; null while there is none.")]
     reason: Annotated[str | None, Field(description="Its reason phrase.")]
@@ -154,7 +154,7 @@ class Call(Resource):
     early_media: bool
     from_: Annotated[Party, Field(alias="from")]
     to: Party
-    source: Source
+    source: Annotated[Source | None, Field(description="Null for an outbound call.")]
     authenticated_as: str | None
     created_at: Timestamp
     answered_at: Timestamp | None

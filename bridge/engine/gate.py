@@ -6,6 +6,7 @@ them leaves in that order too. Other conversations never wait here.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -46,7 +47,33 @@ class Concluded:
     call: CallId
 
 
-Waiting: TypeAlias = Created | Publish | Answering | Concluded
+@dataclass(slots=True)
+class Inviting:
+    """An INVITE of ours waits for its write: of an attempt, or within the dialog."""
+
+    call: CallId
+    attempt: int = 0  # 0: a re-INVITE
+    sequence: int = 0
+
+
+@dataclass(slots=True)
+class Acknowledging:
+    """The ACK of a 2xx to an INVITE of ours waits for its write."""
+
+    call: CallId
+    sequence: int
+
+
+@dataclass(slots=True)
+class Promised:
+    """An originated call is in the store: whoever asked for it may be told."""
+
+    call: CallId
+    request: int
+    body: bytes  # the Call as it was stored
+
+
+Waiting: TypeAlias = Created | Publish | Answering | Concluded | Inviting | Acknowledging | Promised
 
 
 class Gate:
@@ -63,6 +90,10 @@ class Gate:
     def tickets(self) -> list[int]:
         """The writes that are not acknowledged."""
         return [ticket for ticket, _ in self._queue]
+
+    def waiting(self) -> Iterator[Waiting]:
+        """Everything that waits here, oldest first."""
+        return (each for _, group in self._queue for each in group)
 
     def wait(self, ticket: int, waiting: list[Waiting]) -> None:
         """These leave when the write `ticket` is acknowledged. Tickets ascend."""
@@ -85,7 +116,17 @@ class Gate:
         taken: list[Respond] = []
         for _, group in self._queue:
             for each in list(group):
-                if isinstance(each, Answering) and each.call == call and isinstance(each.effect, Respond):
+                if _refuses(each, call) and isinstance(each, Answering) and isinstance(each.effect, Respond):
                     taken.append(each.effect)
                     group.remove(each)
         return taken
+
+
+def _refuses(waiting: Waiting, call: CallId) -> bool:
+    """Whether this is a final response of that call: a provisional one with early media is not worth hurrying."""
+    return (
+        isinstance(waiting, Answering)
+        and waiting.call == call
+        and isinstance(waiting.effect, Respond)
+        and waiting.effect.response.status >= 300
+    )

@@ -7,17 +7,34 @@ fall back to how it was a while ago. Refuses to know connections, queues and wha
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 
 from bridge.ambient import Clock
 from bridge.calls.facts import CallId, ConversationId
-from bridge.engine.commit import Ack, Commit, Postponed, Release, StoredCall, StoredConversation
-from bridge.store import Lease
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+from bridge.engine.commit import (
+    Ack,
+    Commit,
+    Postponed,
+    Release,
+    Remembered,
+    StoredCall,
+    StoredConversation,
+    Take,
+)
+from bridge.engine.registrations import (
+    ForgetEvents,
+    RegistrationRefused,
+    RegistrationWritten,
+    StoredRegistration,
+    StoredStream,
+    WriteRegistration,
+    stream_of,
+)
+from bridge.sip.registrar import AddressOfRecord
+from bridge.store import REMEMBERED_S, ConversationRecord, Due, Lease, UserChanges
+from bridge.store.tables import Table
 
 Answer: TypeAlias = Literal["applied", "lost", "stale", "exists"]
 
@@ -34,6 +51,7 @@ class _Record:
     fixed: Mapping[CallId, bytes]
     variable: Mapping[CallId, bytes]
     released: tuple[CallId, ...] | None = None  # the calls it had; only the fence and the head are left
+    merged_into: ConversationId | None = None  # where its last living call went
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,67 +63,13 @@ class _Out:
     postponed: Mapping[str, Postponed] = field(default_factory=dict)
 
 
-class _Table(Generic[K, V]):
-    """Values that may expire. Every change can be undone."""
+@dataclass(frozen=True, slots=True)
+class _Registration:
+    """One address of record: what was written last, by whom, and whose stream that one took over."""
 
-    __slots__ = ("_cells", "_clock", "_expiries", "_undo")
-
-    def __init__(self, clock: Clock, undo: Callable[[Callable[[], None]], None]) -> None:
-        self._cells: dict[K, tuple[V, float | None]] = {}  # value, and when it expires (seconds UTC)
-        self._expiries: deque[tuple[float, K]] = deque()  # ascending, for all are kept equally long
-        self._clock = clock
-        self._undo = undo
-
-    def get(self, key: K) -> V | None:
-        cell = self._cells.get(key)
-        return None if cell is None or self._is_over(cell) else cell[0]
-
-    def items(self) -> Iterator[tuple[K, V]]:
-        return ((key, cell[0]) for key, cell in self._cells.items() if not self._is_over(cell))
-
-    def put(self, key: K, value: V, *, keep_s: float | None = None) -> None:
-        """`keep_s` None: for ever, or for as long as the key had before."""
-        before = self._cells.get(key)
-        expires = before[1] if before is not None else None
-        if keep_s is not None:
-            expires = self._clock.now() + keep_s
-            self._expiries.append((expires, key))
-        self._set(key, (value, expires))
-        self._sweep()
-
-    def expire(self, key: K, keep_s: float) -> None:
-        value = self.get(key)
-        if value is not None:
-            self.put(key, value, keep_s=keep_s)
-
-    def drop(self, key: K) -> None:
-        self._set(key, None)
-
-    def clear(self) -> None:
-        for key in list(self._cells):
-            self.drop(key)
-
-    def _set(self, key: K, cell: tuple[V, float | None] | None) -> None:
-        before = self._cells.get(key)
-        self._undo(lambda: self._restore(key, before))
-        self._restore(key, cell)
-
-    def _restore(self, key: K, cell: tuple[V, float | None] | None) -> None:
-        if cell is None:
-            self._cells.pop(key, None)
-        else:
-            self._cells[key] = cell
-
-    def _is_over(self, cell: tuple[V, float | None]) -> bool:
-        return cell[1] is not None and cell[1] <= self._clock.now()
-
-    def _sweep(self) -> None:
-        now = self._clock.now()
-        while self._expiries and self._expiries[0][0] <= now:
-            key = self._expiries.popleft()[1]
-            cell = self._cells.get(key)
-            if cell is not None and self._is_over(cell):
-                self.drop(key)
+    written: WriteRegistration
+    owner: str
+    heir_of: str | None
 
 
 class Keyspace:
@@ -115,22 +79,32 @@ class Keyspace:
         self._clock = clock
         self._history_s = history_s
         self._history: deque[tuple[float, Callable[[], None]]] = deque()
-        self._conversations: _Table[ConversationId, _Record] = _Table(clock, self._remember)
-        self._calls: _Table[CallId, ConversationId | bytes] = _Table(clock, self._remember)  # bytes: the final record
-        self._created: _Table[CallId, int] = _Table(clock, self._remember)
-        self._out: _Table[CallId, _Out] = _Table(clock, self._remember)
-        self._owned: _Table[tuple[str, ConversationId], str] = _Table(clock, self._remember)  # node id → incarnation
-        self._nodes: _Table[str, tuple[str, int, bytes]] = _Table(
-            clock, self._remember
-        )  # incarnation, generation, facts
-        self._secrets: _Table[str, str] = _Table(clock, self._remember)
+        self._conversations: Table[ConversationId, _Record] = Table(clock, self._remember)
+        self._calls: Table[CallId, ConversationId | bytes] = Table(clock, self._remember)  # bytes: the final record
+        self._created: Table[CallId, int] = Table(clock, self._remember)
+        self._out: Table[str, _Out] = Table(clock, self._remember)
+        self._owned: Table[tuple[str, ConversationId], str] = Table(clock, self._remember)  # node id → incarnation
+        self._nodes: Table[str, tuple[str, int, bytes]] = Table(clock, self._remember)  # incarnation, generation, facts
+        self._secrets: Table[str, str] = Table(clock, self._remember)
+        self._registrations: Table[AddressOfRecord, _Registration] = Table(clock, self._remember)
+        self._streams: Table[tuple[str, AddressOfRecord], str] = Table(clock, self._remember)  # → incarnation
+        self._users: Table[str, tuple[int, bytes | None]] = Table(clock, self._remember)  # revision, record
+        self._claims: Table[str, Remembered] = Table(clock, self._remember)
 
     # What befalls it.
 
     def empty(self) -> None:
         """It has restarted without its data."""
-        tables = (self._conversations, self._calls, self._created, self._out, self._owned, self._nodes, self._secrets)
-        for table in tables:
+        calls = (self._conversations, self._calls, self._created, self._out, self._owned)
+        for table in (
+            *calls,
+            self._nodes,
+            self._secrets,
+            self._registrations,
+            self._streams,
+            self._users,
+            self._claims,
+        ):
             table.clear()
 
     def roll_back(self, seconds: float) -> None:
@@ -149,10 +123,10 @@ class Keyspace:
 
     # The scripts.
 
-    def commit(self, commit: Commit, retention_s: float) -> Answer:
-        """commit.lua."""
+    def commit(self, commit: Commit, retention_s: float) -> Answer | Remembered:
+        """commit.lua. `Remembered`: its key has been claimed for another call."""
         stored = self._conversations.get(commit.conversation)
-        answer = self._fence(commit, stored)
+        answer = self._fence(commit, stored) or self._claimed(commit)
         if answer is not None:
             for ack in commit.acks:
                 self.acknowledge(ack)
@@ -172,17 +146,20 @@ class Keyspace:
         for call in commit.calls:
             if call.fixed is not None:
                 fixed[call.call] = call.fixed
-                if self._calls.get(call.call) is None:
+                held = self._calls.get(call.call)
+                if held is None or held in [take.conversation for take in commit.takes if call.call in take.calls]:
                     self._calls.put(call.call, commit.conversation)
                 self._created.put(call.call, call.created_ms)
             if call.variable is not None:
                 variable[call.call] = call.variable
         for ending in commit.endings:
             self._calls.put(ending.call, ending.record, keep_s=retention_s)
-        self._conversations.put(
-            commit.conversation,
-            _Record(commit.epoch, commit.nonce, commit.version, commit.owner, commit.head, fixed, variable),
-        )
+        for take in commit.takes:
+            self._take(take, commit.conversation, retention_s)
+        fence = (commit.epoch, commit.nonce, commit.version, commit.owner)
+        merged_into = kept.merged_into if kept is not None else None
+        record = _Record(*fence, commit.head, fixed, variable, merged_into=merged_into)
+        self._conversations.put(commit.conversation, record)
         return "applied"
 
     def _fence(self, commit: Commit, stored: _Record | None) -> Answer | None:
@@ -206,19 +183,64 @@ class Keyspace:
             mentioned = [call.call for call in commit.calls] + [ending.call for ending in commit.endings]
             ended = any(isinstance(self._calls.get(call), bytes) for call in mentioned)
             return "lost" if ended else "stale"
-        return self._taken(commit, stored)
+        return self._untakable(commit) or self._taken(commit, stored)
+
+    def _untakable(self, commit: Commit) -> Answer | None:
+        """Why what it takes is not there to be taken."""
+        for take in commit.takes:
+            known = self._conversations.get(take.conversation)
+            newer = known is not None and (known.epoch, known.nonce) >= (take.epoch, take.nonce)
+            if known is not None and newer and known.owner != commit.owner:
+                return "lost"
+            if not commit.whole and (known is None or not _is_as_known(take, known)):
+                return "stale"
+        return None
 
     def _taken(self, commit: Commit, stored: _Record | None) -> Answer | None:
         """Nobody else's call is taken, and nothing that has ended is resurrected."""
         endings = {ending.call for ending in commit.endings}
         for call in commit.calls:
             held = self._calls.get(call.call)
-            if call.fixed is None or held is None or held == commit.conversation:
+            takes = [take.conversation for take in commit.takes if call.call in take.calls]
+            if call.fixed is None or held is None or held in (commit.conversation, *takes):
                 continue
             of_ours = (stored is not None and stored.owner == commit.owner) or call.call in endings
             if not (isinstance(held, bytes) and commit.whole and of_ours):
                 return "lost" if commit.whole else "exists"
         return None
+
+    def _claimed(self, commit: Commit) -> Remembered | None:
+        """Claim its key; what is known of that where another call has it."""
+        claim = commit.claim
+        if claim is None:
+            return None
+        call = commit.calls[0].call
+        known = self._claims.get(claim.key)
+        if known is None:
+            made = Remembered(claim.fingerprint, call, 201, claim.answer)
+            self._claims.put(claim.key, made, keep_s=REMEMBERED_S)
+            return None
+        # A call that is told anew lives, whoever has the key now.
+        return None if known.call == call or commit.whole else known
+
+    def _take(self, take: Take, into: ConversationId, retention_s: float) -> None:
+        """Its calls leave their conversation. What is not known here as its owner knows it keeps its fence."""
+        known = self._conversations.get(take.conversation)
+        if known is None:
+            return
+        fixed = {call: data for call, data in known.fixed.items() if call not in take.calls}
+        variable = {call: data for call, data in known.variable.items() if call not in take.calls}
+        record = replace(known, fixed=fixed, variable=variable)
+        if not any(not isinstance(self._calls.get(call), bytes) for call in fixed):
+            record = replace(record, merged_into=into)
+        if _is_as_known(take, known) and known.version < take.version:
+            record = replace(record, head=take.head, version=take.version)
+        if fixed:
+            self._conversations.put(take.conversation, record)
+            return
+        record = replace(record, released=known.released or ())
+        self._conversations.put(take.conversation, record, keep_s=retention_s)
+        self._owned.drop((known.owner.rpartition(":")[0], take.conversation))
 
     def acknowledge(self, ack: Ack) -> None:
         """cursor.lua."""
@@ -288,7 +310,110 @@ class Keyspace:
             claimed.append(StoredConversation(conversation, stored.epoch, nonce, stored.version, stored.head, calls))
         return claimed
 
+    def register(self, write: WriteRegistration) -> RegistrationWritten | RegistrationRefused:
+        """register.lua."""
+        stored = self._registrations.get(write.aor)
+        if stored is not None and stored.written.write == write.write:
+            return RegistrationWritten(write.ticket, self._left(write, stored.heir_of))
+        version = stored.written.version if stored is not None else 0
+        if version != write.expected:
+            last = stored.written if stored is not None else None
+            known = StoredRegistration(version, last.sequence if last else 0, last.bindings if last else b"")
+            return RegistrationRefused(write.ticket, known)
+        previous = stored.owner if stored is not None else None
+        left = self._left(write, previous)
+        stream = stream_of(write.aor)
+        if write.events:
+            out = self._out.get(stream) or _Out()
+            self._out.put(stream, replace(out, events={**out.events, **dict(write.events)}))
+        node_id, _, incarnation = write.owner.rpartition(":")
+        if left is not None or write.events:
+            self._streams.put((node_id, write.aor), incarnation)
+        if previous is not None and previous.rpartition(":")[0] != node_id:
+            self._streams.drop((previous.rpartition(":")[0], write.aor))
+        self._registrations.put(write.aor, _Registration(write, write.owner, previous))
+        return RegistrationWritten(write.ticket, left)
+
+    def _left(self, write: WriteRegistration, previous: str | None) -> StoredStream | None:
+        """What another owner before this one has not settled."""
+        if previous is None or previous == write.owner or self._out.get(stream_of(write.aor)) is None:
+            return None
+        return self._stream(write.aor)
+
+    def forget_events(self, settled: ForgetEvents) -> None:
+        """forget.lua."""
+        stream = stream_of(settled.aor)
+        for endpoint, sequence in settled.cursors:
+            self.acknowledge(Ack(stream, endpoint, sequence))
+        out = self._out.get(stream)
+        if out is not None:
+            kept = {
+                sequence: body for sequence, body in out.events.items() if not settled.first <= sequence <= settled.last
+            }
+            self._out.put(stream, replace(out, events=kept))
+        stored = self._registrations.get(settled.aor)
+        if stored is not None and stored.owner == settled.owner and stored.written.sequence == settled.last:
+            self._streams.drop((settled.owner.rpartition(":")[0], settled.aor))
+
+    def claim_streams(self, owner: str) -> list[StoredStream]:
+        """inherit.lua, for all that the other incarnations have left."""
+        node_id, _, incarnation = owner.rpartition(":")
+        claimed = []
+        for node, aor in [key for key, _ in self._streams.items() if key[0] == node_id]:
+            stored = self._registrations.get(aor)
+            if stored is None or stored.owner.rpartition(":")[0] != node_id:
+                self._streams.drop((node, aor))
+                continue
+            self._registrations.put(aor, replace(stored, owner=owner))
+            self._streams.put((node, aor), incarnation)
+            if self._out.get(stream_of(aor)) is not None:
+                claimed.append(self._stream(aor))
+        return claimed
+
+    def put_user(self, username: str, record: bytes | None) -> bool:
+        """user.lua."""
+        stored = self._users.get(username)
+        existed = stored is not None and stored[1] is not None
+        if existed or record is not None:
+            self._users.put(username, (self._revision() + 1, record))
+        return existed
+
     # The reads.
+
+    def registration(self, aor: AddressOfRecord) -> bytes | None:
+        stored = self._registrations.get(aor)
+        return None if stored is None or stored.written.expires_ms is None else stored.written.bindings
+
+    def list_registrations(self, after: AddressOfRecord | None, limit: int) -> list[tuple[AddressOfRecord, bytes]]:
+        bound = [(aor, stored.written) for aor, stored in self._registrations.items() if stored.written.expires_ms]
+        behind = sorted(
+            (aor.encode(), aor, it.bindings) for aor, it in bound if after is None or aor.encode() > after.encode()
+        )
+        return [(aor, bindings) for _, aor, bindings in behind[:limit]]
+
+    def due_registrations(self, now_ms: int, limit: int) -> Due:
+        expiries = sorted(
+            (stored.written.expires_ms, aor) for aor, stored in self._registrations.items() if stored.written.expires_ms
+        )
+        due = [aor for expires_ms, aor in expiries if expires_ms <= now_ms]
+        return Due(tuple(due[:limit]), len(expiries))
+
+    def user(self, username: str) -> bytes | None:
+        stored = self._users.get(username)
+        return None if stored is None else stored[1]
+
+    def changed_users(self, since: int) -> UserChanges:
+        revision = self._revision()
+        since = since if since <= revision else 0
+        return UserChanges(revision, {username: record for username, (at, record) in self._users.items() if at > since})
+
+    def _revision(self) -> int:
+        return max((revision for _, (revision, _) in self._users.items()), default=0)
+
+    def _stream(self, aor: AddressOfRecord) -> StoredStream:
+        out = self._out.get(stream_of(aor)) or _Out()
+        events, cursors = tuple(sorted(out.events.items())), tuple(sorted(out.cursors.items()))
+        return StoredStream(aor, events, cursors, tuple(out.postponed.values()))
 
     def final_record(self, call: CallId) -> bytes | None:
         held = self._calls.get(call)
@@ -310,9 +435,14 @@ class Keyspace:
         below = sorted((entry for entry in known if before is None or entry < before), reverse=True)
         return [(created_ms, call, self.final_record(call)) for created_ms, call in below[:limit]]
 
-    def conversation(self, conversation: ConversationId) -> tuple[bytes, tuple[CallId, ...]] | None:
+    def conversation(self, conversation: ConversationId) -> ConversationRecord | None:
         stored = self._conversations.get(conversation)
-        return None if stored is None else (stored.head, tuple(sorted(stored.released or stored.fixed)))
+        if stored is None:
+            return None
+        return ConversationRecord(stored.head, tuple(sorted(stored.released or stored.fixed)), stored.merged_into)
+
+    def remembered(self, key: str) -> Remembered | None:
+        return self._claims.get(key)
 
     def secret(self, name: str, proposal: str) -> str:
         stored = self._secrets.get(name)
@@ -331,3 +461,8 @@ class Keyspace:
             tuple(sorted(out.cursors.items())),
             tuple(out.postponed.values()),
         )
+
+
+def _is_as_known(take: Take, known: _Record) -> bool:
+    """Whether the conversation is stored as whoever takes from it knows it; or the calls have been taken already."""
+    return (known.epoch, known.nonce) == (take.epoch, take.nonce) and known.version >= take.version - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from bridge.calls.answering import accepted_response
 from bridge.calls.call import Call, Phase
 from bridge.calls.effects import Accept, ActionsAccepted, Emit
 from bridge.calls.inputs import AcceptSent, Acknowledged, Commanded, MediaOpened
+from bridge.sdp.codecs import OPUS, PCMU, Codec
+from bridge.sdp.negotiated import Stream
 from tests.calls.bench import CALL, CONVERSATION, STATES, TAG, Bench, accepted, hanging_up, listed, message
 from tests.engine.world import IDENTITY, OFFER, request
 
@@ -29,6 +32,8 @@ _OWN = {
     "invite",
     "offer",
 }
+
+VP8 = Codec("VP8", 90000, 1, 96)
 
 
 def through_the_store(bench: Bench) -> Call:
@@ -162,3 +167,14 @@ def test_a_revived_call_can_be_answered() -> None:
     effects = machine.step(revived, MediaOpened("192.0.2.10", 20002), now=1003.0)
     (accept,) = [effect for effect in effects if isinstance(effect, Accept)]
     assert accept.response.body.count(b"m=audio 20002") == OFFER.count("m=audio")
+
+
+def test_what_two_joined_legs_have_agreed_on_survives_too() -> None:
+    bench = accepted()
+    plain = bench.call.negotiated
+    assert plain is not None
+    picture = Stream("198.51.100.7", 6002, "sendrecv", (VP8,), (VP8._replace(payload_type=97),), ("97 nack pli",))
+    opus = OPUS._replace(fmtp="useinbandfec=1")
+    bench.call.negotiated = replace(plain, codec=opus, incoming=(), outgoing=(opus, PCMU), ptime=20, video=picture)
+    assert through_the_store(bench).negotiated == bench.call.negotiated
+    assert snapshot.read(snapshot.variable(bench.call))["negotiated"] == bench.call.negotiated.to_data()

@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from bridge.calls.facts import END_REASONS
 from bridge.config import KEYS_LATER
-from bridge.contract.actions import COMMANDS, LIST_MAX, NAMES, ActionBody, PauseBody
+from bridge.contract.actions import COMMANDS, LIST_MAX, NAMES, PauseBody
+from bridge.contract.bodies import ActionBody
+from bridge.contract.dialing import TargetBody
 from bridge.contract.events import EVENTS, FAILURES, EventData
 from bridge.contract.models import Call
 from bridge.contract.operations import OPERATIONS
+from bridge.contract.originating import OriginateBody
 from bridge.contract.queries import LIMIT_DEFAULT, LIMIT_MAX, CallsQuery
 from bridge.outbox.schedule import Schedule
 from bridge.settings.applications import EVENT_TYPES
@@ -55,20 +59,50 @@ def test_failures_of_actions() -> None:
     assert set(spans(told)) - {"detail", "field"} == set(FAILURES)
 
 
+def shown_fields(cell: str) -> dict[str, str]:
+    """`name` (default), … as a table has it."""
+    return dict(re.findall(r"`(\w+)`(?: \(([^)]+)\))?", cell))
+
+
+def fields_of(body: type[BaseModel]) -> dict[str, str]:
+    """The same, as the model has it. Any action may have `client_state`, as is said below their table."""
+    return {
+        field.alias or name: default_of(field)
+        for name, field in body.model_fields.items()
+        if name != "client_state" or not issubclass(body, ActionBody)
+    }
+
+
+def default_of(field: FieldInfo) -> str:
+    match field.get_default():
+        case bool() as default:
+            return str(default).lower()
+        case float() | int() as default:
+            return f"{default:g}"
+        case str() as default:
+            return default
+    return ""
+
+
 def test_actions_and_their_fields() -> None:
-    rows = WEBHOOKS.table("The reply to a decision", "action")
-    assert [spans(row[0])[0] for row in rows] == [*list(COMMANDS)[:3], "pause", *list(COMMANDS)[3:]]
-    assert {spans(row[0])[0] for row in rows} == NAMES
+    rows = {name: row for row in WEBHOOKS.table("The reply to a decision", "action") for name in spans(row[0])}
+    assert list(rows) == [*list(COMMANDS)[:3], "pause", *list(COMMANDS)[3:]]
+    assert set(rows) == NAMES
     bodies: dict[str, type[ActionBody]] = {**COMMANDS, "pause": PauseBody}
-    for row in rows:
-        shown = dict(re.findall(r"`(\w+)`(?: \(([^)]+)\))?", row[1]))
-        fields = {
-            name: "" if field.default is None else f"{field.default:g}"
-            for name, field in bodies[spans(row[0])[0]].model_fields.items()
-            if name != "client_state"  # any action may have it, as is said below the table
-        }
-        assert shown == fields, row
+    for name, row in rows.items():
+        assert shown_fields(row[1]) == fields_of(bodies[name]), row
     assert f"at most {LIST_MAX} actions" in WEBHOOKS.text
+
+
+def test_fields_of_a_target() -> None:
+    named = [spans(row[0])[0] for row in WEBHOOKS.table("Whom to call", "field")]
+    assert named == list(TargetBody.model_fields)
+
+
+def test_fields_of_a_call_of_one_s_own() -> None:
+    rows = REST.table("A call of your own", "field (default)")
+    shown = {name: default for row in rows for name, default in shown_fields(row[0]).items()}
+    assert shown == fields_of(OriginateBody)
 
 
 def test_end_reasons() -> None:
