@@ -32,6 +32,16 @@ class FlowLost:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamBroken:
+    """What came by a connection cannot be cut into messages any more: it is closed, once it has been answered (§18.3)."""
+
+    data: bytes  # the message that it broke at, its header fields at most
+    flow: Flow
+    reason: str  # the answer's reason phrase
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
 class Committed:
     """The store has acknowledged this commit."""
 
@@ -150,6 +160,7 @@ class Woken:
 Input: TypeAlias = (
     Packet
     | FlowLost
+    | StreamBroken
     | Committed
     | CommitRefused
     | StoreAway

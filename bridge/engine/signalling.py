@@ -61,11 +61,23 @@ def packet(holdings: Holdings, data: bytes, flow: Flow, *, now: float) -> None:
             if answer:
                 holdings.out.append(Send(flow, answer))
         case MalformedMessage(reason=reason, request=request, status=status):
-            if request is not None and request.method != "ACK":
-                note_source(request, flow)
-                refused = respond(request, status, reason)
-                holdings.out.append(Send(response_flow(request, flow), refused.encode()))
-            holdings.out.append(Dropped("malformed", flow, reason))
+            _malformed(holdings, request, flow, reason, status)
+
+
+def stream_broken(holdings: Holdings, data: bytes, flow: Flow, reason: str, status: int) -> None:
+    """The last message of a connection, as far as it has come."""
+    message = parse(data)
+    request = message.request if isinstance(message, MalformedMessage) else message
+    _malformed(holdings, request if isinstance(request, Request) else None, flow, reason, status)
+
+
+def _malformed(holdings: Holdings, request: Request | None, flow: Flow, reason: str, status: int) -> None:
+    """Answered where that is possible, and counted."""
+    if request is not None and request.method != "ACK":
+        note_source(request, flow)
+        refused = respond(request, status, reason)
+        holdings.out.append(Send(response_flow(request, flow), refused.encode()))
+    holdings.out.append(Dropped("malformed", flow, reason))
 
 
 def outcomes(holdings: Holdings, given: list[Outcome], *, now: float) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bridge.calls.actions import Hangup
-from bridge.engine.effects import Effect, Noted
-from bridge.engine.inputs import FlowLost
+from bridge.engine.effects import Dropped, Effect, Noted
+from bridge.engine.inputs import FlowLost, StreamBroken
 from bridge.engine.settings import Listener
 from bridge.sip.flow import Flow, Send
 from bridge.sip.parser import Request, Response, parse
@@ -75,3 +75,31 @@ def test_a_lost_connection_alone_ends_no_call() -> None:
     world = answered()
     assert world.give(FlowLost(CALLER)) == []
     assert world.call.state == "answered"
+
+
+# A stream that cannot be cut into messages
+
+
+def broken(data: str, reason: str = "Missing Content-Length", status: int = 400) -> list[Effect]:
+    return reachable().give(StreamBroken(data.encode(), CALLER, reason, status))
+
+
+def test_where_it_breaks_is_answered_by_the_way_it_came() -> None:
+    text = request("INVITE").replace("SIP/2.0/UDP", "SIP/2.0/TCP").replace("Content-Length: 0\r\n", "")
+    (answer, dropped) = broken(text)
+    ((flow, response),) = sends([answer])
+    assert isinstance(response, Response)
+    assert (flow, response.status, response.reason) == (CALLER, 400, "Missing Content-Length")
+    assert dropped == Dropped("malformed", CALLER, "Missing Content-Length")
+
+
+def test_also_where_the_parser_would_say_something_else() -> None:
+    text = request("OPTIONS").replace("Content-Length: 0", "Content-Length: 70000")
+    ((_, response),) = sends(broken(text, "Message Too Large", 513)[:1])
+    assert isinstance(response, Response)
+    assert (response.status, response.reason) == (513, "Message Too Large")
+
+
+def test_an_ack_a_response_and_what_is_no_sip_are_not_answered() -> None:
+    for text in (request("ACK"), "SIP/2.0 200 OK\r\nVia: x\r\n\r\n", "\x16\x03\x01", ""):
+        assert [type(each) for each in broken(text)] == [Dropped]
