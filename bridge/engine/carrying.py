@@ -31,7 +31,7 @@ from bridge.engine.commit import Ack, CallWrite, Commit, Ending, EventWrite
 from bridge.engine.effects import ClosePorts, CommandAccepted, CommandRefused, Noted, OpenPorts, SetRule
 from bridge.engine.gate import Answering, Concluded, Created, Publish, Waiting
 from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer
-from bridge.engine.routing import next_hop
+from bridge.engine.routing import next_hop, without_connection
 from bridge.errors import LocalProtocolError
 from bridge.sip.endpoint import Outcome, TransactionEnded, response_flow
 from bridge.sip.flow import Send
@@ -277,10 +277,9 @@ def _send_request(
     branch = holdings.names.branch(call.id, leg.holding.epoch * 1000 + leg.branches)
     via = via_value(flow.transport, listener.sent_by, branch)
     lines = (("User-Agent", call.identity.server), *headers)
-    sip_outcomes(
-        holdings,
-        holdings.endpoint.request(call.dialog.new_request(method, via=via, headers=lines, body=body), flow, now=now),
-    )
+    request = call.dialog.new_request(method, via=via, headers=lines, body=body)
+    otherwise = without_connection(call.dialog, via_host=call.via_host)
+    sip_outcomes(holdings, holdings.endpoint.request(request, flow, now=now, otherwise=otherwise))
 
 
 def _must_write_decision(leg: Leg) -> bool:

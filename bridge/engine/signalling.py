@@ -24,6 +24,7 @@ from bridge.sip.endpoint import (
     Overflow,
     RequestArrived,
     ResponseArrived,
+    ResponsesMoved,
     Stray,
     TransactionEnded,
     TransactionTimedOut,
@@ -98,12 +99,27 @@ def outcomes(holdings: Holdings, given: list[Outcome], *, now: float) -> None:
                 holdings.out.append(Dropped("transactions_full", flow))
             case Stray(_, flow):
                 holdings.out.append(Dropped("stray_response", flow))
+            case ResponsesMoved(key, flow):
+                leg = holdings.legs.get(holdings.invites.get(key, CallId("")))
+                if leg is not None:
+                    leg.usage.move(flow)
+            case TransportFailure(key, request, Flow() as otherwise) if key.method == "BYE":
+                _send_otherwise(holdings, request, otherwise, now=now)
             case TransactionTimedOut(key) | TransportFailure(key) if key.method == "BYE" and not key.sent_by:
                 holdings.out.append(Noted("info", "bye_unanswered", holdings.names.call_of_branch(key.branch)))
             case ResponseArrived() | TransactionTimedOut() | TransportFailure():
                 # The answer to a BYE changes nothing: the call ended when the BYE left (§15.1.1). And an answer of ours that
                 # does not arrive leaves its call to the timers: the caller may come back by another connection.
                 pass
+
+
+def _send_otherwise(holdings: Holdings, data: bytes, flow: Flow, *, now: float) -> None:
+    """A request of ours whose connection is lost, in a transaction of its own (RFC 3263 §4.3). Its call may be over."""
+    request = parse(data)
+    if isinstance(request, Request):
+        via = request.via
+        request.replace_via(via.with_param("branch", f"{via.branch}r"))
+        outcomes(holdings, holdings.endpoint.request(request, flow, now=now), now=now)
 
 
 def usage_outcomes(holdings: Holdings, leg: Leg, effects: UsageEffects, *, now: float) -> None:
