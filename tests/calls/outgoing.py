@@ -112,9 +112,7 @@ class Calling(Bench):
         assert isinstance(parsed, Request), parsed
         return parsed
 
-    def response(
-        self, status: int, body: str = "", *, number: int = 1, tag: str = "b1", extra: str = ""
-    ) -> Response:
+    def response(self, status: int, body: str = "", *, number: int = 1, tag: str = "b1", extra: str = "") -> Response:
         invite = self.sent(number)
         return response(
             status,
