@@ -49,6 +49,7 @@ class Metrics:
         "_webhook_seconds",
         "call_capacity",
         "calls",
+        "connections",
         "lease_lost",
         "loop_lag_seconds",
         "media_ports_free",
@@ -83,6 +84,7 @@ class Metrics:
         }
         self._dropped = Counter("bridge_dropped", "What was ignored on purpose, by why.", ["reason"], registry=registry)
         self._dropped_children: dict[str, Counter] = {OTHER: self._dropped.labels(OTHER)}
+        self.connections = Gauge("bridge_sip_connections", "SIP connections that are up.", registry=registry)
         self.registrations = Gauge("bridge_registrations", "Bindings of registered phones.", registry=registry)
 
         self._backlog = Gauge("bridge_webhook_backlog", "Events that wait.", ["endpoint"], registry=registry)
