@@ -7,9 +7,10 @@ be made. TCP; TLS and WebSocket are later rooms beside it. Counts what passes, a
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from ipaddress import ip_network
 from typing import Final
@@ -32,8 +33,14 @@ _ALIVE: Final = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
 )
 _ANYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 -- compared, not bound
-# What is worth telling as dropped: somebody wanted something, and did not get it.
-_DROPPED: Final = frozenset({"slow_message", "slow_reader", "unreachable"})
+# The ends that we have made ourselves, and their reasons in `bridge_dropped_total`. What is broken counts as malformed.
+_DROPPED: Final[Mapping[Ending, str]] = {
+    "idle": "connection_idle",
+    "no_pong": "connection_no_pong",
+    "slow_message": "connection_slow_message",
+    "slow_reader": "connection_slow_reader",
+    "unreachable": "connection_unreachable",
+}
 
 
 class _Attempt:
@@ -158,6 +165,8 @@ class StreamListener:
 
     async def _connect(self, flow: Flow) -> None:
         loop = asyncio.get_running_loop()
+        if not 0 < flow.port < 65_536:  # a URI may say anything
+            raise OSError(errno.EADDRNOTAVAIL, f"no port of a peer: {flow.port}")
         made = socket.socket(socket.AF_INET6 if ":" in flow.host else socket.AF_INET, socket.SOCK_STREAM)
         try:
             made.settimeout(0.0)
@@ -245,7 +254,7 @@ class StreamListener:
         if self._is_closing:
             return
         if ending in _DROPPED:
-            self._dropped(ending, flow)
+            self._dropped(_DROPPED[ending], flow)
         self._give(FlowLost(flow))
 
 

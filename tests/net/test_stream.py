@@ -259,7 +259,7 @@ async def test_nobody_there_is_told_once_for_all_that_waits(place: Place) -> Non
         place.send(server.flow)
     assert await place.lost() == server.flow
     assert (place.counts.not_sent, dict(place.counts.ended)) == (5, {"unreachable": 1})
-    assert place.dropped == ["unreachable"]
+    assert place.dropped == ["connection_unreachable"]
     place.send(server.flow)  # the next one is a new attempt
     assert await place.lost() == server.flow
     assert place.inbox.empty()
@@ -287,7 +287,7 @@ async def test_what_waits_for_a_connection_is_bounded(make: Make) -> None:
     for _ in range(3):
         place.send(server.flow, bytes(400))
     assert await place.lost() == server.flow
-    assert place.dropped == ["slow_reader"]
+    assert place.dropped == ["connection_slow_reader"]
     assert place.counts.not_sent == 3
     await until(lambda: not _tasks(), "the attempt is called off")
     assert place.inbox.empty()
@@ -297,10 +297,13 @@ def _tasks() -> list[asyncio.Task[Any]]:
     return [task for task in asyncio.all_tasks() if task.get_name().startswith("connect ")]
 
 
-async def test_an_address_of_the_other_family_is_unreachable(place: Place) -> None:
-    flow = Flow("tcp", NAME, "::1", 5060)
+@pytest.mark.parametrize(("host", "port"), [("::1", 5060), ("127.0.0.1", 0), ("127.0.0.1", 99_999), ("phone", 5060)])
+async def test_what_is_no_address_of_a_peer_is_unreachable(place: Place, host: str, port: int) -> None:
+    flow = Flow("tcp", NAME, host, port)
     place.send(flow)
     assert await place.lost() == flow
+    assert place.listener.ended is not None
+    assert not place.listener.ended.done()
 
 
 # Connections that are lost
@@ -367,7 +370,7 @@ async def test_a_message_that_does_not_get_complete_costs_the_connection(make: M
     await place.packet()
     assert await place.lost() == slow.flow
     assert await slow.is_closed()
-    assert place.dropped == ["slow_message"]
+    assert place.dropped == ["connection_slow_message"]
     assert place.listener.connections == 1  # who has said something whole may be silent
 
 
@@ -403,7 +406,7 @@ async def test_a_silent_connection_is_closed_when_it_has_been_idle(make: Make) -
     assert await place.lost() == peer.flow
     assert await peer.is_closed()
     assert place.counts.ended == {"idle": 1}
-    assert place.dropped == []
+    assert place.dropped == ["connection_idle"]
 
 
 async def test_keep_alives_keep_a_connection_of_the_peers(make: Make) -> None:
@@ -459,7 +462,7 @@ async def test_a_slow_reader_loses_its_connection(make: Make) -> None:
         if not place.inbox.empty():
             break
     assert await place.lost() == slow.flow
-    assert place.dropped == ["slow_reader"]
+    assert place.dropped == ["connection_slow_reader"]
     place.send(well.flow)
     assert await well.hear() == OPTIONS
 
@@ -476,7 +479,7 @@ async def test_pings_without_reading_the_pongs_are_no_way_around(make: Make, mon
     with pytest.raises((ConnectionResetError, BrokenPipeError)):
         await flood()
     assert await place.lost() == peer.flow
-    assert place.dropped == ["slow_reader"]
+    assert place.dropped == ["connection_slow_reader"]
 
 
 async def test_more_connections_than_allowed_are_refused(make: Make) -> None:
