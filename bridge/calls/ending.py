@@ -57,12 +57,11 @@ def passed_on(code: int) -> int:
     """What a caller is answered when a party that was dialed for it has said this, or nobody has.
 
     As the party said, unless that was about our own request: a caller can prove nothing to whom we should have (and a 401
-    names a realm), cannot be redirected without a Contact, has not canceled, and is not to give up this service because
-    another one is overloaded (§16.7 step 6).
+    names a realm), cannot be redirected without a Contact, and has not canceled.
     """
     if code < 400 or code == 487:
         return 480
-    return {401: 403, 407: 403, 503: 500}.get(code, code)
+    return 403 if code in (401, 407) else code
 
 
 def refuse(
@@ -154,8 +153,10 @@ def _tell_peer(call: Call, ended: Ended) -> None:
     if link is None:
         return
     if link.how == "dial" and not link.asked and call.answered_at is None:
-        without = 488 if ended.reason == "not_acceptable" else 480
-        call.out.append(Tell(link.peer, PeerFailed(ended.sip_code or without, ended.sip_reason or "")))
+        code, phrase = ended.sip_code or (488 if ended.reason == "not_acceptable" else 480), ended.sip_reason or ""
+        if code == 503 and ended.by != "policy":
+            code, phrase = 500, ""  # nobody is to give up this service because another one is overloaded (§16.7 step 6)
+        call.out.append(Tell(link.peer, PeerFailed(code, phrase)))
     else:
         call.out.append(Tell(link.peer, PeerGone(ended=True)))
 

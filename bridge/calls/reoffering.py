@@ -103,7 +103,8 @@ def try_again(call: Call) -> None:
     if under_way is None or under_way.sent or call.is_over or call.local_sdp is None:
         return
     if call.local_sdp != under_way.offered:
-        under_way.before, asked = call.local_sdp, _codecs_in(under_way.offered)
+        asked = _codecs_in(under_way.offered) if under_way.purpose == "codec" else ()
+        under_way.before = call.local_sdp
         under_way.offered = call.local_sdp = _offer(call, under_way.before, under_way.purpose, asked)
     call.out.append(SendReinvite())
 

@@ -184,6 +184,15 @@ def test_a_refusal_of_all_ends_it_with_the_best() -> None:
     assert bench.all(Tell) == [Tell(PEER, PeerFailed(404, "Whatever"))]
 
 
+@pytest.mark.parametrize(("code", "told"), [(500, PeerFailed(500, "Whatever")), (503, PeerFailed(500, ""))])
+def test_that_another_service_is_overloaded_is_not_said_of_ours(code: int, told: PeerFailed) -> None:
+    """§16.7 step 6."""
+    bench = Calling(BOB, link=dialed_by())
+    bench.begins()
+    bench.refuse(code)
+    assert bench.all(Tell) == [Tell(PEER, told)]
+
+
 def test_a_6xx_speaks_for_the_party() -> None:
     bench = Calling(BOB, CAROL)
     bench.begins()

@@ -141,7 +141,7 @@ def test_a_list_does_not_go_on_while_the_party_is_there(make: Callable[[], Bench
         (401, 403, "unauthorized"),
         (407, 403, "unauthorized"),
         (487, 480, "canceled"),
-        (503, 500, "server_error"),  # §16.7 step 6
+        (503, 503, "server_error"),  # our own
     ],
 )
 def test_what_a_caller_is_answered_when_nobody_was_had(code: int, answered_with: int, reason: str) -> None:
