@@ -26,6 +26,7 @@ from bridge.rtp.rules import Latching
 from bridge.settings.applications import Application, ApplicationLimits, ApplicationWebhook, Match
 from bridge.settings.complaints import complaints, key_paths
 from bridge.settings.sources import CommandLineSource, EnvironmentSource, FileSource, KeyPath, Source, dotted
+from bridge.settings.users import Registrar, User
 from bridge.settings.values import (
     LONGEST_S,
     Address,
@@ -47,7 +48,8 @@ from bridge.settings.values import (
 )
 
 SIP_PORT = 5060
-TRANSPORTS_LATER = frozenset({"tcp", "tls", "ws", "wss"})
+TRANSPORTS = ("udp", "tcp")
+TRANSPORTS_LATER = frozenset({"tls", "ws", "wss"})
 STORES = ("embedded", "redis", "rediss", "unix", "memory")
 
 # Keys of the public contract that a later release brings. A key that did nothing would be worse than none.
@@ -63,7 +65,6 @@ KEYS_LATER = frozenset(
         "cluster.listen",
         "cluster.advertise",
         "webhooks.allow_private",
-        "users",
         "trunks",
         "node_overrides",
     }
@@ -87,9 +88,11 @@ __all__ = [
     "Match",
     "Media",
     "PortRange",
+    "Registrar",
     "Sip",
     "SipTimers",
     "Store",
+    "User",
     "Webhooks",
     "keys",
     "load",
@@ -99,7 +102,7 @@ __all__ = [
 class Listener(Section):
     """One SIP listener. Written as its `uri` alone, or with what it shall say of itself."""
 
-    uri: str = Field(description="udp:host:port, where to listen")
+    uri: str = Field(description="udp:host:port or tcp:host:port, where to listen")
     advertise: ReachableText | None = Field(
         default=None, description="host[:port] of this listener, instead of sip.advertise"
     )
@@ -114,11 +117,13 @@ class Listener(Section):
     def _canonical(cls, uri: str) -> str:
         transport, _, rest = uri.partition(":")
         if transport in TRANSPORTS_LATER:
-            raise ValueError(f"{uri} is not in this release ({__version__}) yet, which listens on UDP only: remove it")
-        if transport != "udp" or not rest:
-            raise ValueError(f"expected udp:host:port, such as udp:0.0.0.0:{SIP_PORT}")
+            raise ValueError(
+                f"{uri} is not in this release ({__version__}) yet, which listens on UDP and TCP: remove it"
+            )
+        if transport not in TRANSPORTS or not rest:
+            raise ValueError(f"expected udp:host:port or tcp:host:port, such as udp:0.0.0.0:{SIP_PORT}")
         address = parse_host_port(rest)
-        return f"udp:{HostPort(address.host, SIP_PORT if address.port is None else address.port)}"
+        return f"{transport}:{HostPort(address.host, SIP_PORT if address.port is None else address.port)}"
 
     @property
     def transport(self) -> str:
@@ -148,7 +153,8 @@ class SipTimers(Section):
 
 class Sip(Section):
     listen: Annotated[tuple[Listener, ...], BeforeValidator(split_text), Field(min_length=1, max_length=64)] = Field(
-        default=(Listener(uri=f"udp:0.0.0.0:{SIP_PORT}"),), description="where to listen: udp:host:port, or several"
+        default=(Listener(uri=f"udp:0.0.0.0:{SIP_PORT}"),),
+        description="where to listen: udp:host:port, tcp:host:port, or several",
     )
     advertise: ReachableText | None = Field(
         default=None,
@@ -157,6 +163,17 @@ class Sip(Section):
     domains: Annotated[tuple[str, ...], BeforeValidator(split_text), Field(max_length=1000)] = Field(
         default=(), description="host parts of addresses that are ours; default: any"
     )
+    connection_idle_s: Seconds = Field(
+        default=3600.0, description="a TCP connection without a word for so long is closed; CRLF keep-alives are words"
+    )
+    authenticate: Literal["registered", "all", "none"] = Field(
+        default="registered",
+        description="which callers must prove who they are: registered (whose From is one of our users), all or none",
+    )
+    realm: Annotated[str, Field(pattern=r'^[^"\\\s][^"\\\r\n]{0,99}$')] | None = Field(
+        default=None, description="what passwords are for; default: the first of sip.domains, else sip-bridge"
+    )
+    registrar: Registrar = Registrar()
     timers: SipTimers = SipTimers()
 
     @field_validator("listen")
@@ -171,6 +188,11 @@ class Sip(Section):
     @classmethod
     def _lower(cls, domains: tuple[str, ...]) -> tuple[str, ...]:
         return lower_hosts(domains)
+
+    @property
+    def effective_realm(self) -> str:
+        """What passwords are for. Who changes it changes every HA1."""
+        return self.realm or (self.domains[0] if self.domains else "sip-bridge")
 
 
 class Media(Section):
@@ -319,6 +341,12 @@ class Limits(Section):
     max_calls: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=10_000, description="calls at once on this node; more get 503 with Retry-After"
     )
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=10_000, description="TCP connections at once of each listener; more are closed as they come"
+    )
+    max_connections_per_source: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=1_000, description="TCP connections that one address may make to each listener"
+    )
 
 
 class Log(Section):
@@ -351,6 +379,9 @@ class Config(Section):
     applications: Annotated[tuple[Application, ...], Field(max_length=1000)] = Field(
         default=(), description="which webhooks answer for which addresses, first match first"
     )
+    users: Annotated[tuple[User, ...], Field(max_length=100_000)] = Field(
+        default=(), description="who may register: [{username: alice, password: ...}]; more can be made by REST"
+    )
     limits: Limits = Limits()
     log: Log = Log()
 
@@ -362,7 +393,19 @@ class Config(Section):
         ids = [webhook.id for application in self.all_applications for webhook in application.webhooks]
         if len(set(ids)) < len(ids):
             raise ValueError("two webhooks have the same id: what waits for one would go to the other")
+        self._check_users()
         return self
+
+    def _check_users(self) -> None:
+        if len({user.username for user in self.users}) < len(self.users):
+            raise ValueError("two users have the same username")
+        for user in self.users:
+            proof = user.proof(self.sip.effective_realm)
+            missing = [each for each in self.sip.registrar.algorithms if proof.of(each) is None]
+            if missing:
+                raise ValueError(
+                    f"the user {user.username} has no ha1 for {missing[0]}, which sip.registrar.digest offers to all"
+                )
 
     @property
     def all_applications(self) -> tuple[Application, ...]:
@@ -374,7 +417,10 @@ class Config(Section):
 
     @property
     def all_secrets(self) -> tuple[str, ...]:
-        """Every configured secret: what a log must not show."""
+        """Every configured secret that we go on holding: what a log must not show.
+
+        Users' passwords are not: nothing is kept of them but hashes that print as ***, and there may be thousands.
+        """
         secrets = [key.key for key in self.api.keys]
         secrets += [
             secret for application in self.applications for hook in application.webhooks for secret in hook.secrets

@@ -14,7 +14,7 @@ from typing import Any, Protocol, overload
 import structlog
 
 from bridge.ambient import Clock
-from bridge.contract.replies import read_reply
+from bridge.contract.replies import read_registration_reply, read_reply
 from bridge.engine.commit import Ack, Commit, Postponed, Release
 from bridge.engine.effects import (
     Acknowledge,
@@ -34,13 +34,25 @@ from bridge.engine.effects import (
     Resolve,
     SetRule,
 )
-from bridge.engine.inputs import Command, Delivered, Input, Originate, Packet, StoreAway, StoreBack, Woken
+from bridge.engine.inputs import (
+    Command,
+    Delivered,
+    FlowLost,
+    Input,
+    Originate,
+    Packet,
+    StoreAway,
+    StoreBack,
+    StreamBroken,
+    Woken,
+)
 from bridge.engine.node import Node
+from bridge.engine.registrations import ASKING, Deregistered, ForgetEvents, ReadBindings, WriteRegistration
 from bridge.errors import BridgeError, StoreUnavailable
 from bridge.outbox.effects import Delivery
 from bridge.outbox.health import advice
 from bridge.outbox.schedule import Outcome
-from bridge.sip.flow import Send
+from bridge.sip.flow import Flow, Send
 from bridge.telemetry.flood import Flood
 from bridge.telemetry.logging import write
 from bridge.telemetry.metrics import Metrics
@@ -68,6 +80,9 @@ class WriteOutlet(Protocol):
     def acknowledge(self, acks: tuple[Ack, ...]) -> None: ...
     def postpone(self, postponed: Postponed) -> None: ...
     def release(self, release: Release) -> None: ...
+    def read_bindings(self, wanted: ReadBindings) -> None: ...
+    def write_registration(self, write: WriteRegistration) -> None: ...
+    def forget_events(self, settled: ForgetEvents) -> None: ...
 
 
 class MediaOutlet(Protocol):
@@ -77,6 +92,12 @@ class MediaOutlet(Protocol):
     def set_rule(self, wanted: SetRule) -> None: ...
     def close_ports(self, wanted: ClosePorts) -> None: ...
     def reconcile(self, sessions: Mapping[str, HeldPorts]) -> None: ...
+
+
+class RegistrationOutlet(Protocol):
+    """Who has asked for bindings to be removed."""
+
+    def deregistered(self, said: Deregistered) -> None: ...
 
 
 class WebhookOutlet(Protocol):
@@ -118,6 +139,7 @@ class Pump:
         self._counted: dict[str, Callable[[Mapping[str, object]], None]] = {
             "call_answered": lambda facts: metrics.setup_seconds.observe(float(str(facts["ring_s"]))),
             "call_ended": lambda facts: metrics.call_ended(str(facts["reason"])),
+            "authentication_failed": lambda facts: metrics.authentication_failed(str(facts["why"])),
         }
         self._closed = False
         self._faults = Flood()
@@ -134,6 +156,7 @@ class Pump:
         media: MediaOutlet,
         webhooks: WebhookOutlet,
         names: NameOutlet,
+        registrations: RegistrationOutlet,
     ) -> None:
         """Whose inputs and where effects go. Before the first input."""
         self.node = node
@@ -144,6 +167,10 @@ class Pump:
             Acknowledge: lambda effect: store.acknowledge(effect.acks),
             Postpone: lambda effect: store.postpone(effect.postponed),
             Release: store.release,
+            ReadBindings: store.read_bindings,
+            WriteRegistration: store.write_registration,
+            ForgetEvents: store.forget_events,
+            Deregistered: registrations.deregistered,
             Deliver: lambda effect: webhooks.send(effect.delivery),
             OpenPorts: media.open_ports,
             SetRule: media.set_rule,
@@ -212,6 +239,16 @@ class Pump:
         self._metrics.sip_message("in", packet.data)
         self.give(packet)
 
+    def stream(self, given: Packet | StreamBroken | FlowLost) -> None:
+        """What a listener with connections says."""
+        if isinstance(given, Packet):
+            self._metrics.sip_message("in", given.data)
+        self.give(given)
+
+    def dropped(self, reason: str, flow: Flow) -> None:
+        """What an adapter has ignored on purpose; `reason` as in the effect."""
+        self._dropped(Dropped(reason, flow))
+
     def store(self, given: Input) -> None:
         """What the store says."""
         if isinstance(given, StoreAway):
@@ -228,7 +265,8 @@ class Pump:
         self._metrics.webhook_attempt(outcome)
         reply = None
         if delivery.decision and outcome.delivered and outcome.error is None:
-            reply = read_reply(outcome.body, outcome.content_type)
+            reads = read_registration_reply if delivery.event_type == ASKING else read_reply
+            reply = reads(outcome.body, outcome.content_type)
         elif not delivery.decision and not outcome.delivered:
             self._tell_failure(delivery, outcome)  # of a decision's failure the engine tells, with what comes of it
         self.give(Delivered(delivery.delivery, outcome, reply))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 import uvloop
@@ -35,21 +35,27 @@ from bridge.calls.events import Event
 from bridge.calls.facts import ActionId, EventId
 from bridge.config import Address, Application, Config, Listener
 from bridge.contract.actions import to_actions
+from bridge.contract.registered import render_registration
 from bridge.contract.render import call_json, render_event
 from bridge.engine.inputs import Claimed, Drain, HangUpAll
 from bridge.engine.node import Node
+from bridge.engine.registrations import RegistrationEvent, StreamsClaimed, User
 from bridge.engine.settings import Application as EngineApplication
 from bridge.engine.settings import Listener as EngineListener
-from bridge.engine.settings import Match, NodeSettings
+from bridge.engine.settings import Match, NodeSettings, RegistrarSettings
 from bridge.errors import StartError, StoreUnavailable
 from bridge.media.client import MediaClient
 from bridge.net.addresses import host_port, outward_address
+from bridge.net.connection import StreamLimits
 from bridge.net.resolver import Resolver
+from bridge.net.stream import StreamListener
 from bridge.net.udp import UdpListener
 from bridge.outbox.effects import Endpoint
 from bridge.outbox.schedule import Schedule
 from bridge.pump import Pump
 from bridge.reader import Reader
+from bridge.registry import Registry
+from bridge.sip.registrar import AddressOfRecord, Rules, address_of_record
 from bridge.sip.transaction import Timers
 from bridge.sip.user_agent import Capabilities
 from bridge.store import Store
@@ -71,6 +77,8 @@ CRASHED = 70  # exit code: a fault of ours, EX_SOFTWARE of sysexits.h; the super
 REPLACED = 3  # exit code: another process bears our name now; starting us again would only take it back
 
 SERVER = f"sip-bridge/{__version__}"
+
+SipListener: TypeAlias = UdpListener | StreamListener
 
 
 @dataclass(slots=True)
@@ -100,6 +108,18 @@ class ContractRenderer:
             caused_by=caused_by,
             now=now,
         )
+
+    def registration(
+        self,
+        event_id: EventId,
+        event: RegistrationEvent,
+        aor: AddressOfRecord,
+        application: str,
+        sequence: int,
+        *,
+        now: float,
+    ) -> bytes:
+        return render_registration(event_id, event, aor, application, sequence, now=now)
 
     def record(self, call: Call) -> bytes:
         return call_json(call)
@@ -179,6 +199,13 @@ class Service:
         stack.push_async_callback(media.close)
         resolver = Resolver(pump.give)
         stack.push_async_callback(resolver.close)
+        registry = Registry(
+            pump=pump,
+            store=store,
+            clock=self._clock,
+            realm=settings.registrar.realm,
+            users=settings.registrar.users,
+        )
         pump.connect(
             node,
             listeners={each.name: each for each in sockets},
@@ -186,22 +213,29 @@ class Service:
             media=media,
             webhooks=sender,
             names=resolver,
+            registrations=registry,
         )
         stack.callback(pump.close)
 
         await self._announce(store)
         # What is taken over may have to be said again at once; what comes meanwhile waits in the sockets.
         await self._take_over(pump, store, settings.nonce)
+        await registry.load_users()
         for each in sockets:
             await each.open()
             if each.ended is not None:
                 each.ended.add_done_callback(partial(self._deaf, each.name))
         endpoints = [each.id for application in settings.applications for each in application.endpoints]
-        metrics.on_scrape = partial(_set_gauges, metrics, node, media, endpoints, settings.max_calls)
-        await self._serve_api(stack, api_sockets, Reader(pump=pump, store=store, tokens=self._tokens))
+        streams = [each for each in sockets if isinstance(each, StreamListener)]
+        metrics.on_scrape = partial(
+            _set_gauges, metrics, node, media, streams=streams, endpoints=endpoints, capacity=settings.max_calls
+        )
+        await self._serve_api(stack, api_sockets, Reader(pump=pump, store=store, tokens=self._tokens), registry)
         works = (
             ("lease", self._keep_lease(store)),
             ("secrets", self._keep_secrets(store, pump.store_came_back)),
+            ("users", registry.keep_users()),
+            ("expiries", registry.expire(metrics.registrations.set)),
             ("lag", self._measure_lag()),
         )
         for name, work in works:
@@ -249,23 +283,34 @@ class Service:
                 _say_secret(made)
         return secrets
 
-    async def _bind_sip(self, stack: AsyncExitStack, listener: Listener, pump: Pump) -> UdpListener:
-        bound = UdpListener(listener.uri, listener.address.host, listener.address.port, pump.packet)
+    async def _bind_sip(self, stack: AsyncExitStack, listener: Listener, pump: Pump) -> SipListener:
+        host, port = listener.address.host, listener.address.port
+        bound: SipListener
+        if listener.transport == "udp":
+            bound = UdpListener(listener.uri, host, port, pump.packet)
+        else:
+            limits = StreamLimits(
+                connections=self._config.limits.max_connections,
+                per_source=self._config.limits.max_connections_per_source,
+                idle_s=self._config.sip.connection_idle_s,
+            )
+            bound = StreamListener(listener.uri, host, port, pump.stream, dropped=pump.dropped, limits=limits)
         await bound.bind()
         stack.push_async_callback(bound.close)
-        self._listening.append(f"udp:{host_port(*bound.address)}")
+        self._listening.append(f"{listener.transport}:{host_port(*bound.address)}")
         return bound
 
-    def _listener(self, listener: Listener, bound: UdpListener) -> EngineListener:
+    def _listener(self, listener: Listener, bound: SipListener) -> EngineListener:
         """A listener as the far end sees it."""
         shown = listener.advertise or self._config.sip.advertise
         host = shown.host if shown is not None else outward_address(listener.address.host)
         port = shown.port if shown is not None and shown.port is not None else bound.address[1]
         sent_by = host_port(host, port)
         allow = ", ".join(Capabilities().methods)
-        identity = Identity(contact=f"<sip:{sent_by}>", server=SERVER, allow=allow)
+        transport = "" if listener.transport == "udp" else f";transport={listener.transport}"
+        identity = Identity(contact=f"<sip:{sent_by}{transport}>", server=SERVER, allow=allow)
         version = ip_address(bound.address[0]).version
-        return EngineListener(listener.uri, sent_by, identity, listener.uri.partition(":")[0], version)
+        return EngineListener(listener.uri, sent_by, identity, listener.transport, version)
 
     def _media_address(self) -> str:
         config = self._config
@@ -275,7 +320,7 @@ class Service:
             return config.sip.advertise.host
         return outward_address(config.sip.listen[0].address.host)
 
-    def _node_settings(self, secret: bytes, sockets: Sequence[UdpListener]) -> NodeSettings:
+    def _node_settings(self, secret: bytes, sockets: Sequence[SipListener]) -> NodeSettings:
         config = self._config
         timers = config.sip.timers
         return NodeSettings(
@@ -288,6 +333,7 @@ class Service:
             },
             applications=tuple(_application(each, config) for each in config.all_applications),
             domains=frozenset(config.sip.domains),
+            registrar=_registrar(config),
             timers=Timers(timers.t1_s, timers.t2_s, timers.t4_s),
             schedule=Schedule(delays=config.webhooks.schedule),
             decision_timeout_s=config.webhooks.decision_timeout_s,
@@ -295,12 +341,21 @@ class Service:
             max_calls=config.limits.max_calls,
         )
 
-    async def _serve_api(self, stack: AsyncExitStack, sockets: Sequence[socket.socket], reader: Reader) -> None:
+    async def _serve_api(
+        self, stack: AsyncExitStack, sockets: Sequence[socket.socket], reader: Reader, registry: Registry
+    ) -> None:
         config = self._config
         keys = [ApiKey(each.name, each.key.get_secret_value(), frozenset(each.scopes)) for each in config.api.keys]
         if not keys:
             log.warning("api_without_keys", detail=f"anybody on this machine may use {config.api.listen}; see api.keys")
-        app = make_app(control=reader, reader=reader, health=self._readiness, metrics=self._metrics, keys=keys)
+        app = make_app(
+            control=reader,
+            reader=reader,
+            registrations=registry,
+            health=self._readiness,
+            metrics=self._metrics,
+            keys=keys,
+        )
         await _serve_http(stack, app, sockets, config.api.listen, "api.listen")
 
     async def _serve_health(self, stack: AsyncExitStack) -> None:
@@ -341,12 +396,14 @@ class Service:
         while True:
             try:
                 conversations = await store.claim_predecessors(self._owner, nonce)
+                streams = await store.claim_streams(self._owner)
             except StoreUnavailable:
                 log.warning("claim_waits_for_store")
                 await asyncio.sleep(CLAIM_RETRY_S)
                 continue
             self._metrics.takeovers.inc(len(conversations))
             pump.give(Claimed(tuple(conversations)))
+            pump.give(StreamsClaimed(tuple(streams)))
             return
 
     async def _keep_secrets(self, store: Store, came_back: asyncio.Event) -> None:
@@ -464,16 +521,41 @@ def _application(application: Application, config: Config) -> EngineApplication:
         for each in application.webhooks
     )
     match = Match(users=frozenset(application.match.users), domains=frozenset(application.match.domains))
-    return EngineApplication(application.name, plan, endpoints, match)
+    return EngineApplication(application.name, plan, endpoints, match, registrations=application.registrations)
 
 
-def _set_gauges(metrics: Metrics, node: Node, media: MediaClient, endpoints: Sequence[str], capacity: int) -> None:
+def _registrar(config: Config) -> RegistrarSettings:
+    asked, realm = config.sip.registrar, config.sip.effective_realm
+    users = [
+        User(each.username, each.proof(realm), None if each.aor is None else address_of_record(each.aor))
+        for each in config.users
+    ]
+    return RegistrarSettings(
+        realm=realm,
+        algorithms=asked.algorithms,
+        nonce_lifetime_s=asked.nonce_lifetime_s,
+        rules=Rules(asked.default_expires_s, asked.min_expires_s, asked.max_expires_s, asked.contacts_max),
+        users={user.username: user for user in users},
+        authenticate=config.sip.authenticate,
+    )
+
+
+def _set_gauges(
+    metrics: Metrics,
+    node: Node,
+    media: MediaClient,
+    *,
+    streams: Sequence[StreamListener],
+    endpoints: Sequence[str],
+    capacity: int,
+) -> None:
     """What is worth counting only when somebody looks."""
     states = Counter((call.state, call.direction) for call in node.calls())
     for key, gauge in metrics.calls.items():
         gauge.set(states[key])
     for endpoint in endpoints:
         metrics.webhook_backlog(endpoint).set(node.backlog(endpoint))
+    metrics.connections.set(sum(each.connections for each in streams))
     totals = media.totals()
     metrics.call_capacity.set(min(capacity, node.live + media.ports_free()))
     metrics.media_ports_free.set(media.ports_free())

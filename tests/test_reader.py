@@ -37,12 +37,13 @@ from bridge.outbox.effects import Delivery, Endpoint
 from bridge.outbox.schedule import Outcome
 from bridge.pump import Pump
 from bridge.reader import Reader
+from bridge.registry import Registry
 from bridge.service import ContractRenderer
 from bridge.sip.flow import Flow, Send
 from bridge.store.memory import MemoryStore
 from bridge.telemetry.metrics import Metrics
 from tests.store.writes import commit
-from tests.support.caller import Message, read_message
+from tests.support.phone import Message, read_message
 from tests.support.waiting import until
 
 FLOW = Flow("udp", "udp:5060", "192.0.2.1", 5062)
@@ -76,8 +77,15 @@ class House:
             applications=(_application("sales", "7*"), _application("desk")),
         )
         node = Node(settings, render=ContractRenderer(), tokens=SystemTokens(), chance=lambda: 0.5)
+        self.registry = Registry(pump=self.pump, store=self.memory, clock=self, realm="r", users={})
         self.pump.connect(
-            node, listeners={"udp:5060": self}, store=self.memory, media=self, webhooks=_Post(self), names=self
+            node,
+            listeners={"udp:5060": self},
+            store=self.memory,
+            media=self,
+            webhooks=_Post(self),
+            registrations=self.registry,
+            names=self,
         )
         self.reader = Reader(pump=self.pump, store=self.memory, tokens=SystemTokens())
 

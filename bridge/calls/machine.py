@@ -79,7 +79,7 @@ from bridge.calls.peering import PeerAnswered, PeerFailed, PeerGone, PeerMedia, 
 _PARK_RING_S = 60.0  # contract: an unanswered parked call gets 180, repeated each minute
 _IMPLIED_PARK = Park()
 _LATER = ("Retry-After", "10")
-# What changes how a call sounds and not what it is doing: one such command leaves the running list alone (docs/adr/0006).
+# What changes how a call sounds and not what it is doing: one such command leaves the running list alone (docs/adr/0008).
 _BESIDE = (Hold, Unhold, Mute, Unmute)
 _DRAINED = ("Reason", 'SIP;cause=503;text="drained"')  # survival §4
 

@@ -10,21 +10,18 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter
 
+from bridge.contract.envelope import Envelope
 from bridge.contract.models import (
     ActionIdText,
     Call,
     CallIdText,
     ConversationIdText,
     Ended,
-    EventIdText,
     HeaderLists,
     Quality,
     Resource,
-    Timestamp,
     open_enum,
 )
-
-API_VERSION = "1"
 
 # Why an action failed. `action.failed` may name others later; a client treats an unknown one as "it failed".
 FAILURES: dict[str, str] = {
@@ -133,14 +130,6 @@ class ActionFailedData(EventData):
     code: Annotated[str, open_enum(*FAILURES, description="What went wrong, as one word; see /docs/errors.")]
     detail: Annotated[str, Field(description="A sentence for a person: what was wrong, and what was received.")]
     field: Annotated[str | None, Field(description="Where in the reply it is wrong.", examples=["actions.0.code"])]
-
-
-class Envelope(Resource):
-    """What every webhook body is."""
-
-    id: Annotated[EventIdText, Field(description="The same on every attempt, and in the header `webhook-id`.")]
-    timestamp: Annotated[Timestamp, Field(description="When it happened.")]
-    api_version: Literal["1"]
 
 
 class CallIncoming(Envelope):

@@ -53,6 +53,20 @@ _INCOMING_CALL: Json = {
     "tags": [],
 }
 
+_BINDING: Json = {
+    "contact": "sip:alice@192.0.2.7:5060;transport=udp",
+    "q": 1.0,
+    "expires_at": "2026-11-22T10:00:00.000Z",
+    "source": {"address": "192.0.2.7:5060", "transport": "udp"},
+    "flow": {"listener": "udp:0.0.0.0:5060", "behind_nat": False},
+    "user_agent": "baresip v1.0.0",
+    "instance": None,
+    "reg_id": None,
+    "path": [],
+}
+_REGISTRATION: Json = {"aor": "sip:alice@example.com", "bindings": [_BINDING]}
+_USER: Json = {"username": "alice", "aor": None, "source": "api"}
+
 _ANSWERED_CALL: Json = {
     **_INCOMING_CALL,
     "state": "answered",
@@ -183,6 +197,33 @@ SCHEMAS: dict[str, list[Json]] = {
         },
     ],
     "JoinBody": [{"call_id": _PEER_ID}],
+    "Registration": [_REGISTRATION],
+    "RegistrationList": [{"data": [_REGISTRATION], "next_cursor": None}],
+    "Removal": [{"aor": "sip:alice@example.com", "removed": 1}],
+    "User": [_USER],
+    "UserBody": [{"password": "correct horse battery staple"}],
+    "RegistrationReply": [
+        {"actions": [{"action": "accept", "expires_s": 600}]},
+        {"actions": [{"action": "reject"}]},
+        {},
+    ],
+    "RegistrationCreated": [
+        {
+            "id": _EVENT_ID,
+            "type": "registration.created",
+            "timestamp": "2026-11-22T09:00:00.000Z",
+            "api_version": "1",
+            "data": {
+                "stream": "aor:sip:alice@example.com",
+                "sequence": 1,
+                "application": "front-desk",
+                "caused_by": None,
+                "aor": "sip:alice@example.com",
+                "username": "alice",
+                "binding": _BINDING,
+            },
+        }
+    ],
     "CallIncoming": [_INCOMING],
     "CallInitiated": [
         _event(

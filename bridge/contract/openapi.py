@@ -13,14 +13,15 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from bridge import __version__
-from bridge.calls.events import DECISIONS
 from bridge.contract import examples
 from bridge.contract.actions import DecisionReply
-from bridge.contract.events import EVENTS, Envelope
+from bridge.contract.envelope import Envelope
+from bridge.contract.events import EVENTS
 from bridge.contract.models import Problem
 from bridge.contract.operations import OPERATIONS, SCOPES, Operation
 from bridge.contract.originating import KEY_PATTERN
 from bridge.contract.problems import KINDS, RETRY_AFTER_S, Code, problem
+from bridge.contract.registrations import REGISTRATION_EVENTS, RegistrationReply
 
 Json = dict[str, Any]
 
@@ -35,7 +36,14 @@ Requests are strict: an unknown field is refused, with its JSON path."""
 _PATH_PARAMETERS: dict[str, str] = {
     "call_id": "The call's `id`.",
     "conversation_id": "The conversation's `id`.",
+    "aor": "The address of record: `sip:user@host`.",
+    "username": "The user's name.",
 }
+
+
+WEBHOOKS: tuple[type[Envelope], ...] = (*EVENTS, *REGISTRATION_EVENTS)
+
+_REPLIES: dict[str, type[BaseModel]] = {"call.incoming": DecisionReply, "registration.requested": RegistrationReply}
 
 
 def document() -> Json:
@@ -55,7 +63,7 @@ def document() -> Json:
         "servers": [{"url": "/"}],
         "tags": [{"name": name} for name in dict.fromkeys([*(it.tag for it in OPERATIONS), "webhooks"])],
         "paths": paths,
-        "webhooks": {_type_of(event): {"post": _webhook(event)} for event in EVENTS},
+        "webhooks": {_type_of(event): {"post": _webhook(event)} for event in WEBHOOKS},
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {
@@ -70,8 +78,8 @@ def document() -> Json:
 
 
 def _schemas() -> Json:
-    said: list[type[BaseModel]] = [*EVENTS, Problem]
-    heard: list[type[BaseModel]] = [DecisionReply]
+    said: list[type[BaseModel]] = [*WEBHOOKS, Problem]
+    heard: list[type[BaseModel]] = [*_REPLIES.values()]
     for operation in OPERATIONS:
         said += [model for _, model in operation.answers.values() if not isinstance(model, str)]
         heard += [operation.body] if operation.body else []
@@ -209,11 +217,11 @@ def _type_of(event: type[Envelope]) -> str:
 
 
 def _webhook(event: type[Envelope]) -> Json:
-    decides = _type_of(event) in DECISIONS
-    answer: Json = {"description": "It has arrived." + ("" if decides else " What the body says is ignored.")}
-    if decides:
-        answer["description"] = "The decision. An empty body, or no actions: `park`."
-        answer["content"] = {_JSON: {"schema": _reference(DecisionReply)}}
+    reply = _REPLIES.get(_type_of(event))
+    answer: Json = {"description": "It has arrived. What the body says is ignored."}
+    if reply is not None:
+        answer["description"] = "The decision; an empty body decides too. " + (reply.__doc__ or "")
+        answer["content"] = {_JSON: {"schema": _reference(reply)}}
     return {
         "operationId": _type_of(event).replace(".", "_"),
         "tags": ["webhooks"],

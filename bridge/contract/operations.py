@@ -26,6 +26,7 @@ from bridge.contract.models import (
 from bridge.contract.originating import OriginateBody
 from bridge.contract.problems import PAGE, Code
 from bridge.contract.queries import CallsQuery, PageQuery
+from bridge.contract.registrations import Registration, RegistrationList, Removal, User, UserBody
 
 Scope = Literal["read", "control", "admin"]
 SCOPES: tuple[Scope, ...] = ("read", "control", "admin")  # each includes those before it
@@ -36,7 +37,7 @@ class Operation:
     """One method of one path."""
 
     id: str
-    method: Literal["GET", "POST", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     tag: str
     summary: str
@@ -200,6 +201,79 @@ _CONVERSATIONS: tuple[Operation, ...] = (
     ),
 )
 
+_REGISTRATIONS: tuple[Operation, ...] = (
+    Operation(
+        id="list_registrations",
+        method="GET",
+        path="/v1/registrations",
+        tag="registrations",
+        summary="List registrations",
+        description="Addresses of record that phones are bound to, in the order of their bytes.",
+        scope="read",
+        query=PageQuery,
+        answers={200: ("A page of registrations.", RegistrationList)},
+        problems=_READ,
+    ),
+    Operation(
+        id="read_registration",
+        method="GET",
+        path="/v1/registrations/{aor}",
+        tag="registrations",
+        summary="Read a registration",
+        scope="read",
+        answers={200: ("Its bindings.", Registration)},
+        problems=(*_PROTECTED, "not_found", "store_unavailable"),
+    ),
+    Operation(
+        id="delete_registration",
+        method="DELETE",
+        path="/v1/registrations/{aor}",
+        tag="registrations",
+        summary="Remove every binding of an address of record",
+        description="Its phones may register again. That none was bound is no error.",
+        scope="control",
+        answers={200: ("They are gone.", Removal)},
+        problems=(*_PROTECTED, "store_unavailable", "timeout"),
+    ),
+)
+
+_USERS: tuple[Operation, ...] = (
+    Operation(
+        id="put_user",
+        method="PUT",
+        path="/v1/users/{username}",
+        tag="users",
+        summary="Make or change a user",
+        description="What it has registered stays. Other nodes know of it within two seconds.",
+        scope="admin",
+        body=UserBody,
+        body_required=True,
+        answers={200: ("It was there before, and is changed.", User), 201: ("It is made.", User)},
+        problems=(*_PROTECTED, "managed_by_file", "store_unavailable", *_BODY),
+    ),
+    Operation(
+        id="read_user",
+        method="GET",
+        path="/v1/users/{username}",
+        tag="users",
+        summary="Read a user",
+        scope="admin",
+        answers={200: ("The user, without its password.", User)},
+        problems=(*_PROTECTED, "not_found", "store_unavailable"),
+    ),
+    Operation(
+        id="delete_user",
+        method="DELETE",
+        path="/v1/users/{username}",
+        tag="users",
+        summary="Take a user away",
+        description="It cannot register or renew any more. What it has registered stays until it expires, or is deleted.",
+        scope="admin",
+        answers={200: ("As it was.", User)},
+        problems=(*_PROTECTED, "not_found", "managed_by_file", "store_unavailable"),
+    ),
+)
+
 HEALTH: tuple[Operation, ...] = (
     Operation(
         id="live",
@@ -248,4 +322,12 @@ _DOCUMENTS: tuple[Operation, ...] = (
     ),
 )
 
-OPERATIONS: tuple[Operation, ...] = (*_CALLS, *_ACTIONS, *_CONVERSATIONS, *HEALTH, *_DOCUMENTS)
+OPERATIONS: tuple[Operation, ...] = (
+    *_CALLS,
+    *_ACTIONS,
+    *_CONVERSATIONS,
+    *_REGISTRATIONS,
+    *_USERS,
+    *HEALTH,
+    *_DOCUMENTS,
+)

@@ -21,6 +21,7 @@ Code = Literal[
     "wrong_state",
     "ended",
     "merged",
+    "managed_by_file",
     "too_large",
     "unsupported_media_type",
     "expectation_failed",
@@ -56,12 +57,17 @@ KINDS: dict[Code, Kind] = {
     ),
     "forbidden": Kind(403, "Forbidden", "The API key has not the scope that this asks for; `detail` names it."),
     "not_found": Kind(
-        404, "Not found", "No such path, call or conversation. Ended calls are kept for `store.retention_s`."
+        404,
+        "Not found",
+        "No such path, call, conversation, registration or user. Ended calls stay for `store.retention_s`.",
     ),
     "method_not_allowed": Kind(
         405, "Method not allowed", "The path exists, not with this method. `Allow` lists those it has."
     ),
     "wrong_state": Kind(409, "Wrong state", "The action does not fit the state of the call. Nothing has changed."),
+    "managed_by_file": Kind(
+        409, "Managed by file", "It stands in the configuration file and is read-only here. Change the file."
+    ),
     "ended": Kind(
         410, "Call has ended", "The call is over; no action can reach it any more. Read it to see why it ended."
     ),

@@ -28,7 +28,7 @@ from bridge.calls.facts import (
     Quality,
     Source,
 )
-from bridge.contract.events import API_VERSION
+from bridge.contract.envelope import API_VERSION
 
 Json = dict[str, Any]  # what the serialiser takes; its leaves are text, numbers, booleans and None
 

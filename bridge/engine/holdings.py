@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -23,6 +23,8 @@ from bridge.engine.commit import Claim, Ending, EventWrite, Take
 from bridge.engine.effects import Effect
 from bridge.engine.gate import Gate, Waiting
 from bridge.engine.names import Names
+from bridge.engine.registrar import Registrar
+from bridge.engine.registrations import RegistrationDecision
 from bridge.engine.settings import Application, NodeSettings, Renderer
 from bridge.outbox.queue import Outbox
 from bridge.sip.dialog import Dialog
@@ -165,6 +167,7 @@ class Holdings:
         "out",
         "outbox",
         "readers",
+        "registrar",
         "render",
         "settings",
         "store_away_since",
@@ -182,9 +185,10 @@ class Holdings:
         self.tokens = tokens
         self.chance = chance
         self.names = Names(secret=settings.secret, node_id=settings.node_id)
-        self.capabilities = Capabilities()
+        ours = Capabilities()
+        self.capabilities = replace(ours, methods=(*ours.methods, "REGISTER"), extensions=ours.extensions | {"path"})
         self.endpoint = Endpoint(timers=settings.timers)
-        self.outbox: Outbox[Action] = Outbox(
+        self.outbox: Outbox[Action | RegistrationDecision] = Outbox(
             schedule=settings.schedule,
             decision_timeout_s=settings.decision_timeout_s,
             backlog_max=settings.backlog_max,
@@ -192,6 +196,7 @@ class Holdings:
             chance=chance,
             attempt_timeout_s=settings.webhook_timeout_s,
         )
+        self.registrar = Registrar(settings.registrar, secret=settings.secret)
         self.agenda: Agenda[TimerKey] = Agenda()
         self.conversations: dict[ConversationId, Holding] = {}
         self.legs: dict[CallId, Leg] = {}

@@ -12,6 +12,7 @@ from bridge.engine.commit import Claim, Remembered, StoredConversation
 from bridge.engine.registrations import (
     BindingsRead,
     Deregister,
+    RegistrationDecision,
     RegistrationRefused,
     RegistrationsDue,
     RegistrationWritten,
@@ -37,6 +38,16 @@ class FlowLost:
     """
 
     flow: Flow
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBroken:
+    """What came by a connection cannot be cut into messages any more: it is closed, once it has been answered (§18.3)."""
+
+    data: bytes  # the message that it broke at, its header fields at most
+    flow: Flow
+    reason: str  # the answer's reason phrase
+    status: int
 
 
 class Committed(NamedTuple):
@@ -142,7 +153,7 @@ class Delivered(NamedTuple):
 
     delivery: int
     outcome: Outcome
-    reply: Sequence[Action] | InvalidReply | None = None
+    reply: Sequence[Action | RegistrationDecision] | InvalidReply | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +207,7 @@ class Woken:
 Input: TypeAlias = (
     Packet
     | FlowLost
+    | StreamBroken
     | Committed
     | CommitRefused
     | StoreAway

@@ -12,6 +12,7 @@ from bridge.calls.call import Call, Link, Phase
 from bridge.calls.effects import JoinWith
 from bridge.calls.facts import ActionId, CallId, ConversationId
 from bridge.calls.inputs import JoinRefused, Linked
+from bridge.calls.peering import PeerFailed
 from bridge.calls.search import Search
 from bridge.engine.commit import Take
 from bridge.engine.holdings import Begin, Holding, Holdings, Leg
@@ -24,6 +25,9 @@ from bridge.sip.uri import SipUri, parse_uri
 def seek_party(holdings: Holdings, leg: Leg, action: Dial, action_id: ActionId, *, now: float) -> None:
     """The party that a call dials becomes a call of the same conversation, linked with it."""
     caller = leg.call
+    if holdings.live >= holdings.settings.max_calls:
+        holdings.errands.append((caller.id, PeerFailed(503, "Too Many Calls")))
+        return
     listener = _listener_of(holdings, caller)
     call_id = holdings.new_call_id()
     search = Search.of(

@@ -26,7 +26,7 @@ from bridge.calls.inputs import (
     MediaSilent,
     StoreTooLate,
 )
-from bridge.engine import ownership, responses, signalling
+from bridge.engine import ownership, registering, responses, signalling
 from bridge.engine.carrying import hurry, send_trying, settle, step
 from bridge.engine.delivering import acknowledge, carry_deliveries
 from bridge.engine.effects import ClosePorts, CommandRefused, Effect
@@ -52,9 +52,19 @@ from bridge.engine.inputs import (
     Resolved,
     StoreAway,
     StoreBack,
+    StreamBroken,
     Woken,
 )
 from bridge.engine.originating import originate
+from bridge.engine.registrations import (
+    BindingsRead,
+    Deregister,
+    RegistrationRefused,
+    RegistrationsDue,
+    RegistrationWritten,
+    StreamsClaimed,
+    UsersChanged,
+)
 from bridge.engine.settings import NodeSettings, Renderer
 from bridge.sip.invite_usage import UsageFired, UsageTimer
 
@@ -104,6 +114,22 @@ class Node:
                 self._media(session, KeyPressed(digit, duration_ms, "rfc4733"), now=now)
             case CommitRefused():
                 ownership.refused(holdings, given, now=now)
+            case RegistrationWritten():
+                carry_deliveries(holdings, registering.written(holdings, given, now=now), now=now)
+            case RegistrationRefused():
+                registering.refused(holdings, given, now=now)
+            case BindingsRead(reader) if reader < 0:
+                registering.read(holdings, given, now=now)
+            case BindingsRead():
+                responses.bindings_read(holdings, given, now=now)
+            case RegistrationsDue(aors):
+                registering.overdue(holdings, aors, now=now)
+            case StreamsClaimed(streams):
+                carry_deliveries(holdings, registering.claimed(holdings, streams, now=now), now=now)
+            case UsersChanged(users):
+                holdings.registrar.change_users(users)
+            case Deregister():
+                registering.deregister(holdings, given, now=now)
             case StoreAway():
                 holdings.store_away_since = now if holdings.store_away_since is None else holdings.store_away_since
             case StoreBack():
@@ -113,6 +139,8 @@ class Node:
                 ownership.claimed(holdings, conversations, now=now)
             case FlowLost(flow):
                 signalling.outcomes(holdings, holdings.endpoint.transport_failed(flow, now=now), now=now)
+            case StreamBroken(data, flow, reason, status):
+                signalling.stream_broken(holdings, data, flow, reason, status)
             case Drain():
                 holdings.draining = True
             case HangUpAll():
@@ -125,7 +153,8 @@ class Node:
     def deadline(self) -> float | None:
         """When to give it `Woken` next (seconds UTC); None: only when something else happens."""
         holdings = self._holdings
-        found = [holdings.agenda.deadline(), holdings.endpoint.deadline(), holdings.outbox.deadline()]
+        agendas = (holdings.agenda, holdings.endpoint, holdings.outbox, holdings.registrar.agenda)
+        found = [each.deadline() for each in agendas]
         return min((each for each in found if each is not None), default=None)
 
     # What readers ask; nothing here changes the node
@@ -193,6 +222,7 @@ class Node:
             leg = holdings.legs.get(key[0])
             if leg is not None:
                 self._fired(leg, key, now=now)
+        registering.wake(holdings, now=now)
         signalling.outcomes(holdings, holdings.endpoint.wake(now=now), now=now)
         carry_deliveries(holdings, holdings.outbox.wake(now=now), now=now)
 

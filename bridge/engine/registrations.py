@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final, Literal, TypeAlias
 
 from bridge.engine.commit import Postponed
 from bridge.sip.digest import Ha1
+from bridge.sip.flow import Flow
 from bridge.sip.registrar import AddressOfRecord, Binding
 
 STREAM_PREFIX: Final = "aor:"  # what streams of registrations are called, before the address of record
@@ -45,6 +46,77 @@ class StoredStream:
     events: tuple[tuple[int, bytes], ...]  # (sequence, body), ascending
     cursors: tuple[tuple[str, int], ...]  # (endpoint, settled up to)
     postponed: tuple[Postponed, ...] = ()
+
+
+# Events: what a stream tells. Each names the user who proved to be it, where somebody did.
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationRequested:
+    """A phone wants to register, and its application wants to be asked."""
+
+    type: ClassVar[str] = "registration.requested"
+    username: str | None
+    contacts: tuple[Binding, ...]  # as they would be bound
+    flow: Flow
+    user_agent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BindingChanged:
+    """A binding was made, renewed, taken away, or its time was up."""
+
+    kind: Literal["created", "refreshed", "removed", "expired"]
+    username: str | None  # None: nobody asked for it
+    binding: Binding  # as it is now, or was last
+    by: Literal["remote", "local"] | None = None  # of `removed`: the phone, or somebody by REST
+
+    @property
+    def type(self) -> str:
+        return f"registration.{self.kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationRejected:
+    """A REGISTER of this address of record was refused. Nothing has changed."""
+
+    type: ClassVar[str] = "registration.rejected"
+    username: str | None
+    code: int  # as answered
+    reason: str  # its reason phrase
+    flow: Flow
+    user_agent: str | None
+
+
+RegistrationEvent: TypeAlias = RegistrationRequested | BindingChanged | RegistrationRejected
+
+ASKING: Final = RegistrationRequested.type  # the one event whose webhook may decide
+
+
+# What an application may reply to it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptRegistration:
+    """Let it register."""
+
+    expires_s: int | None = None  # for so long at most
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectRegistration:
+    """Refuse it; what was bound before stays."""
+
+    code: int = 403
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChallengeRegistration:
+    """Let it prove once more that it knows the password."""
+
+
+RegistrationDecision: TypeAlias = AcceptRegistration | RejectRegistration | ChallengeRegistration
 
 
 # Effects

@@ -19,6 +19,7 @@ from bridge.engine.carrying import sip_outcomes, step
 from bridge.engine.effects import Dropped, Noted
 from bridge.engine.holdings import Holdings, Leg, OurRequest
 from bridge.engine.inputs import Resolved
+from bridge.engine.registrations import BindingsRead
 from bridge.sip.dialog import Dialog
 from bridge.sip.digest import authorize, challenges_of
 from bridge.sip.endpoint import ResponseArrived
@@ -26,7 +27,8 @@ from bridge.sip.flow import Flow
 from bridge.sip.headers import Line
 from bridge.sip.invite_usage import AnswerReceived, NeedAck, RepeatAck, UsageEffects
 from bridge.sip.invite_usage import InviteFailed as UsageInviteFailed
-from bridge.sip.message import Response
+from bridge.sip.message import Request, Response
+from bridge.sip.parser import parse
 from bridge.sip.transaction import TransactionKey
 from bridge.sip.uri import SipUri, parse_uri
 from bridge.sip.user_agent import via_value
@@ -55,9 +57,13 @@ def silent(holdings: Holdings, key: TransactionKey, *, now: float) -> None:
     _lost(holdings, key, 408, "Request Timeout", now=now)
 
 
-def undeliverable(holdings: Holdings, key: TransactionKey, *, now: float) -> None:
-    """The transport cannot bring a request of ours to where it should go (§8.1.3.1)."""
+def undeliverable(holdings: Holdings, key: TransactionKey, data: bytes, otherwise: Flow | None, *, now: float) -> None:
+    """The transport cannot bring a request of ours to where it should go (§8.1.3.1). `data`: the request; `otherwise`:
+    another way to the same place."""
     ours, leg = holdings.ours.get(key), _leg(holdings, key)
+    if ours is not None and key.method == "BYE" and otherwise is not None:
+        _send_otherwise(holdings, ours, data, otherwise, now=now)
+        return
     if ours is not None and leg is not None and ours.attempt:
         attempt = seeking.attempt_of(leg.call, ours.attempt)
         if attempt.reliable and not attempt.datagram_only and attempt.is_out:
@@ -67,6 +73,16 @@ def undeliverable(holdings: Holdings, key: TransactionKey, *, now: float) -> Non
             sip_outcomes(holdings, seeking.send_invite(holdings, leg, attempt.number, attempt.sequence, now=now))
             return
     _lost(holdings, key, 503, "Service Unavailable", now=now)
+
+
+def _send_otherwise(holdings: Holdings, ours: OurRequest, data: bytes, flow: Flow, *, now: float) -> None:
+    """The same request in a transaction of its own (RFC 3263 §4.3). Its call may be over."""
+    request = parse(data)
+    if isinstance(request, Request):
+        via = request.via
+        request.replace_via(via.with_param("branch", f"{via.branch}r"))
+        again = OurRequest(ours.call, request, flow, 0, ours.credentials, ours.challenges, ours.dialog)
+        sip_outcomes(holdings, seeking.send(holdings, again, now=now))
 
 
 def stray(holdings: Holdings, response: Response, flow: Flow) -> None:
@@ -95,6 +111,19 @@ def resolved(holdings: Holdings, given: Resolved) -> None:
     reachable = [each for each in given.addresses if seeking.listener_for(holdings, transport, each) is not None]
     address = (reachable or list(given.addresses))[0]
     seeking.found(holdings, leg, number, uri, address)
+
+
+def bindings_read(holdings: Holdings, given: BindingsRead, *, now: float) -> None:
+    """What is bound to an address of record that was dialed."""
+    call_id, number = holdings.readers.pop(given.reader, (None, 0))
+    leg = holdings.legs.get(call_id) if call_id is not None else None
+    if leg is None or leg.call.search is None:
+        return
+    if given.bindings is None:
+        seeking.unreachable(holdings, leg, number, 503, "Store Away")
+    else:
+        alive = [each for each in given.bindings if each.expires_at > now]
+        seeking.found_contacts(holdings, leg, number, alive)
 
 
 def _lost(holdings: Holdings, key: TransactionKey, code: int, reason: str, *, now: float) -> None:

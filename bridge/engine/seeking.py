@@ -6,6 +6,7 @@ its re-INVITE, its CANCEL and its ACK. What comes back stands in `responses`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import ip_address
 from zlib import crc32
 
@@ -16,6 +17,7 @@ from bridge.calls.inputs import AckSent, InviteFailed, Located
 from bridge.calls.search import InviteAttempt, Place
 from bridge.engine.effects import Resolve
 from bridge.engine.holdings import Holdings, Leg, OurRequest
+from bridge.engine.registrations import ReadBindings
 from bridge.engine.routing import next_hop
 from bridge.engine.settings import Listener
 from bridge.sip.dialog import Dialog
@@ -25,6 +27,7 @@ from bridge.sip.headers import Line
 from bridge.sip.invite_usage import AckSent as UsageAckSent
 from bridge.sip.invite_usage import InviteSent, UsageState
 from bridge.sip.message import Request
+from bridge.sip.registrar import AddressOfRecord, Binding, address_of_record
 from bridge.sip.transaction import TransactionKey, client_key
 from bridge.sip.uri import SipUri, parse_uri
 from bridge.sip.user_agent import Capabilities, new_invite, via_value
@@ -39,6 +42,10 @@ def locate(holdings: Holdings, leg: Leg, number: int) -> None:
     uri = parse_uri(attempt.target.uri)
     if not isinstance(uri, SipUri):
         unreachable(holdings, leg, number, 416, "Unsupported URI Scheme")
+        return
+    aor = _registered(holdings, uri)
+    if aor is not None:
+        holdings.out.append(ReadBindings(holdings.new_reader(leg.call.id, number), aor))
         return
     host = uri.host.strip("[]")
     if is_address(host):
@@ -56,6 +63,35 @@ def found(holdings: Holdings, leg: Leg, number: int, uri: SipUri, host: str) -> 
         return
     place = Place(str(uri), Flow(transport, listener.name, host, uri.port or DEFAULT_PORT))
     holdings.errands.append((leg.call.id, Located(number, (place,))))
+
+
+def found_contacts(holdings: Holdings, leg: Leg, number: int, bindings: Iterable[Binding]) -> None:
+    """The target is an address of record of ours: its contacts, the preferred ones first, each over its own flow."""
+    listeners = holdings.settings.listeners
+    places = tuple(
+        Place(each.contact, each.flow, each.path)
+        for each in sorted(bindings, key=lambda each: each.q, reverse=True)
+        if each.flow.listener in listeners
+    )
+    if places:
+        holdings.errands.append((leg.call.id, Located(number, places)))
+    else:
+        unreachable(holdings, leg, number, 480, "Not Registered")
+
+
+def _registered(holdings: Holdings, uri: SipUri) -> AddressOfRecord | None:
+    """The address of record that this URI is, if it is one of ours: at one of our domains or, where none are named, at our
+    own address or with the name of one of our users."""
+    aor = address_of_record(str(uri))
+    if aor is None:
+        return None
+    host = uri.host.lower().rstrip(".")
+    if holdings.settings.domains:
+        return aor if host in holdings.settings.domains else None
+    if uri.port is None and holdings.registrar.user_of(aor) is not None:
+        return aor
+    own = f"{host}:{uri.port or DEFAULT_PORT}"
+    return aor if any(listener.sent_by == own for listener in holdings.settings.listeners.values()) else None
 
 
 def unreachable(holdings: Holdings, leg: Leg, number: int, code: int, reason: str) -> None:
@@ -91,10 +127,11 @@ def send_invite(holdings: Holdings, leg: Leg, number: int, sequence: int, *, now
     return send(holdings, ours, now=now)
 
 
-def send(holdings: Holdings, ours: OurRequest, *, now: float) -> list[Outcome]:
-    """A request in a transaction of its own, whose responses the call waits for."""
+def send(holdings: Holdings, ours: OurRequest, *, now: float, otherwise: Flow | None = None) -> list[Outcome]:
+    """A request in a transaction of its own, whose responses the call waits for. `otherwise`: the way it goes once its
+    connection is lost."""
     holdings.ours[client_key(ours.request)] = ours
-    return holdings.endpoint.request(ours.request, ours.flow, now=now)
+    return holdings.endpoint.request(ours.request, ours.flow, now=now, otherwise=otherwise)
 
 
 def cancel(

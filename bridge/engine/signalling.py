@@ -10,7 +10,7 @@ from bridge.calls import answering, machine, snapshot
 from bridge.calls.call import Phase
 from bridge.calls.facts import CallId
 from bridge.calls.inputs import Acknowledged, ByeReceived, CancelReceived, KeyPressed, ReInvited, Unacknowledged
-from bridge.engine import responses
+from bridge.engine import authenticating, registering, responses
 from bridge.engine.carrying import carry, send_response, sip_outcomes, step, usage_effects
 from bridge.engine.effects import Dropped, Noted
 from bridge.engine.gate import Created
@@ -25,6 +25,7 @@ from bridge.sip.endpoint import (
     Overflow,
     RequestArrived,
     ResponseArrived,
+    ResponsesMoved,
     Stray,
     TransactionEnded,
     TransactionTimedOut,
@@ -63,11 +64,23 @@ def packet(holdings: Holdings, data: bytes, flow: Flow, *, now: float) -> None:
             if answer:
                 holdings.out.append(Send(flow, answer))
         case MalformedMessage(reason=reason, request=request, status=status):
-            if request is not None and request.method != "ACK":
-                note_source(request, flow)
-                refused = respond(request, status, reason)
-                holdings.out.append(Send(response_flow(request, flow), refused.encode()))
-            holdings.out.append(Dropped("malformed", flow, reason))
+            _malformed(holdings, request, flow, reason, status)
+
+
+def stream_broken(holdings: Holdings, data: bytes, flow: Flow, reason: str, status: int) -> None:
+    """The last message of a connection, as far as it has come."""
+    message = parse(data)
+    request = message.request if isinstance(message, MalformedMessage) else message
+    _malformed(holdings, request if isinstance(request, Request) else None, flow, reason, status)
+
+
+def _malformed(holdings: Holdings, request: Request | None, flow: Flow, reason: str, status: int) -> None:
+    """Answered where that is possible, and counted."""
+    if request is not None and request.method != "ACK":
+        note_source(request, flow)
+        refused = respond(request, status, reason)
+        holdings.out.append(Send(response_flow(request, flow), refused.encode()))
+    holdings.out.append(Dropped("malformed", flow, reason))
 
 
 def outcomes(holdings: Holdings, given: list[Outcome], *, now: float) -> None:
@@ -91,10 +104,15 @@ def outcomes(holdings: Holdings, given: list[Outcome], *, now: float) -> None:
                 responses.stray(holdings, response, flow)
             case ResponseArrived():
                 responses.arrived(holdings, outcome, now=now)
+            case ResponsesMoved(key, flow):
+                leg = holdings.legs.get(holdings.invites.get(key, CallId("")))
+                if leg is not None:
+                    leg.usage.move(flow)
             case TransactionTimedOut(key):
                 responses.silent(holdings, key, now=now)
-            case TransportFailure(key):
-                responses.undeliverable(holdings, key, now=now)
+            case TransportFailure(key, request, otherwise):
+                # Of an answer of ours nobody need hear: the caller may come back by another connection, and the timers run.
+                responses.undeliverable(holdings, key, request, otherwise, now=now)
 
 
 def usage_outcomes(holdings: Holdings, leg: Leg, effects: UsageEffects, *, now: float) -> None:
@@ -123,6 +141,8 @@ def _request(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None
         _within_dialog(holdings, arrived, now=now)
     elif request.method == "INVITE":
         _invite(holdings, arrived, now=now)
+    elif request.method == "REGISTER":
+        registering.requested(holdings, arrived, now=now)
     elif request.method == "OPTIONS":
         _answer(holdings, arrived, 200, headers=options_headers(holdings.capabilities), now=now)
     else:
@@ -160,6 +180,9 @@ def _invite(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
         _answer(holdings, arrived, turned_away.status, turned_away.reason, turned_away.headers, now=now)
         holdings.out.append(Noted("warning", "call_turned_away", None, (("why", turned_away.reason),)))
         return
+    caller = authenticating.caller(holdings, arrived, now=now)
+    if caller is None:
+        return
     application = application_for(request.uri, holdings.settings.applications, domains=holdings.settings.domains)
     if application is None:
         holdings.out.append(
@@ -167,11 +190,17 @@ def _invite(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
         )
         _answer(holdings, arrived, 404, now=now)
         return
-    _create(holdings, arrived, call_id, application, now=now)
+    _create(holdings, arrived, call_id, application, caller.username, now=now)
 
 
 def _create(
-    holdings: Holdings, arrived: RequestArrived, call_id: CallId, application: Application, *, now: float
+    holdings: Holdings,
+    arrived: RequestArrived,
+    call_id: CallId,
+    application: Application,
+    username: str | None,
+    *,
+    now: float,
 ) -> None:
     """A new call in a conversation of its own; nothing of it leaves before it is stored."""
     settings, request = holdings.settings, arrived.request
@@ -188,7 +217,7 @@ def _create(
     if isinstance(call, MalformedSdp):
         _answer(holdings, arrived, 400, f"Bad SDP: {call.reason}", now=now)
         return
-    call.invite_key = arrived.key
+    call.invite_key, call.authenticated_as = arrived.key, username
     holding = Holding(call.conversation_id, created_at=now, epoch=1, nonce=holdings.new_nonce())
     usage = InviteUsage(settings.timers)
     leg = Leg(call, holding, application, usage, snapshot.fixed(call, request))

@@ -12,13 +12,11 @@ import hmac
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from bridge.sip.digest import Algorithm, Credentials, Ha1, challenge_lines, credentials_of, response_of
 from bridge.sip.headers import Line
 from bridge.sip.message import Request
-
-WEAKEST_LAST: Final = (Algorithm.SHA_256, Algorithm.MD5)  # RFC 8760 §2.4
 
 _TIME_LENGTH = 11  # hexadecimal milliseconds UTC, good until the year 2527
 _MAC_LENGTH = 32  # 128 bits
@@ -60,18 +58,18 @@ class Authenticator:
         *,
         secret: bytes,
         realm: str,
-        algorithms: Sequence[Algorithm] = WEAKEST_LAST,
+        algorithms: Sequence[Algorithm],
         lifetime_s: float = 300.0,
         limit: int = 100_000,
     ) -> None:
-        """`lifetime_s`: how old a nonce may become; `limit`: of how many used ones the count is remembered."""
+        """`algorithms`: what challenges offer, the preferred one first. `lifetime_s`: how old a nonce may become; `limit`: of how many used ones the count is remembered."""
         self.realm = realm
         self.algorithms = tuple(algorithms)
         self._secret = secret
         self._lifetime_s = lifetime_s
         self._limit = limit
         self._counts: OrderedDict[str, int] = OrderedDict()  # the highest nonce count by nonce, in order of first use
-        # Nonces made until then are good only if their count is remembered: what was used before we started, or has
+        # Nonces made before then are good only if their count is remembered: what was used before we started, or has
         # been forgotten since, nobody here can tell from a repetition.
         self._floor: float | None = None
         decoy = hmac.digest(secret, b"nobody|", "sha256").hex()
@@ -107,7 +105,7 @@ class Authenticator:
             return Unverified("stale")
         highest = self._counts.get(given.nonce)
         if highest is None:
-            if self._floor is not None and made <= self._floor:
+            if self._floor is not None and made < self._floor:
                 return Unverified("stale")
             highest = 0
         count = _WITHOUT_COUNT if given.nonce_count is None else given.nonce_count
@@ -122,7 +120,7 @@ class Authenticator:
 
     def _begin(self, now: float) -> None:
         if self._floor is None:
-            self._floor = now
+            self._floor = round(now * 1000) / 1000  # as exact as the time in a nonce
 
     def _remember(self, nonce: str, count: int, now: float) -> None:
         self._counts[nonce] = count
@@ -132,7 +130,7 @@ class Authenticator:
             if now - made <= self._lifetime_s:
                 if len(self._counts) <= self._limit:
                     return
-                self._floor = max(made, self._floor or made)
+                self._floor = max(made + 0.001, self._floor or made)
             del self._counts[oldest]
 
     def _made(self, nonce: str) -> float | None:

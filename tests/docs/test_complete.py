@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from bridge.calls.facts import END_REASONS
 from bridge.config import KEYS_LATER
+from bridge.contract import registrations
 from bridge.contract.actions import COMMANDS, LIST_MAX, NAMES, PauseBody
 from bridge.contract.bodies import ActionBody
 from bridge.contract.dialing import TargetBody
@@ -29,7 +30,7 @@ WEBHOOKS, REST = page("docs/webhooks.md"), page("docs/rest.md")
 
 
 def data_of(event: str) -> type[BaseModel]:
-    for model in EVENTS:
+    for model in (*EVENTS, *registrations.REGISTRATION_EVENTS):
         if model.model_fields["type"].annotation.__args__[0] == event:  # type: ignore[union-attr]
             data: type[BaseModel] = model.model_fields["data"].annotation  # type: ignore[assignment]
             return data
@@ -38,7 +39,7 @@ def data_of(event: str) -> type[BaseModel]:
 
 def test_events_and_what_each_adds() -> None:
     rows = {spans(row[0])[0]: spans(row[2]) for row in WEBHOOKS.table("An event", "type")}
-    assert tuple(rows) == EVENT_TYPES
+    assert (*rows, *registrations.REGISTRATION_TYPES) == EVENT_TYPES
     for event, adds in rows.items():
         expected = set(data_of(event).model_fields) - set(EventData.model_fields)
         # `request` is shown with its own fields behind it.
@@ -46,6 +47,22 @@ def test_events_and_what_each_adds() -> None:
         assert set(adds) - parts == expected, event
         if parts:
             assert parts == set(data_of(event).model_fields["request"].annotation.model_fields)  # type: ignore[union-attr]
+
+
+def test_events_of_registrations_and_what_each_adds() -> None:
+    rows = {spans(row[0])[0]: spans(row[2]) for row in WEBHOOKS.table("Registrations", "type")}
+    assert tuple(rows) == registrations.REGISTRATION_TYPES
+    common = set(registrations.RegistrationData.model_fields)
+    for event, adds in rows.items():
+        assert set(adds) == set(data_of(event).model_fields) - common, event
+
+
+def test_fields_of_registrations_and_users() -> None:
+    text = REST.text.partition("## Registrations and users")[2].partition("\n## ")[0]
+    for model in (registrations.Registration, registrations.Binding, registrations.User, registrations.UserBody):
+        assert set(model.model_fields) <= set(spans(text)), model
+    told = WEBHOOKS.text.partition("## Registrations")[2].partition("\n## ")[0]
+    assert set(spans(told)) >= registrations.REGISTRATION_ACTIONS
 
 
 def test_fields_of_an_event() -> None:
@@ -167,7 +184,7 @@ def test_actions_that_the_readme_names() -> None:
 
 def test_what_is_not_built_is_not_called_built() -> None:
     """The day a key of a later release becomes one of this release, the pages that say "not in this release" are read."""
-    assert {"sip.tls", "sip.session_expires_s", "trunks", "users", "cluster.listen"} <= KEYS_LATER
+    assert {"sip.tls", "sip.session_expires_s", "trunks", "cluster.listen"} <= KEYS_LATER
 
 
 def test_the_tree_is_the_tree() -> None:

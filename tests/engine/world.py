@@ -15,6 +15,8 @@ from bridge.calls.call import Call, Identity, Plan
 from bridge.calls.events import Event
 from bridge.calls.facts import ActionId, CallId, EventId, Quality
 from bridge.contract.events import ANY_EVENT
+from bridge.contract.registered import render_registration
+from bridge.contract.registrations import ANY_REGISTRATION_EVENT
 from bridge.contract.render import call_json, render_event
 from bridge.engine.commit import Commit, Release, Remembered
 from bridge.engine.effects import (
@@ -45,6 +47,19 @@ from bridge.engine.inputs import (
     Woken,
 )
 from bridge.engine.node import Node
+from bridge.engine.registrations import (
+    BindingsRead,
+    ForgetEvents,
+    ReadBindings,
+    RegistrationDecision,
+    RegistrationEvent,
+    RegistrationWritten,
+    StreamsClaimed,
+    WriteRegistration,
+    aor_of,
+    read_bindings,
+    stream_of,
+)
 from bridge.engine.settings import Application, Listener, NodeSettings
 from bridge.outbox.effects import Delivery, Endpoint
 from bridge.outbox.schedule import Outcome
@@ -52,11 +67,12 @@ from bridge.rtp.rules import Rule
 from bridge.sip.flow import Flow, Send
 from bridge.sip.message import Request, Response
 from bridge.sip.parser import parse
+from bridge.sip.registrar import AddressOfRecord
 from bridge.sip.transaction import server_key
 from bridge.store.keyspace import Keyspace
 
 CALLER = Flow("udp", "udp:5060", "192.0.2.1", 5062)
-IDENTITY = Identity("<sip:192.0.2.10:5060>", "bridge", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO")
+IDENTITY = Identity("<sip:192.0.2.10:5060>", "bridge", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, REGISTER")
 HOOK = Endpoint("front-desk.0", "http://app/calls", None, decision=True)
 ANSWER = Answer()
 OK = Outcome(200, None, None, 0.01)
@@ -65,7 +81,7 @@ TIMEOUT = Outcome(None, "timeout", None, 10.0)
 QUALITY = Quality(packets_received=7)
 RETENTION_S = 86_400.0
 
-Write: TypeAlias = Commit | Acknowledge | Postpone | Release
+Write: TypeAlias = Commit | Acknowledge | Postpone | Release | WriteRegistration | ForgetEvents | ReadBindings
 
 
 def sdp(port: int = 4000, *, direction: str = "sendrecv", formats: str = "0 8 101", address: str = "192.0.2.1") -> str:
@@ -134,6 +150,18 @@ class Rendering:
             now=now,
         )
 
+    def registration(
+        self,
+        event_id: EventId,
+        event: RegistrationEvent,
+        aor: AddressOfRecord,
+        application: str,
+        sequence: int,
+        *,
+        now: float,
+    ) -> bytes:
+        return render_registration(event_id, event, aor, application, sequence, now=now)
+
     def record(self, call: Call) -> bytes:
         return call_json(call)
 
@@ -174,7 +202,9 @@ class World:
         self.unopened: deque[str] = deque()
         self.ports: dict[str, Rule | None] = dead.ports if dead else {}
         # the application
-        self.reply: Sequence[Action] | InvalidReply | None = dead.reply if dead else None  # None: it thinks about it
+        self.reply: Sequence[Action | RegistrationDecision] | InvalidReply | None = (
+            dead.reply if dead else None
+        )  # None: it thinks about it
         self.accepting = True  # of notifications; False: they stay under way
         self.down = False  # nobody listens
         self.flying: dict[int, tuple[float, Delivery]] = {}  # attempts under way, and when they time out
@@ -184,7 +214,7 @@ class World:
             dead.received if dead else []
         )  # endpoint, call, sequence; repeated too
         # what has been written: nothing that depends on it may be seen before
-        self.written: set[tuple[CallId, int]] = dead.written if dead else set()  # events
+        self.written: set[tuple[str, int]] = dead.written if dead else set()  # events
         self.accepted: set[CallId] = dead.accepted if dead else set()  # calls whose 200 may be seen
         # those who are called, by address: what is sent there does not reach the caller
         self.parties: dict[tuple[str, int], Party] = dead.parties if dead else {}
@@ -219,7 +249,15 @@ class World:
                     self.sent.append((self.now, message))
                 else:
                     self.illegible.append(data)
-            case Commit() | Acknowledge() | Postpone() | Release():
+            case (
+                Commit()
+                | Acknowledge()
+                | Postpone()
+                | Release()
+                | WriteRegistration()
+                | ForgetEvents()
+                | ReadBindings()
+            ):
                 if isinstance(effect, Commit):
                     self.commits.append(effect)
                 self.waiting.append(effect)
@@ -288,6 +326,16 @@ class World:
                 self.keyspace.postpone(postponed)
             case Release():
                 self.keyspace.release(write, RETENTION_S)
+            case WriteRegistration():
+                told = self.keyspace.register(write)
+                if isinstance(told, RegistrationWritten):
+                    self.written.update((stream_of(write.aor), sequence) for sequence, _ in write.events)
+                yield told
+            case ForgetEvents():
+                self.keyspace.forget_events(write)
+            case ReadBindings(reader, aor):
+                found = self.keyspace.registration(AddressOfRecord(aor))
+                yield BindingsRead(reader, aor, read_bindings(found or b""))
 
     def commit_one(self) -> None:
         """The store gets around to the oldest write."""
@@ -320,6 +368,7 @@ class World:
         heir = World(config, dead=self)
         heir.commits = self.commits[:1]
         heir.give(Claimed(tuple(self.keyspace.claim_predecessors(config.owner, config.nonce))))
+        heir.give(StreamsClaimed(tuple(self.keyspace.claim_streams(config.owner))))
         return heir
 
     # The media worker
@@ -339,14 +388,18 @@ class World:
     # The application
 
     def _landed(
-        self, delivery: Delivery, outcome: Outcome, reply: Sequence[Action] | InvalidReply | None = None
+        self,
+        delivery: Delivery,
+        outcome: Outcome,
+        reply: Sequence[Action | RegistrationDecision] | InvalidReply | None = None,
     ) -> Delivered:
         del self.flying[delivery.delivery]
         if outcome.delivered:
             body = json.loads(delivery.body)
             self.received.append((delivery.endpoint, delivery.call, delivery.sequence))
             if all(body["id"] != known["id"] for known in self.bodies):
-                ANY_EVENT.validate_json(delivery.body)
+                known = ANY_EVENT if aor_of(delivery.call) is None else ANY_REGISTRATION_EVENT
+                known.validate_json(delivery.body)
                 self.bodies.append(body)
         return Delivered(delivery.delivery, outcome, reply)
 
@@ -355,7 +408,7 @@ class World:
         _, delivery = next(iter(self.flying.values()))
         self.give(self._landed(delivery, outcome, reply))
 
-    def decide(self, *actions: Action) -> None:
+    def decide(self, *actions: Action | RegistrationDecision) -> None:
         """The application makes up its mind."""
         delivery = next(delivery for _, delivery in self.flying.values() if delivery.decision)
         self.give(self._landed(delivery, OK, actions))
@@ -504,6 +557,10 @@ class World:
             "deadline": self.node.deadline(),
             "transactions": self.node.transactions(),
             "timers": len(holdings.agenda),
+            "desks": dict(holdings.registrar.desks),
+            "registrar's timers": len(holdings.registrar.agenda),
+            "registrar's tickets": dict(holdings.registrar.tickets),
+            "registrar's streams": dict(holdings.registrar.streams),
             "streams": dict(holdings.outbox._streams),
             "flights": dict(holdings.outbox._flights),
             "ports": list(self.ports),

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from bridge.config import Config, Listener
+from bridge.settings.values import Secret
 from tests.docs.pages import ROOT
 
 SCHEMA = ROOT / "helm" / "values.schema.json"
@@ -38,6 +39,9 @@ FILE = {
     "required": ["file"],
     "properties": {"file": {"type": "string", "minLength": 1}},
 }
+
+# What the configuration reads from a file if it is told to. A password in an action is another type, and is not read.
+SECRET = TypeAdapter(Secret).json_schema()
 
 
 def transports() -> list[str]:
@@ -72,13 +76,13 @@ def config_schema() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _plain(node: Any) -> Any:
-    """Without titles and defaults, which say nothing new; a secret by its file."""
+    """Without titles and defaults, which say nothing new; a secret by its file, or not at all where no file can stand for it."""
     if isinstance(node, list):
         return [_plain(each) for each in node]
     if not isinstance(node, dict):
         return node
     if node.get("format") == "password":
-        return FILE
+        return FILE if SECRET.items() <= node.items() else False
     return {
         name: {key: _plain(each) for key, each in value.items()} if name in ("properties", "$defs") else _plain(value)
         for name, value in node.items()

@@ -123,6 +123,15 @@ def test_the_schema_refuses(value: str, says: str) -> None:
     assert says in said
 
 
+def test_a_password_that_no_file_can_stand_for_has_no_place() -> None:
+    """It would lie in a ConfigMap."""
+    target = "to.uri=sip:a@b,to.auth.username=a,to.auth.password=b".replace(
+        "to.", "config.applications[0].fallback[0].to."
+    )
+    said = refused(*REDIS, *with_options("config.applications[0].fallback[0].action=dial", target))
+    assert "/to/auth/password': false schema" in said
+
+
 @pytest.mark.parametrize("key", OWNED)
 def test_what_the_chart_writes_itself_cannot_be_given_twice(key: str) -> None:
     assert f"additional properties '{key.rpartition('.')[2]}' not allowed" in refused(

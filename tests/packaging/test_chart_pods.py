@@ -28,6 +28,7 @@ EXISTING = {
     "webhooks": HOOK,
     "webhooks-before": new_secret(),
     "desk-webhooks": new_secret(),
+    "password-of-alice": "the password of alice",
 }
 
 
@@ -95,6 +96,9 @@ def test_every_secret_reaches_the_service(tmp_path: Path) -> None:
         EXISTING["webhooks"],
         EXISTING["webhooks-before"],
     ]
+    (alice,) = config.users
+    assert alice.password is not None
+    assert alice.password.get_secret_value() == EXISTING["password-of-alice"]
     keys = {key.name: (key.key.get_secret_value(), key.scopes) for key in config.api.keys}
     assert keys == {"ops": (EXISTING["ops"], ("control",)), "wallboard": ("a-key-that-the-chart-keeps", ("read",))}
 

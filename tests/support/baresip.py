@@ -1,4 +1,4 @@
-"""baresip, a real phone, without registration, without a sound card: it says a tone and keeps what it hears.
+"""baresip, a real phone, without a sound card: it says a tone and keeps what it hears.
 
 Started with the command line that the README gives, driven through its `ctrl_tcp` module.
 """
@@ -44,8 +44,9 @@ class Baresip:
         self._reader: asyncio.Task[None] | None = None
         self._writer: asyncio.StreamWriter | None = None
 
-    async def start(self, dial: str | None = None) -> None:
-        """`dial`: whom to call as soon as it is up, before anybody can see its events."""
+    async def start(self, dial: str | None = None, *, account: str | None = None) -> None:
+        """`dial`: whom to call as soon as it is up, before anybody can see its events. `account`: a line of its file of
+        accounts, to register with; without one it has a name for calls only."""
         directory = self._directory
         directory.mkdir(parents=True)
         rtp = PORTS.block(10)
@@ -61,11 +62,12 @@ class Baresip:
             alert=directory / "alert.wav",
         )
         (directory / "config").write_text(config)
-        (directory / "accounts").touch()
+        (directory / "accounts").write_text(f"{account}\n" if account else "")
         (directory / "contacts").touch()
         _write_tone(directory / "tone.wav", seconds=60)
         # As the README has it, but for the directory of its configuration.
-        command = [binary, "-f", str(directory), "-e", "/uanew <sip:me@127.0.0.1>;regint=0"]
+        command = [binary, "-f", str(directory)]
+        command += [] if account else ["-e", "/uanew <sip:me@127.0.0.1>;regint=0"]
         command += ["-e", f"/dial {dial}"] if dial else []
         self._program = Program(command, output=directory / "output", directory=directory)
         await self._connect()

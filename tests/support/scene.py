@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.support.application import Application, Reply, answering
+from tests.support.callee import Behaviour, Callee, answers
 from tests.support.caller import Caller
+from tests.support.kamailio import Kamailio
 from tests.support.redis import RedisServer
 from tests.support.served import Served, merged
-from tests.support.sipp import Sipp
+from tests.support.sipp import Sipp, SippServer
 
 # Retries that a test can wait for, and enough of them that nothing is given up meanwhile.
 QUICK_SCHEDULE = [0, *[0.2] * 29]
@@ -84,7 +86,26 @@ class Scene:
         await caller.open()
         return caller
 
+    async def callee(self, behaviour: Behaviour = answers) -> Callee:
+        callee = Callee(behaviour)
+        self.stack.callback(callee.close)
+        await callee.open()
+        return callee
+
     def sipp(self, bridge: Served, **arguments: Any) -> Sipp:
         run = Sipp(self.place("sipp"), bridge.sip_port, **arguments)
         self.stack.callback(run.kill)
         return run
+
+    async def kamailio(self, target: int) -> Kamailio:
+        """A proxy that passes everything on to this port."""
+        proxy = Kamailio(self.place("kamailio"), target)
+        self.stack.callback(proxy.kill)
+        await proxy.start()
+        return proxy
+
+    async def sipp_server(self) -> SippServer:
+        server = SippServer(self.place("sipp"))
+        self.stack.callback(server.kill)
+        await server.start()
+        return server

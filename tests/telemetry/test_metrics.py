@@ -19,6 +19,7 @@ NAMES = {
     "bridge_sip_messages_total": {"direction", "method", "code_class"},
     "bridge_dropped_total": {"reason"},
     "bridge_registrations": set(),
+    "bridge_authentications_failed_total": {"reason"},
     "bridge_webhook_backlog": {"endpoint"},
     "bridge_webhook_attempts_total": {"outcome"},
     "bridge_webhook_seconds": set(),
@@ -29,6 +30,8 @@ NAMES = {
     "bridge_takeovers_total": set(),
     "bridge_lease_lost_total": set(),
 }
+# and beside it
+NAMES |= {"bridge_sip_connections": set()}
 
 
 def read(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

@@ -17,7 +17,7 @@ SECTIONS = (
     "3.4.1",
 )
 
-ALLOW = (("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO"),)
+ALLOW = (("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, REGISTER"),)
 NOT_ALLOWED = Answer(405, ALLOW)
 UNKNOWN_METHODS = (
     "wants 501 for an unknown method; ours is 405 with Allow for every method we do not serve (contract.md §6)"
