@@ -42,7 +42,7 @@ def originate(holdings: Holdings, wanted: Originate, *, now: float) -> None:
     unwritten = holdings.changed(holding)
     unwritten.waiting.append(Promised(call.id, wanted.request, body))
     if wanted.claim is not None:
-        unwritten.claim = replace(wanted.claim, answer=body)
+        unwritten.claim = replace(wanted.claim, call=call.id, answer=body)
     holdings.out.append(
         Noted("info", "call_originated", call.id, (("to", call.to.uri), ("application", application.name)))
     )
