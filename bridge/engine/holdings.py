@@ -77,15 +77,17 @@ class Meeting:
 Errand: TypeAlias = tuple[CallId, CallInput | Begin | Meeting]
 
 
-@dataclass(slots=True)
 class Unwritten:
     """What the steps of one input have changed in a conversation: one write for all of it."""
 
-    waiting: list[Waiting] = field(default_factory=list)
-    events: list[EventWrite] = field(default_factory=list)
-    endings: list[Ending] = field(default_factory=list)
-    takes: list[Take] = field(default_factory=list)
-    claim: Claim | None = None
+    __slots__ = ("claim", "endings", "events", "takes", "waiting")
+
+    def __init__(self, events: list[EventWrite] | None = None, endings: list[Ending] | None = None) -> None:
+        self.waiting: list[Waiting] = []
+        self.events = events or []
+        self.endings = endings or []
+        self.takes: tuple[Take, ...] = ()
+        self.claim: Claim | None = None
 
 
 class Leg:

@@ -110,7 +110,7 @@ def move(holdings: Holdings, leg: Leg, into: Holding) -> None:
     del left.legs[leg.call.id]
     left.version += 1
     unwritten = holdings.changed(into)
-    unwritten.takes.append(Take(left.id, left.epoch, left.nonce, left.version, head_of(left), (leg.call.id,)))
+    unwritten.takes += (Take(left.id, left.epoch, left.nonce, left.version, head_of(left), (leg.call.id,)),)
     into.legs[leg.call.id] = leg
     leg.holding, leg.stored = into, False
     leg.call.conversation_id = into.id

@@ -56,7 +56,7 @@ def commit(holdings: Holdings, holding: Holding, unwritten: Unwritten, *, whole:
             endings=tuple(unwritten.endings),
             whole=whole,
             claim=unwritten.claim,
-            takes=tuple(unwritten.takes),
+            takes=unwritten.takes,
         )
     )
     if whole:
