@@ -1,6 +1,7 @@
-"""baresip, a real phone, without registration, without a sound card: it says a tone and keeps what it hears.
+"""baresip, a real phone, without a sound card: it says a tone and keeps what it hears.
 
-Started with the command line that the README gives, driven through its `ctrl_tcp` module.
+Started with the command line that the README gives, without registration unless it has an account, and driven through its
+`ctrl_tcp` module.
 """
 
 from __future__ import annotations
@@ -36,13 +37,21 @@ audio_alert aufile,{alert}
 class Baresip:
     """One phone."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, account: str = "<sip:me@127.0.0.1>;regint=0") -> None:
+        """`account`: as a line of its `accounts` has it."""
         self.events: list[dict[str, Any]] = []
         self._directory = directory
+        self._account = account
+        self.port = PORTS.one()
         self._control = PORTS.one()
         self._program: Program | None = None
         self._reader: asyncio.Task[None] | None = None
         self._writer: asyncio.StreamWriter | None = None
+
+    @property
+    def uri(self) -> str:
+        """Under which it can be called."""
+        return f"sip:me@127.0.0.1:{self.port}"
 
     async def start(self, dial: str | None = None) -> None:
         """`dial`: whom to call as soon as it is up, before anybody can see its events."""
@@ -53,7 +62,7 @@ class Baresip:
         config = _CONFIG.format(
             modules=_modules(binary),
             control=self._control,
-            sip=PORTS.one(),
+            sip=self.port,
             rtp=rtp,
             rtp_last=rtp + 9,
             tone=directory / "tone.wav",
@@ -65,7 +74,7 @@ class Baresip:
         (directory / "contacts").touch()
         _write_tone(directory / "tone.wav", seconds=60)
         # As the README has it, but for the directory of its configuration.
-        command = [binary, "-f", str(directory), "-e", "/uanew <sip:me@127.0.0.1>;regint=0"]
+        command = [binary, "-f", str(directory), "-e", f"/uanew {self._account}"]
         command += ["-e", f"/dial {dial}"] if dial else []
         self._program = Program(command, output=directory / "output", directory=directory)
         await self._connect()
