@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -332,11 +331,11 @@ class TestConversations:
     async def test_one_whose_calls_were_taken_says_by_which(self, house: House) -> None:
         for name in ("a", "b"):
             made = commit(1, conversation=f"conv_{name}", call=f"call_{name}")
-            house.memory.commit(replace(made, head=b'{"created_at": 1000000.0}'))
+            house.memory.commit(made._replace(head=b'{"created_at": 1000000.0}'))
         move = commit(2, conversation="conv_b", call="call_b")
         moved = CallWrite(CallId("call_a"), 1000, b"fixed", b"variable")
         take = Take(ConversationId("conv_a"), 1, "m", 2, b'{"created_at": 1000000.0}', (CallId("call_a"),))
-        house.memory.commit(replace(move, calls=(*move.calls, moved), takes=(take,)))
+        house.memory.commit(move._replace(calls=(*move.calls, moved), takes=(take,)))
         await asyncio.sleep(0)
         read = await house.reader.conversation(ConversationId("conv_a"))
         assert read is not None

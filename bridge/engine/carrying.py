@@ -52,6 +52,7 @@ from bridge.engine.gate import (
     Waiting,
 )
 from bridge.engine.holdings import Begin, Holding, Holdings, Leg, Meeting, NodeTimer, OurRequest
+from bridge.engine.routing import without_connection
 from bridge.engine.writing import flush
 from bridge.sip.endpoint import Outcome, TransactionEnded, response_flow
 from bridge.sip.flow import Send
@@ -324,7 +325,8 @@ def _send_request(
     request, flow = seeking.within_dialog(holdings, leg, method, lines, body)
     credentials = seeking.credentials_of(leg.call)
     ours = OurRequest(leg.call.id, request, flow, credentials=credentials, dialog=leg.call.dialog)
-    sip_outcomes(holdings, seeking.send(holdings, ours, now=now))
+    otherwise = without_connection(leg.call.dialog, via_host=leg.call.via_host) if leg.call.dialog is not None else None
+    sip_outcomes(holdings, seeking.send(holdings, ours, now=now, otherwise=otherwise))
 
 
 def _must_write_decision(leg: Leg) -> bool:

@@ -27,7 +27,8 @@ from bridge.sip.flow import Flow
 from bridge.sip.headers import Line
 from bridge.sip.invite_usage import AnswerReceived, NeedAck, RepeatAck, UsageEffects
 from bridge.sip.invite_usage import InviteFailed as UsageInviteFailed
-from bridge.sip.message import Response
+from bridge.sip.message import Request, Response
+from bridge.sip.parser import parse
 from bridge.sip.transaction import TransactionKey
 from bridge.sip.uri import SipUri, parse_uri
 from bridge.sip.user_agent import via_value
@@ -56,9 +57,13 @@ def silent(holdings: Holdings, key: TransactionKey, *, now: float) -> None:
     _lost(holdings, key, 408, "Request Timeout", now=now)
 
 
-def undeliverable(holdings: Holdings, key: TransactionKey, *, now: float) -> None:
-    """The transport cannot bring a request of ours to where it should go (§8.1.3.1)."""
+def undeliverable(holdings: Holdings, key: TransactionKey, data: bytes, otherwise: Flow | None, *, now: float) -> None:
+    """The transport cannot bring a request of ours to where it should go (§8.1.3.1). `data`: the request; `otherwise`:
+    another way to the same place."""
     ours, leg = holdings.ours.get(key), _leg(holdings, key)
+    if ours is not None and key.method == "BYE" and otherwise is not None:
+        _send_otherwise(holdings, ours, data, otherwise, now=now)
+        return
     if ours is not None and leg is not None and ours.attempt:
         attempt = seeking.attempt_of(leg.call, ours.attempt)
         if attempt.reliable and not attempt.datagram_only and attempt.is_out:
@@ -68,6 +73,16 @@ def undeliverable(holdings: Holdings, key: TransactionKey, *, now: float) -> Non
             sip_outcomes(holdings, seeking.send_invite(holdings, leg, attempt.number, attempt.sequence, now=now))
             return
     _lost(holdings, key, 503, "Service Unavailable", now=now)
+
+
+def _send_otherwise(holdings: Holdings, ours: OurRequest, data: bytes, flow: Flow, *, now: float) -> None:
+    """The same request in a transaction of its own (RFC 3263 §4.3). Its call may be over."""
+    request = parse(data)
+    if isinstance(request, Request):
+        via = request.via
+        request.replace_via(via.with_param("branch", f"{via.branch}r"))
+        again = OurRequest(ours.call, request, flow, 0, ours.credentials, ours.challenges, ours.dialog)
+        sip_outcomes(holdings, seeking.send(holdings, again, now=now))
 
 
 def stray(holdings: Holdings, response: Response, flow: Flow) -> None:

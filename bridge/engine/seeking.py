@@ -127,10 +127,11 @@ def send_invite(holdings: Holdings, leg: Leg, number: int, sequence: int, *, now
     return send(holdings, ours, now=now)
 
 
-def send(holdings: Holdings, ours: OurRequest, *, now: float) -> list[Outcome]:
-    """A request in a transaction of its own, whose responses the call waits for."""
+def send(holdings: Holdings, ours: OurRequest, *, now: float, otherwise: Flow | None = None) -> list[Outcome]:
+    """A request in a transaction of its own, whose responses the call waits for. `otherwise`: the way it goes once its
+    connection is lost."""
     holdings.ours[client_key(ours.request)] = ours
-    return holdings.endpoint.request(ours.request, ours.flow, now=now)
+    return holdings.endpoint.request(ours.request, ours.flow, now=now, otherwise=otherwise)
 
 
 def cancel(

@@ -45,7 +45,7 @@ class Bench:
         self, *, sdp: str | None = OFFER, plan: Plan | None = None, identity: Identity = IDENTITY, extra: str = ""
     ) -> None:
         self.now = 1000.0
-        self.invite = message(request("INVITE", sdp=sdp, extra=extra))
+        self.invite: Request | None = message(request("INVITE", sdp=sdp, extra=extra))
         self.plan = plan or Plan("front-desk")
         call = invited(
             id=CALL,
@@ -58,8 +58,11 @@ class Bench:
             now=self.now,
         )
         assert isinstance(call, Call), call
-        self.call = call
         call.invite_key = server_key(self.invite)
+        self.begin(call)
+
+    def begin(self, call: Call) -> None:
+        self.call = call
         self.effects: list[CallEffect] = machine.begin(call)
 
     def give(self, given: CallInput) -> list[CallEffect]:

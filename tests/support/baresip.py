@@ -1,7 +1,6 @@
 """baresip, a real phone, without a sound card: it says a tone and keeps what it hears.
 
-Started with the command line that the README gives, without registration unless it has an account, and driven through its
-`ctrl_tcp` module.
+Started with the command line that the README gives, driven through its `ctrl_tcp` module.
 """
 
 from __future__ import annotations
@@ -37,11 +36,9 @@ audio_alert aufile,{alert}
 class Baresip:
     """One phone."""
 
-    def __init__(self, directory: Path, account: str = "<sip:me@127.0.0.1>;regint=0") -> None:
-        """`account`: as a line of its `accounts` has it."""
+    def __init__(self, directory: Path) -> None:
         self.events: list[dict[str, Any]] = []
         self._directory = directory
-        self._account = account
         self.port = PORTS.one()
         self._control = PORTS.one()
         self._program: Program | None = None
@@ -50,11 +47,12 @@ class Baresip:
 
     @property
     def uri(self) -> str:
-        """Under which it can be called."""
+        """Under which it can be called, as long as it has no account."""
         return f"sip:me@127.0.0.1:{self.port}"
 
-    async def start(self, dial: str | None = None) -> None:
-        """`dial`: whom to call as soon as it is up, before anybody can see its events."""
+    async def start(self, dial: str | None = None, *, account: str | None = None) -> None:
+        """`dial`: whom to call as soon as it is up, before anybody can see its events. `account`: a line of its file of
+        accounts, to register with; without one it has a name for calls only."""
         directory = self._directory
         directory.mkdir(parents=True)
         rtp = PORTS.block(10)
@@ -70,11 +68,12 @@ class Baresip:
             alert=directory / "alert.wav",
         )
         (directory / "config").write_text(config)
-        (directory / "accounts").touch()
+        (directory / "accounts").write_text(f"{account}\n" if account else "")
         (directory / "contacts").touch()
         _write_tone(directory / "tone.wav", seconds=60)
         # As the README has it, but for the directory of its configuration.
-        command = [binary, "-f", str(directory), "-e", f"/uanew {self._account}"]
+        command = [binary, "-f", str(directory)]
+        command += [] if account else ["-e", "/uanew <sip:me@127.0.0.1>;regint=0"]
         command += ["-e", f"/dial {dial}"] if dial else []
         self._program = Program(command, output=directory / "output", directory=directory)
         await self._connect()

@@ -98,10 +98,10 @@ class Scene:
         self.stack.callback(run.kill)
         return run
 
-    async def baresip(self, *account: str) -> Baresip:
-        phone = Baresip(self.place("baresip"), *account)
+    async def baresip(self, account: str | None = None) -> Baresip:
+        phone = Baresip(self.place("baresip"))
         self.stack.push_async_callback(phone.stop)
-        await phone.start()
+        await phone.start(account=account)
         return phone
 
     async def kamailio(self, target: int) -> Kamailio:
