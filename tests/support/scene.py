@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.support.application import Application, Reply, answering
+from tests.support.baresip import Baresip
 from tests.support.callee import Behaviour, Callee, answers
 from tests.support.caller import Caller
 from tests.support.kamailio import Kamailio
@@ -96,6 +97,12 @@ class Scene:
         run = Sipp(self.place("sipp"), bridge.sip_port, **arguments)
         self.stack.callback(run.kill)
         return run
+
+    async def baresip(self, account: str | None = None) -> Baresip:
+        phone = Baresip(self.place("baresip"))
+        self.stack.push_async_callback(phone.stop)
+        await phone.start(account=account)
+        return phone
 
     async def kamailio(self, target: int) -> Kamailio:
         """A proxy that passes everything on to this port."""
