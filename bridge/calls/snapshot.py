@@ -104,7 +104,8 @@ def _outbound(call: Call) -> dict[str, Any]:
     data: dict[str, Any] = {"search": call.search.to_data() if call.search is not None else None}
     if call.dialog is not None:
         data["made_dialog"] = call.dialog.to_data()
-        data["reached"] = [list(call.way), call.via_host, call.user_agent]
+    if call.flow is not None:  # with early media already
+        data["reached"] = [list(call.flow), call.via_host, call.user_agent]
     return data
 
 
@@ -260,11 +261,12 @@ def read(data: bytes) -> dict[str, Any]:
 
 
 def _revive_session(call: Call, variable: dict[str, Any]) -> None:
+    if "reached" in variable:
+        flow, call.via_host, call.user_agent = variable["reached"]
+        call.flow = Flow(*flow)
     if "made_dialog" in variable:
         call.dialog = Dialog.from_data(variable["made_dialog"])
         call.sip_call_id = call.dialog.call_id
-        flow, call.via_host, call.user_agent = variable["reached"]
-        call.flow = Flow(*flow)
     elif "dialog" in variable and call.invite is not None:
         call.dialog = Dialog.as_server(call.invite, call.tag, call.way)
         call.dialog.local_sequence, call.dialog.remote_sequence, call.dialog.remote_target = variable["dialog"]

@@ -15,6 +15,7 @@ from bridge.calls.inputs import JoinRefused, Linked
 from bridge.calls.peering import PeerFailed
 from bridge.calls.search import Search
 from bridge.engine.commit import Take
+from bridge.engine.gate import Moved
 from bridge.engine.holdings import Begin, Holding, Holdings, Leg
 from bridge.engine.settings import Application, Listener
 from bridge.engine.writing import head_of, write
@@ -40,7 +41,7 @@ def seek_party(holdings: Holdings, leg: Leg, action: Dial, action_id: ActionId, 
     )
     party = make_call(holdings, leg.holding, call_id, leg.application, search=search, listener=listener, now=now)
     party.call.client_state = action.client_state
-    party.call.max_forwards = max(caller.max_forwards - 1, 0)
+    party.call.max_forwards = caller.max_forwards - 1
     party.call.mirrored = caller.offer  # while it is there: an answered call's codec goes before all others
     party.call.peer_media = caller.negotiated if caller.phase is Phase.ANSWERED else None
     caller.link = Link(call_id, "dial", asked=True, action_id=action_id, end_with_peer=action.end_with_peer)
@@ -110,7 +111,11 @@ def move(holdings: Holdings, leg: Leg, into: Holding) -> None:
     del left.legs[leg.call.id]
     left.version += 1
     unwritten = holdings.changed(into)
-    unwritten.takes += (Take(left.id, left.epoch, left.nonce, left.version, head_of(left), (leg.call.id,)),)
+    take = Take(left.id, left.epoch, left.nonce, left.version, head_of(left), (leg.call.id,))
+    unwritten.takes += (take,)
+    # Where it has just come from it may not be stored either.
+    before = [each for each in left.gate.waiting() if isinstance(each, Moved) and each.call == leg.call.id]
+    unwritten.waiting += [*before, Moved(leg.call.id, take)]
     into.legs[leg.call.id] = leg
     leg.holding, leg.stored = into, False
     leg.call.conversation_id = into.id

@@ -35,6 +35,8 @@ from bridge.sip.user_agent import via_value
 
 _CHALLENGES = frozenset({401, 407})
 _CHALLENGES_MOST = 2
+_DECLINED_MOST = 16  # answers of one fork that come too late: each costs an ACK and a BYE
+_PROOFS = ("Authorization", "Proxy-Authorization")
 
 
 def arrived(holdings: Holdings, given: ResponseArrived, *, now: float) -> None:
@@ -92,7 +94,9 @@ def stray(holdings: Holdings, response: Response, flow: Flow) -> None:
     leg = holdings.legs.get(call_id) if call_id is not None else None
     invited = response.cseq.method == "INVITE" and 200 <= response.status < 300
     if invited and leg is not None and leg.call.dialog is not None and _is_of(leg.call.dialog, response):
-        holdings.out.append(seeking.ack(holdings, leg.call.id, leg.call.dialog, response.cseq.number))
+        number = response.cseq.number
+        proof = seeking.proof_of(leg, number)
+        holdings.out.append(seeking.ack(holdings, leg.call.id, leg.call.dialog, number, proof))
     else:
         holdings.out.append(Dropped("stray_response", flow))
 
@@ -107,7 +111,7 @@ def resolved(holdings: Holdings, given: Resolved) -> None:
     if not given.addresses or not isinstance(uri, SipUri):
         seeking.unreachable(holdings, leg, number, 503, "Host Unknown")
         return
-    transport = uri.transport or "udp"
+    transport = seeking.transport_of(uri)
     reachable = [each for each in given.addresses if seeking.listener_for(holdings, transport, each) is not None]
     address = (reachable or list(given.addresses))[0]
     seeking.found(holdings, leg, number, uri, address)
@@ -203,8 +207,12 @@ def _decline(holdings: Holdings, ours: OurRequest, response: Response, flow: Flo
     if known is not None:
         holdings.out.append(known)
         return
+    if len(ours.declined) >= _DECLINED_MOST:
+        holdings.out.append(Dropped("answers_without_end", flow))
+        return
     dialog = Dialog.as_client(ours.request, response, flow)
-    acknowledged = seeking.ack(holdings, ours.call, dialog, response.cseq.number)
+    proof = [(name, value) for name in _PROOFS for value in ours.request.headers.lines(name)]
+    acknowledged = seeking.ack(holdings, ours.call, dialog, response.cseq.number, proof)
     ours.declined[tag] = acknowledged
     holdings.out.append(acknowledged)
     listener = holdings.settings.listeners[acknowledged.flow.listener]

@@ -24,6 +24,7 @@ from bridge.calls.inputs import (
     ReInvited,
     Undecided,
 )
+from bridge.sdp.offer_answer import Negotiated
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request
 from bridge.sip.parser import parse
@@ -87,6 +88,12 @@ class Bench:
 
     def all(self, kind: type[E]) -> list[E]:
         return [effect for effect in self.effects if isinstance(effect, kind)]
+
+    @property
+    def agreed(self) -> Negotiated:
+        """What it speaks with its far end."""
+        assert self.call.negotiated is not None
+        return self.call.negotiated
 
     @property
     def events(self) -> list[Event]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bridge.calls.actions import Action, Answer, Dial, Fork, Hold, Join, Mute, OnRedirect, Park, Pause, Target
-from bridge.calls.call import Link, Plan
+from bridge.calls.call import Call, Link, Plan
 from bridge.calls.dialing import sought
 from bridge.calls.effects import CallEffect
 from bridge.calls.facts import ActionId, CallId
 from bridge.calls.inputs import (
     AckSent,
+    CodecWanted,
     InviteAnswered,
     InviteFailed,
     InviteRefused,
     Joined,
     Linked,
     Located,
+    MediaClosed,
     MediaOpened,
     Progressed,
     ReinviteAnswered,
@@ -71,6 +73,13 @@ class Calling(Bench):
         if actions:
             call.list = ActionList.of("originated", [Step(call.new_action_id(), each) for each in actions])
         self.begin(call)
+
+    @classmethod
+    def around(cls, call: Call) -> Calling:
+        """A bench for a call that another process has carried so far."""
+        bench = cls()
+        bench.call, bench.effects = call, []
+        return bench
 
     def located(self, number: int = 1, *hosts: str) -> list[CallEffect]:
         found = [place(f"192.0.2.{number + 1}") for _ in range(1)] if not hosts else [place(host) for host in hosts]
@@ -175,7 +184,7 @@ def wanted() -> Calling:
     return Calling(BOB, CAROL, link=dialed_by())
 
 
-def sought_() -> Calling:
+def looked_for() -> Calling:
     bench = wanted()
     bench.give(MediaOpened("192.0.2.10", 20000))
     return bench
@@ -258,6 +267,7 @@ def nobody() -> Calling:
     bench = Calling(BOB)
     bench.begins()
     bench.refuse(404)
+    bench.give(MediaClosed(None))
     return bench
 
 
@@ -329,12 +339,14 @@ def linked_with() -> Bench:
     assert bench.call.list.current is not None
     name = bench.call.list.current.action_id
     bench.give(Linked(Link(PEER, "join", asked=True, action_id=name, end_with_peer=False), speaks("8 101")))
+    bench.give(CodecWanted(speaks("8 101")))
     return bench
 
 
 def joined() -> Bench:
     bench = linked_with()
-    bench.give(Joined(speaks()))
+    bench.give(ReinviteAnswered(response(200, sdp(formats="8 101"))))
+    bench.give(Joined(speaks("8 101")))
     return bench
 
 
@@ -373,7 +385,7 @@ OUTGOING: dict[str, Callable[[], Bench]] = {
     make.__name__: make
     for make in (
         wanted,
-        sought_,
+        looked_for,
         inviting,
         one_after_the_other,
         challenged,
