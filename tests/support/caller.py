@@ -83,6 +83,8 @@ def token(length: int = 12) -> str:
 class Caller(asyncio.DatagramProtocol):
     """A SIP socket and an RTP socket on loopback, and any number of calls on them."""
 
+    via = "UDP"
+
     def __init__(self, target: tuple[str, int]) -> None:
         self.target = target
         self.port = 0
@@ -341,7 +343,7 @@ class OutgoingCall:
         typed = "Content-Type: application/sdp\r\n" if body else ""
         return (
             f"{method} {self.target if within else self.uri} SIP/2.0\r\n"
-            f"Via: SIP/2.0/UDP {here};branch={branch};rport\r\n{routes}Max-Forwards: 70\r\n"
+            f"Via: SIP/2.0/{self.caller.via} {here};branch={branch};rport\r\n{routes}Max-Forwards: 70\r\n"
             f"From: <sip:tests@{here}>;tag={self.from_tag}\r\nTo: <{self.uri}>{to_tag}\r\n"
             f"Call-ID: {self.call_id}\r\nCSeq: {sequence or self.sequence} {method}\r\n"
             f"Contact: <sip:tests@{here}>\r\n{headers}{typed}Content-Length: {len(body.encode())}\r\n\r\n{body}"

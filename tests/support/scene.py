@@ -12,6 +12,7 @@ from tests.support.caller import Caller
 from tests.support.redis import RedisServer
 from tests.support.served import Served, merged
 from tests.support.sipp import Sipp
+from tests.support.stream_caller import StreamCaller
 
 # Retries that a test can wait for, and enough of them that nothing is given up meanwhile.
 QUICK_SCHEDULE = [0, *[0.2] * 29]
@@ -80,6 +81,13 @@ class Scene:
 
     async def caller(self, bridge: Served) -> Caller:
         caller = Caller(("127.0.0.1", bridge.sip_port))
+        self.stack.callback(caller.close)
+        await caller.open()
+        return caller
+
+    async def stream_caller(self, bridge: Served) -> StreamCaller:
+        """The same over TCP, connected."""
+        caller = StreamCaller(("127.0.0.1", bridge.sip_port))
         self.stack.callback(caller.close)
         await caller.open()
         return caller
