@@ -15,6 +15,7 @@ from tests.support.kamailio import Kamailio
 from tests.support.redis import RedisServer
 from tests.support.served import Served, merged
 from tests.support.sipp import Sipp, SippServer
+from tests.support.stream_caller import StreamCaller
 
 # Retries that a test can wait for, and enough of them that nothing is given up meanwhile.
 QUICK_SCHEDULE = [0, *[0.2] * 29]
@@ -92,6 +93,13 @@ class Scene:
         self.stack.callback(callee.close)
         await callee.open()
         return callee
+
+    async def stream_caller(self, bridge: Served) -> StreamCaller:
+        """The same over TCP, connected."""
+        caller = StreamCaller(("127.0.0.1", bridge.sip_port))
+        self.stack.callback(caller.close)
+        await caller.open()
+        return caller
 
     def sipp(self, bridge: Served, **arguments: Any) -> Sipp:
         run = Sipp(self.place("sipp"), bridge.sip_port, **arguments)
