@@ -133,6 +133,8 @@ def _seldom(call: Call) -> dict[str, Any]:
         data["answer_headers"] = {name: list(values) for name, values in call.answer_headers.items()}
     if call.hangup_wanted is not None:
         data["hangup_wanted"] = call.hangup_wanted
+    if call.video_port is not None:
+        data["video_port"] = call.video_port
     if call.dial_failure is not None:
         data["dial_failure"] = call.dial_failure
     if call.muted:
@@ -149,8 +151,6 @@ def _linked(call: Call) -> dict[str, Any]:
     data: dict[str, Any] = {}
     if call.early_media:
         data["early_media"] = True
-    if call.video_port is not None:
-        data["video_port"] = call.video_port
     if call.link is not None:
         link = call.link
         data["link"] = [link.peer, link.how, link.asked, link.action_id, link.end_with_peer, link.joined, link.offered]
