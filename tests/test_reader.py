@@ -291,7 +291,7 @@ class TestOriginate:
 
     async def test_what_came_of_a_key_is_read_from_the_store(self, house: House) -> None:
         assert await house.reader.remembered("ops:k") is None
-        house.memory.commit(commit(1, claim=Claim("ops:k", "f", b"{}")))
+        house.memory.commit(commit(1, claim=Claim("ops:k", "f", CallId("call_a"), b"{}")))
         await asyncio.sleep(0)
         assert await house.reader.remembered("ops:k") == Remembered("f", CallId("call_a"), 201, b"{}")
 

@@ -135,10 +135,22 @@ def _seldom(call: Call) -> dict[str, Any]:
         data["hangup_wanted"] = call.hangup_wanted
     if call.video_port is not None:
         data["video_port"] = call.video_port
-    for name in ("muted", "on_hold", "early_media", "dial_failure"):
-        value = getattr(call, name)
-        if value:
-            data[name] = value
+    if call.dial_failure is not None:
+        data["dial_failure"] = call.dial_failure
+    if call.muted:
+        data["muted"] = True
+    if call.on_hold:
+        data["on_hold"] = True
+    if call.link is not None or call.peer_media is not None or call.reoffer is not None or call.early_media:
+        data |= _linked(call)
+    return data
+
+
+def _linked(call: Call) -> dict[str, Any]:
+    """What joining, and being joined, leaves with a call."""
+    data: dict[str, Any] = {}
+    if call.early_media:
+        data["early_media"] = True
     if call.link is not None:
         link = call.link
         data["link"] = [link.peer, link.how, link.asked, link.action_id, link.end_with_peer, link.joined, link.offered]

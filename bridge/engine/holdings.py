@@ -82,15 +82,17 @@ class Departure:
 Errand: TypeAlias = tuple[CallId, CallInput | Begin | Meeting | Departure]
 
 
-@dataclass(slots=True)
 class Unwritten:
     """What the steps of one input have changed in a conversation: one write for all of it."""
 
-    waiting: list[Waiting] = field(default_factory=list)
-    events: list[EventWrite] = field(default_factory=list)
-    endings: list[Ending] = field(default_factory=list)
-    takes: list[Take] = field(default_factory=list)
-    promised: Promised | None = None  # with an Idempotency-Key to claim
+    __slots__ = ("endings", "events", "promised", "takes", "waiting")
+
+    def __init__(self, events: list[EventWrite] | None = None, endings: list[Ending] | None = None) -> None:
+        self.waiting: list[Waiting] = []
+        self.events = events or []
+        self.endings = endings or []
+        self.takes: tuple[Take, ...] = ()
+        self.promised: Promised | None = None  # with an Idempotency-Key to claim
 
 
 class Leg:

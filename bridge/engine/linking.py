@@ -114,7 +114,7 @@ def move(holdings: Holdings, leg: Leg, into: Holding) -> None:
     left.version += 1
     unwritten = holdings.changed(into)
     take = Take(left.id, left.epoch, left.nonce, left.version, head_of(left), (leg.call.id,))
-    unwritten.takes.append(take)
+    unwritten.takes += (take,)
     unwritten.waiting.append(Moved(leg.call.id, left.id))
     leg.takes = [*leg.takes, take][-_TAKES_KEPT:]
     into.legs[leg.call.id] = leg

@@ -40,7 +40,7 @@ def originate(holdings: Holdings, wanted: Originate, *, now: float) -> None:
         call.list = ActionList.of("originated", [Step(call.new_action_id(), action) for action in wanted.actions])
     body = holdings.render.record(call)
     unwritten = holdings.changed(holding)
-    claim = None if wanted.claim is None else replace(wanted.claim, answer=body)
+    claim = None if wanted.claim is None else replace(wanted.claim, call=call.id, answer=body)
     promised = Promised(call.id, wanted.request, body, claim)
     unwritten.waiting.append(promised)
     unwritten.promised = None if claim is None else promised

@@ -120,9 +120,11 @@ def rewrite(holdings: Holdings, holding: Holding) -> None:
         if leg.call.phase is Phase.ENDED
     ]
     waiting = list(holding.gate.waiting())
-    takes = [take for leg in holding.legs.values() for take in leg.takes if take.conversation != holding.id]
-    promised = next((each for each in waiting if isinstance(each, Promised) and each.claim is not None), None)
-    unwritten = Unwritten(events=events, endings=endings, takes=takes, promised=promised)
+    unwritten = Unwritten(events=events, endings=endings)
+    unwritten.takes = tuple(
+        [take for leg in holding.legs.values() for take in leg.takes if take.conversation != holding.id]
+    )
+    unwritten.promised = next((each for each in waiting if isinstance(each, Promised) and each.claim is not None), None)
     commit(holdings, holding, unwritten, whole=True)
 
 

@@ -60,7 +60,7 @@ def commit(holdings: Holdings, holding: Holding, unwritten: Unwritten, *, whole:
             endings=tuple(unwritten.endings),
             whole=whole,
             claim=None if promised is None else promised.claim,
-            takes=tuple(unwritten.takes),
+            takes=unwritten.takes,
         )
     )
     if whole:

@@ -21,6 +21,7 @@ from bridge.contract.models import Call
 from bridge.contract.operations import OPERATIONS
 from bridge.contract.originating import OriginateBody
 from bridge.contract.queries import LIMIT_DEFAULT, LIMIT_MAX, CallsQuery
+from bridge.contract.registrations import REGISTRATION_ACTIONS, RegistrationData
 from bridge.outbox.schedule import Schedule
 from bridge.settings.applications import EVENT_TYPES
 from bridge.sip.user_agent import Capabilities
@@ -41,7 +42,8 @@ def test_events_and_what_each_adds() -> None:
     rows = {spans(row[0])[0]: spans(row[2]) for row in WEBHOOKS.table("An event", "type")}
     assert (*rows, *registrations.REGISTRATION_TYPES) == EVENT_TYPES
     for event, adds in rows.items():
-        expected = set(data_of(event).model_fields) - set(EventData.model_fields)
+        every = EventData if event.startswith(("call.", "action.")) else RegistrationData
+        expected = set(data_of(event).model_fields) - set(every.model_fields)
         # `request` is shown with its own fields behind it.
         parts = set(adds) - {"request"} if "request" in expected else set()
         assert set(adds) - parts == expected, event
@@ -71,9 +73,21 @@ def test_fields_of_an_event() -> None:
     assert named == envelope | {f"data.{name}" for name in EventData.model_fields}
 
 
+def test_what_events_of_registrations_say_instead_of_a_call() -> None:
+    told = WEBHOOKS.text.partition("\n## Phones that register\n")[2].partition("|")[0]
+    assert {f"data.{name}" for name in set(RegistrationData.model_fields) - set(EventData.model_fields)} <= set(
+        spans(told)
+    )
+
+
+def test_replies_to_a_registration() -> None:
+    told = WEBHOOKS.text.partition("The reply to `registration.requested` is ")[2].partition("\n\n")[0]
+    assert set(re.findall(r'"action": "(\w+)"', told)) >= REGISTRATION_ACTIONS
+
+
 def test_failures_of_actions() -> None:
     told = WEBHOOKS.text.partition("`code` of `action.failed` is ")[2].partition("\n\n")[0]
-    assert set(spans(told)) - {"detail", "field"} == set(FAILURES)
+    assert set(spans(told)) - {"detail", "field", "join"} == set(FAILURES)
 
 
 def shown_fields(cell: str) -> dict[str, str]:
@@ -135,12 +149,13 @@ def test_operations_and_their_scopes() -> None:
     for row in REST.table("Operations", ""):
         for operation in spans(row[0]):
             method, path = operation.split()
-            shown[method, path] = set(spans(row[1]))
-    built = {
-        (each.method, re.sub(r"\{\w+\}", "{id}", each.path)): {each.scope} if each.scope else set()
-        for each in OPERATIONS
-    }
+            shown[method, _nameless(path)] = set(spans(row[1]))
+    built = {(each.method, _nameless(each.path)): {each.scope} if each.scope else set() for each in OPERATIONS}
     assert shown == built
+
+
+def _nameless(path: str) -> str:
+    return re.sub(r"\{\w+\}", "{}", path)
 
 
 def test_fields_of_a_call() -> None:
@@ -168,7 +183,8 @@ def test_the_schedule() -> None:
 def test_methods(name: str) -> None:
     rows = {row[0]: row[1] for row in page(name).table(*_METHODS[name])}
     told = rows["SIP" if name == "README.md" else "Methods"]
-    assert re.findall(r"\b(?:INVITE|ACK|BYE|CANCEL|OPTIONS)\b", told)[:5] == list(Capabilities().methods)
+    methods = [*Capabilities().methods, "REGISTER"]  # which the registrar adds
+    assert re.findall(rf"\b(?:{'|'.join(methods)})\b", told)[: len(methods)] == methods
 
 
 _METHODS = {

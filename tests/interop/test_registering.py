@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.support.baresip import Baresip
-from tests.support.caller import Caller, Message
+from tests.support.caller import Caller
+from tests.support.phone import Message
 from tests.support.scene import Scene
 from tests.support.served import KEY, Served
 from tests.support.waiting import until, until_awaited
@@ -22,10 +23,7 @@ ALICE = "sip:alice@127.0.0.1"
 
 async def phone(scene: Scene, bridge: Served, *, password: str = "secret") -> Baresip:
     """baresip with an account, as the README's line has it."""
-    made = Baresip(scene.place("baresip"))
-    scene.stack.push_async_callback(made.stop)
-    await made.start(account=f"<sip:alice@127.0.0.1:{bridge.sip_port}>;auth_pass={password};regint=60")
-    return made
+    return await scene.baresip(f"<sip:alice@127.0.0.1:{bridge.sip_port}>;auth_pass={password};regint=60")
 
 
 async def registrations(bridge: Served) -> list[dict[str, Any]]:

@@ -468,7 +468,7 @@ async def test_a_slow_reader_loses_its_connection(make: Make) -> None:
 
 
 async def test_pings_without_reading_the_pongs_are_no_way_around(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.net.stream._ALIVE", [(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)])
+    monkeypatch.setattr("bridge.net.stream._OPTIONS", [(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)])
     place = await make(unsent_bytes=1_024)
     peer = await Peer.dial(place.listener, buffer=2_048)
 

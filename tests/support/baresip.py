@@ -39,10 +39,16 @@ class Baresip:
     def __init__(self, directory: Path) -> None:
         self.events: list[dict[str, Any]] = []
         self._directory = directory
+        self.port = PORTS.one()
         self._control = PORTS.one()
         self._program: Program | None = None
         self._reader: asyncio.Task[None] | None = None
         self._writer: asyncio.StreamWriter | None = None
+
+    @property
+    def uri(self) -> str:
+        """Under which it can be called, as long as it has no account."""
+        return f"sip:me@127.0.0.1:{self.port}"
 
     async def start(self, dial: str | None = None, *, account: str | None = None) -> None:
         """`dial`: whom to call as soon as it is up, before anybody can see its events. `account`: a line of its file of
@@ -54,7 +60,7 @@ class Baresip:
         config = _CONFIG.format(
             modules=_modules(binary),
             control=self._control,
-            sip=PORTS.one(),
+            sip=self.port,
             rtp=rtp,
             rtp_last=rtp + 9,
             tone=directory / "tone.wav",

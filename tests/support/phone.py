@@ -137,6 +137,8 @@ class Rtp(asyncio.DatagramProtocol):
 class Phone(asyncio.DatagramProtocol):
     """A SIP socket and an RTP socket on loopback, and any number of calls on them."""
 
+    via = "UDP"
+
     def __init__(self) -> None:
         self.port = 0
         self.rtp: Rtp = Rtp()
@@ -391,7 +393,7 @@ class Leg:
         typed = "Content-Type: application/sdp\r\n" if body else ""
         return (
             f"{method} {self.target} SIP/2.0\r\n"
-            f"Via: SIP/2.0/UDP {self.here};branch={branch};rport\r\n{routes}Max-Forwards: 70\r\n"
+            f"Via: SIP/2.0/{self.phone.via} {self.here};branch={branch};rport\r\n{routes}Max-Forwards: 70\r\n"
             f"From: {self.local}\r\nTo: {remote or self.remote}\r\n"
             f"Call-ID: {self.call_id}\r\nCSeq: {sequence or self.sequence} {method}\r\n"
             f"Contact: <sip:tests@{self.here}>\r\n{headers}{typed}Content-Length: {len(body.encode())}\r\n\r\n{body}"
