@@ -51,7 +51,7 @@ from bridge.engine.gate import (
     Publish,
     Waiting,
 )
-from bridge.engine.holdings import Begin, Holding, Holdings, Leg, Meeting, NodeTimer, OurRequest
+from bridge.engine.holdings import Begin, Departure, Holding, Holdings, Leg, Meeting, NodeTimer, OurRequest
 from bridge.engine.routing import without_connection
 from bridge.engine.writing import flush
 from bridge.sip.endpoint import Outcome, TransactionEnded, response_flow
@@ -164,7 +164,7 @@ def _carry_request(holdings: Holdings, leg: Leg, effect: CallEffect, *, now: flo
         case JoinWith():
             linking.join_with(holdings, leg, effect, now=now)
         case MoveOut():
-            linking.move_out(holdings, leg, now=now)
+            holdings.errands.append((call.id, Departure()))
 
 
 def settle(holdings: Holdings, *, now: float) -> None:
@@ -177,6 +177,8 @@ def settle(holdings: Holdings, *, now: float) -> None:
         match errand:
             case Begin():
                 carry(holdings, leg, machine.begin(leg.call), now=now)
+            case Departure():
+                linking.move_out(holdings, leg, now=now)
             case Meeting():
                 _meet(holdings, leg, now=now)
             case _:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from bridge.calls.effects import Accept, Respond
-from bridge.calls.facts import CallId, EventId
-from bridge.engine.commit import Claim, Take
+from bridge.calls.facts import CallId, ConversationId, EventId
+from bridge.engine.commit import Claim
 
 
 @dataclass(slots=True)
@@ -77,10 +77,10 @@ class Promised:
 
 @dataclass(slots=True)
 class Moved:
-    """A call has come from another conversation: until that is stored, whatever is written of it has to take it along."""
+    """A call has come from another conversation, where those who are left may have nothing more to do."""
 
     call: CallId
-    take: Take
+    conversation: ConversationId
 
 
 Waiting: TypeAlias = Created | Publish | Answering | Concluded | Inviting | Acknowledging | Promised | Moved

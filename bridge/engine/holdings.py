@@ -75,7 +75,11 @@ class Meeting:
     """An errand: whether a call can be joined with the one it is linked with."""
 
 
-Errand: TypeAlias = tuple[CallId, CallInput | Begin | Meeting]
+class Departure:
+    """An errand: a call gets a conversation of its own, once those it leaves there know."""
+
+
+Errand: TypeAlias = tuple[CallId, CallInput | Begin | Meeting | Departure]
 
 
 class Unwritten:
@@ -108,6 +112,7 @@ class Leg:
         "published",
         "queued",
         "stored",
+        "takes",
         "usage",
     )
 
@@ -121,6 +126,9 @@ class Leg:
         self.fixed = fixed  # the snapshot's first part
         self.listener = ""  # of a call that we make: the one whose identity it bears
         self.stored = False  # `fixed` has been written, as a part of this conversation
+        self.takes: list[
+            Take
+        ] = []  # from the conversations it was in before: a whole rewrite has to take it from there
         self.proof: tuple[Line, ...] = ()  # what our last re-INVITE answered a challenge with
         self.branches = 0  # requests of ours so far: the next one's branch
         self.acks: dict[str, int] = {}  # settled deliveries by endpoint, not yet written

@@ -22,6 +22,8 @@ from bridge.engine.writing import head_of, write
 from bridge.sip.invite_usage import InviteUsage
 from bridge.sip.uri import SipUri, parse_uri
 
+_TAKES_KEPT = 8  # of one call: a store that has forgotten more of its moves than these keeps it where it thinks it is
+
 
 def seek_party(holdings: Holdings, leg: Leg, action: Dial, action_id: ActionId, *, now: float) -> None:
     """The party that a call dials becomes a call of the same conversation, linked with it."""
@@ -113,9 +115,8 @@ def move(holdings: Holdings, leg: Leg, into: Holding) -> None:
     unwritten = holdings.changed(into)
     take = Take(left.id, left.epoch, left.nonce, left.version, head_of(left), (leg.call.id,))
     unwritten.takes += (take,)
-    # Where it has just come from it may not be stored either.
-    before = [each for each in left.gate.waiting() if isinstance(each, Moved) and each.call == leg.call.id]
-    unwritten.waiting += [*before, Moved(leg.call.id, take)]
+    unwritten.waiting.append(Moved(leg.call.id, left.id))
+    leg.takes = [*leg.takes, take][-_TAKES_KEPT:]
     into.legs[leg.call.id] = leg
     leg.holding, leg.stored = into, False
     leg.call.conversation_id = into.id

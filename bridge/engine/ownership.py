@@ -14,6 +14,7 @@ from bridge.calls.call import Call, Phase, Plan
 from bridge.calls.effects import Accept, CallTimer
 from bridge.calls.events import DECISIONS
 from bridge.calls.inputs import MediaClosed
+from bridge.calls.peering import PeerGone
 from bridge.calls.search import Stage
 from bridge.calls.streams import rule_of, video_rule_of, video_session
 from bridge.engine import seeking
@@ -51,7 +52,7 @@ def committed(holdings: Holdings, ticket: int, *, now: float) -> None:
                 publish(holdings, leg, waiting, now=now)
             continue
         release(holdings, waiting, now=now)
-        left = holdings.conversations.get(waiting.take.conversation) if isinstance(waiting, Moved) else None
+        left = holdings.conversations.get(waiting.conversation) if isinstance(waiting, Moved) else None
         if left is not None:
             finish_if_done(holdings, left)  # whoever is left there may have ended long ago
         if isinstance(waiting, Concluded):
@@ -120,7 +121,9 @@ def rewrite(holdings: Holdings, holding: Holding) -> None:
     ]
     waiting = list(holding.gate.waiting())
     unwritten = Unwritten(events=events, endings=endings)
-    unwritten.takes = tuple([each.take for each in waiting if isinstance(each, Moved)])
+    unwritten.takes = tuple(
+        [take for leg in holding.legs.values() for take in leg.takes if take.conversation != holding.id]
+    )
     unwritten.promised = next((each for each in waiting if isinstance(each, Promised) and each.claim is not None), None)
     commit(holdings, holding, unwritten, whole=True)
 
@@ -172,9 +175,18 @@ def claimed(holdings: Holdings, conversations: Sequence[StoredConversation], *, 
             found = holding.legs.get(each.call)
             if found is not None:
                 _resume(holdings, found, each, now=now)
+        for leg in list(holding.legs.values()):
+            if leg.call.link is not None and not _is_linked_back(holdings, leg):
+                step(holdings, leg, PeerGone(ended=False), now=now)
         finish_if_done(holdings, holding)
     if conversations:
         holdings.out.append(Noted("info", "conversations_claimed", None, (("count", len(conversations)),)))
+
+
+def _is_linked_back(holdings: Holdings, leg: Leg) -> bool:
+    """Whether the call that this one is linked with knows of it. A process may die between the writes of the two."""
+    peer = _peer(holdings, leg)
+    return peer is not None and peer.link is not None and peer.link.peer == leg.call.id
 
 
 def _keeps_ports(leg: Leg) -> bool:
