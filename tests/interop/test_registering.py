@@ -43,7 +43,7 @@ async def test_baresip_registers_calls_and_leaves(scene: Scene) -> None:
     application = await scene.application()
     bridge = await scene.bridge(application, config=USERS)
     baresip = await phone(scene, bridge)
-    await baresip.event("REGISTER_OK")
+    await baresip.registered()
     created = (await application.event("registration.created"))["data"]
     assert (created["aor"], created["username"]) == (ALICE, "alice")
     (registration,) = await registrations(bridge)
@@ -66,11 +66,10 @@ async def test_baresip_registers_calls_and_leaves(scene: Scene) -> None:
 async def test_baresip_with_a_wrong_password_stays_out(scene: Scene) -> None:
     application = await scene.application()
     bridge = await scene.bridge(application, store="memory://", config=USERS)
-    baresip = await phone(scene, bridge, password="guess")
-    await baresip.event("REGISTER_FAIL")
+    await phone(scene, bridge, password="guess")
+    await until(lambda: bridge.said("authentication_failed"), "its guess is refused")
     assert await registrations(bridge) == []
     failed = bridge.said("authentication_failed")
-    assert failed
     assert {line["why"] for line in failed} == {"wrong"}
     assert "guess" not in bridge.log.read_text()
 

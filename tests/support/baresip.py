@@ -98,6 +98,10 @@ class Baresip:
         self._writer.write(f"{len(body)}:{body},".encode())
         await self._writer.drain()
 
+    async def registered(self) -> None:
+        """Wait until its registration is accepted, which may be before anybody can see its events."""
+        await until(lambda: "} 200 OK (" in self.said(), lambda: f"it is registered:\n{self.said()}")
+
     async def event(self, kind: str, *, number: int = 1, within_s: float = PATIENCE_S) -> dict[str, Any]:
         """Wait for the `number`-th event of this type, such as CALL_ESTABLISHED."""
 

@@ -78,6 +78,7 @@ class IncomingCall(Leg):
     source: Address
     tag: str = field(default_factory=token)
     invites: list[Message] = field(default_factory=list)  # each once
+    branches: set[str] = field(default_factory=set)  # of them, repetitions included
 
     @property
     def local(self) -> str:
@@ -137,6 +138,7 @@ class IncomingCall(Leg):
         """Its INVITE, once more or with credentials."""
         known = any(each.sequence == message.sequence for each in self.invites)
         self.source = source
+        self.branches.update(re.findall(r"branch=([^;,\s]+)", message["via"]))
         if known:
             last = self._answers.get(("INVITE", message.sequence))
             if last is not None:
