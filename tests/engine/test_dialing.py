@@ -195,3 +195,6 @@ def test_no_more_calls_than_there_may_be() -> None:
     assert bob.got == []
     assert world.statuses[-1] == 503
     assert world.ended["reason"] == "server_error"
+    failed = world.told("action.failed")
+    assert (failed["action"], failed["code"]) == ("dial", "overload")
+    assert failed["caused_by"] == failed["action_id"]
