@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from benchmarks.phones import GO, PASSWORD, READY, REALM, Phones
 from benchmarks.processes import private_loopback
+from bridge.ambient import SystemClock
 from bridge.sip.authenticator import Authenticator, Verified
 from bridge.sip.digest import Algorithm, make_ha1
 from bridge.sip.message import Request
@@ -39,7 +39,7 @@ class Registrar(threading.Thread):
             self._socket.sendto(self._answer(request), data[1])
 
     def _answer(self, request: Request) -> bytes:
-        now, given = time.time(), self.authenticator.credentials(request)
+        now, given = SystemClock().now(), self.authenticator.credentials(request)
         if self.refusing:
             return respond(request, 503).encode()
         if given is not None:
