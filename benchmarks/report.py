@@ -17,8 +17,11 @@ from benchmarks.holding import Growth, Level, Weight
 from benchmarks.machine import Machine
 from benchmarks.profiling import Profile, lines
 from benchmarks.registering import Registering, Renewals
+from benchmarks.relaying import RelayCost
 
 COLUMNS = ("signalling", "supervisor", "media", "redis", "application")
+_RELAY_HEAD = ("W3", "calls", "µs/packet", "× C", "lost", "p50", "p99", "behind", "loop ms")
+BEHIND_MS = 20  # the load was late by a packet or more: what was lost or slow then was perhaps not the relay's fault
 _COST_HEAD = ("calls/s", "ours", *COLUMNS, "p50", "p95", "p99", "failed", "loop ms")
 
 
@@ -30,7 +33,9 @@ class Results:
     quick: bool
     engine: list[Figure] = field(default_factory=list)
     costs: list[tuple[str, Cost]] = field(default_factory=list)  # with what was special about the set-up
+    joined: list[Cost] = field(default_factory=list)
     capacities: list[Capacity] = field(default_factory=list)
+    relays: list[RelayCost] = field(default_factory=list)
     weights: list[Weight] = field(default_factory=list)
     growth: list[Growth] = field(default_factory=list)
     registering: list[Registering] = field(default_factory=list)
@@ -39,7 +44,17 @@ class Results:
 
     def to_data(self) -> dict[str, Any]:
         data: dict[str, Any] = {"machine": _plain(self.machine), "quick": self.quick}
-        for name in ("engine", "capacities", "weights", "growth", "registering", "profiles", "notes"):
+        for name in (
+            "engine",
+            "joined",
+            "capacities",
+            "relays",
+            "weights",
+            "growth",
+            "registering",
+            "profiles",
+            "notes",
+        ):
             data[name] = _plain(getattr(self, name))
         data["costs"] = [{"setup": setup} | _plain(cost) for setup, cost in self.costs]
         return data
@@ -80,8 +95,18 @@ def render(results: Results) -> str:
             "median (lowest–highest) of runs\n"
             + table(("W1", *_COST_HEAD), [_cost_row(setup, cost) for setup, cost in results.costs])
         )
+    if results.joined:
+        parts.append(
+            "W2 joined call: the same for a caller who is sent to a callee, both with their webhooks and their state\n"
+            + table(("W2", *_COST_HEAD), [_cost_row("", cost) for cost in results.joined])
+        )
     if results.capacities:
         parts.append(_capacities(results.capacities))
+    if results.relays:
+        parts.append(
+            "W3 relay: CPU µs per relayed packet of G.711, all processes of the relay; how long a packet took, in ms\n"
+            + table(_RELAY_HEAD, [_relay_row(each, results.relays) for each in results.relays])
+        )
     if results.weights:
         head = ("W4", "held", "signalling", "media", "redis", "signalling in all, MiB")
         rows = [_weight_row(each) for each in results.weights]
@@ -104,6 +129,25 @@ def render(results: Results) -> str:
     if results.notes:
         parts.append("NOTES\n" + "\n".join(f"- {note}" for note in results.notes))
     return "\n\n".join(parts)
+
+
+def _relay_row(cost: RelayCost, costs: Sequence[RelayCost]) -> list[str]:
+    bare = next((each for each in costs if each.relay == "C" and each.calls == cost.calls), None)
+    us = [run.us for run in cost.runs]
+    ratio = math.nan if bare is None else median(us) / median(run.us for run in bare.runs)
+    sent = sum(run.sent for run in cost.runs)
+    behind = max(run.behind_ms for run in cost.runs)
+    return [
+        cost.relay,
+        str(cost.calls),
+        spread(us),
+        "–" if math.isnan(ratio) else f"{ratio:.2f}",
+        f"{sum(run.lost for run in cost.runs)} of {sent}",
+        spread([run.p50_ms for run in cost.runs], ".1f"),
+        spread([run.p99_ms for run in cost.runs], ".1f"),
+        f"{behind}{'!' if behind > BEHIND_MS else ''}",
+        spread([run.loop_ms for run in cost.runs]),
+    ]
 
 
 def _engine_row(figure: Figure) -> list[str]:
@@ -211,6 +255,8 @@ def _plain(value: object) -> Any:
             return {"ratio": value.ratio, "few": _plain(value.few), "many": _plain(value.many)}
         case Level():
             return {"net_ms": value.net_ms, "alone_ms_per_s": value.alone_ms_per_s, "cost": _plain(value.cost)}
+        case RelayCost():
+            return {"relay": value.relay, "calls": value.calls, "runs": _plain(value.runs)}
         case Cost():
             return {name: _plain(getattr(value, name)) for name in value.__slots__} | {"latency": _plain(value.latency)}
         case Weight():

@@ -29,7 +29,8 @@ from bridge.children import tied_to
 from bridge.errors import StartError
 from bridge.net.addresses import host_port, outward_address
 from bridge.phone.ladder import Ladder, summary
-from bridge.phone.softphone import Phone, PhoneCall, Seen
+from bridge.phone.outgoing import OutgoingCall
+from bridge.phone.softphone import Phone, Seen
 from bridge.webhooks.signing import new_secret, verify
 
 ANSWER = "100"  # the number that is answered
@@ -173,7 +174,7 @@ class Demo:
         finally:
             phone.close()
 
-    async def _hold_and_resume(self, call: PhoneCall) -> None:
+    async def _hold_and_resume(self, call: OutgoingCall) -> None:
         held = await self._soon(call.hold(), "alice's hold is answered")
         self._expect(held is not None and held.status == 200, "alice's hold is accepted")
         await asyncio.sleep(0.3)

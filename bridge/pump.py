@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol, overload
 
 import structlog
 
@@ -29,17 +28,31 @@ from bridge.engine.effects import (
     HeldPorts,
     Noted,
     OpenPorts,
+    Originated,
+    OriginateRefused,
     Postpone,
+    Resolve,
     SetRule,
 )
-from bridge.engine.inputs import Delivered, Input, Packet, StoreAway, StoreBack, Woken
+from bridge.engine.inputs import (
+    Command,
+    Delivered,
+    FlowLost,
+    Input,
+    Originate,
+    Packet,
+    StoreAway,
+    StoreBack,
+    StreamBroken,
+    Woken,
+)
 from bridge.engine.node import Node
 from bridge.engine.registrations import ASKING, Deregistered, ForgetEvents, ReadBindings, WriteRegistration
-from bridge.errors import StoreUnavailable
+from bridge.errors import BridgeError, StoreUnavailable
 from bridge.outbox.effects import Delivery
 from bridge.outbox.health import advice
 from bridge.outbox.schedule import Outcome
-from bridge.sip.flow import Send
+from bridge.sip.flow import Flow, Send
 from bridge.telemetry.flood import Flood
 from bridge.telemetry.logging import write
 from bridge.telemetry.metrics import Metrics
@@ -50,6 +63,7 @@ log = structlog.get_logger("bridge.node")
 # longer. Measured: with a wake-up for each of two deadlines per call, 200 calls/s pay a tenth of their CPU for it.
 GRAIN_S = 0.005
 
+_LET_GO = "this process has let go of its calls"
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}  # as the standard library counts them
 
 
@@ -92,6 +106,12 @@ class WebhookOutlet(Protocol):
     def send(self, delivery: Delivery) -> None: ...
 
 
+class NameOutlet(Protocol):
+    """What looks names up."""
+
+    def resolve(self, wanted: Resolve) -> None: ...
+
+
 class Pump:
     """Between one node and the world. Belongs to the event loop's thread."""
 
@@ -107,10 +127,12 @@ class Pump:
         self._wakes_at = 0.0  # what the timer is set to
         self._woken_at = 0.0  # when it last woke the node
         self._level: int = log.get_effective_level()  # what is below costs nothing
-        self._answers: dict[int, CommandAccepted | CommandRefused] = {}
+        self._asked: dict[int, asyncio.Future[Any]] = {}  # by request: who waits for its answer
         self._carry: dict[type[Effect], Callable[..., None]] = {
             CommandAccepted: self._answered,
             CommandRefused: self._answered,
+            Originated: self._answered,
+            OriginateRefused: self._answered,
             Dropped: self._dropped,
             Noted: self._noted,
         }
@@ -133,6 +155,7 @@ class Pump:
         store: WriteOutlet,
         media: MediaOutlet,
         webhooks: WebhookOutlet,
+        names: NameOutlet,
         registrations: RegistrationOutlet,
     ) -> None:
         """Whose inputs and where effects go. Before the first input."""
@@ -153,11 +176,15 @@ class Pump:
             SetRule: media.set_rule,
             ClosePorts: media.close_ports,
             AdoptPorts: lambda effect: media.reconcile(effect.sessions),
+            Resolve: names.resolve,
         }
 
     def close(self) -> None:
         """Deaf and still from now on: what adapters say while they are closed, or find out later, is not heard."""
         self._closed = True
+        for waiting in self._asked.values():
+            if not waiting.done():
+                waiting.set_exception(StoreUnavailable(_LET_GO))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -197,6 +224,9 @@ class Pump:
 
     def _faulted(self, about: Input | Effect) -> None:
         self._metrics.dropped("fault")
+        waiting = self._asked.get(about.request) if isinstance(about, Command | Originate) else None
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(BridgeError("its step has failed, and the log says how"))
         withheld = self._faults.admit(self._clock.now())
         if withheld is not None:
             call = getattr(about, "call", None) or getattr(about, "session", None)
@@ -208,6 +238,16 @@ class Pump:
         """A packet of a listener."""
         self._metrics.sip_message("in", packet.data)
         self.give(packet)
+
+    def stream(self, given: Packet | StreamBroken | FlowLost) -> None:
+        """What a listener with connections says."""
+        if isinstance(given, Packet):
+            self._metrics.sip_message("in", given.data)
+        self.give(given)
+
+    def dropped(self, reason: str, flow: Flow) -> None:
+        """What an adapter has ignored on purpose; `reason` as in the effect."""
+        self._dropped(Dropped(reason, flow))
 
     def store(self, given: Input) -> None:
         """What the store says."""
@@ -231,11 +271,23 @@ class Pump:
             self._tell_failure(delivery, outcome)  # of a decision's failure the engine tells, with what comes of it
         self.give(Delivered(delivery.delivery, outcome, reply))
 
-    def answer(self, request: int) -> CommandAccepted | CommandRefused:
-        """The answer to a `Command` given before. Each can be taken once. StoreUnavailable once closed: try elsewhere."""
+    @overload
+    async def ask(self, asked: Command) -> CommandAccepted | CommandRefused: ...
+    @overload
+    async def ask(self, asked: Originate) -> Originated | OriginateRefused: ...
+    async def ask(self, asked: Command | Originate) -> object:
+        """Give it, and wait for its answer, which may depend on a write. Whoever asks says how long that is worth.
+
+        StoreUnavailable once closed: another process will know.
+        """
         if self._closed:
-            raise StoreUnavailable("this process has let go of its calls")
-        return self._answers.pop(request)
+            raise StoreUnavailable(_LET_GO)
+        waiting = self._asked[asked.request] = asyncio.get_running_loop().create_future()
+        try:
+            self.give(asked)
+            return await waiting
+        finally:
+            del self._asked[asked.request]
 
     def _tell_failure(self, delivery: Delivery, outcome: Outcome) -> None:
         """One line that says what to do."""
@@ -261,8 +313,10 @@ class Pump:
         self._metrics.sip_message("out", send.data)
         self._outlets[send.flow.listener].send(send)
 
-    def _answered(self, effect: CommandAccepted | CommandRefused) -> None:
-        self._answers[effect.request] = effect
+    def _answered(self, effect: CommandAccepted | CommandRefused | Originated | OriginateRefused) -> None:
+        waiting = self._asked.get(effect.request)
+        if waiting is not None and not waiting.done():  # else nobody waits any longer
+            waiting.set_result(effect)
 
     def _dropped(self, effect: Dropped) -> None:
         self._metrics.dropped(effect.reason)
@@ -279,7 +333,7 @@ class Pump:
             if withheld is None:
                 return
             if withheld:
-                effect = replace(effect, facts=(*effect.facts, ("withheld_before", withheld)))
+                effect = effect._replace(facts=(*effect.facts, ("withheld_before", withheld)))
         write(log, effect)
 
     # The one timer

@@ -71,9 +71,10 @@ class TestSources:
         assert config.media.ports == (PortRange(20000, 20999), PortRange(30000, 30099))
 
     def test_a_repeated_option_is_a_list(self) -> None:
-        options = {("sip", "listen"): ("--listen", ["udp:127.0.0.1:5060", "udp:[::1]:5060"])}
+        options = {("sip", "listen"): ("--listen", ["udp:127.0.0.1:5060", "tcp:[::1]:5060"])}
         config = load(file=None, environ={}, options=options)
         assert [listener.address.host for listener in config.sip.listen] == ["127.0.0.1", "::1"]
+        assert [listener.transport for listener in config.sip.listen] == ["udp", "tcp"]
 
     def test_an_empty_variable_is_not_set(self) -> None:
         assert from_environment(BRIDGE_NODE_ID="").node_id is None
@@ -105,9 +106,9 @@ class TestComplaints:
             ("sip: {ports: 1-2}", "bridge.yaml:1: sip.ports: no such key; did you mean media.ports?"),
             ("trunks: {}", "bridge.yaml:1: trunks: not in this release (0.1.0) yet: remove it"),
             (
-                "sip:\n  listen:\n  - udp:127.0.0.1:5060\n  - tcp:127.0.0.1:5060",
-                "bridge.yaml:4: sip.listen[1].uri: tcp:127.0.0.1:5060 is not in this release (0.1.0) yet, which listens "
-                "on UDP only: remove it",
+                "sip:\n  listen:\n  - udp:127.0.0.1:5060\n  - tls:127.0.0.1:5061",
+                "bridge.yaml:4: sip.listen[1].uri: tls:127.0.0.1:5061 is not in this release (0.1.0) yet, which listens "
+                "on UDP and TCP: remove it",
             ),
             (
                 "sip: {listen: 5060}",
@@ -115,7 +116,7 @@ class TestComplaints:
             ),
             (
                 "sip: {listen: [sctp:1.2.3.4]}",
-                "bridge.yaml:1: sip.listen[0].uri: expected udp:host:port, such as udp:0.0.0.0:5060",
+                "bridge.yaml:1: sip.listen[0].uri: expected udp:host:port or tcp:host:port, such as udp:0.0.0.0:5060",
             ),
             (
                 "media:\n  latching: loose",
@@ -213,6 +214,14 @@ class TestSecrets:
         assert config.api.keys[0].key.get_secret_value() == "s3cret"
         assert config.store.url.get_secret_value() == "redis://:pw@host/0"
         assert set(config.all_secrets) == {"s3cret", SECRET}
+
+    def test_a_password_of_a_fallback_is_one_and_reaches_the_process_that_needs_it(self, file: Path) -> None:
+        to = "{uri: 'sip:b@example.org', auth: {username: desk, password: hunter2}}"
+        config = read(file, _application("desk", more=f"fallback: [{{action: dial, to: [{to}]}}]"))
+        assert "hunter2" in config.all_secrets
+        assert "hunter2" not in repr(config) + str(config.model_dump()) + config.model_dump_json()
+        (action,) = Config.from_json(config.to_json()).applications[0].fallback
+        assert action == config.applications[0].fallback[0]
 
     def test_a_secret_file_that_is_not_there_is_named(self, file: Path) -> None:
         told = complaint(file, "cluster: {secret: {file: /nowhere/secret}}")
@@ -404,8 +413,9 @@ webhooks: {{url: "http://127.0.0.1:3000/calls", secrets: ["{SECRET}"]}}
 """
     with pytest.raises(ConfigurationError) as caught:
         read(file, shown)
-    assert [line.split(": ")[1] for line in str(caught.value).splitlines()] == ["sip.listen[1].uri", "cluster.listen"]
-    config = read(file, shown.replace(', "tcp:127.0.0.1:5060"', "").replace('listen: "127.0.0.1:7070", ', ""))
+    assert [line.split(": ")[1] for line in str(caught.value).splitlines()] == ["cluster.listen"]
+    config = read(file, shown.replace('listen: "127.0.0.1:7070", ', ""))
+    assert [listener.transport for listener in config.sip.listen] == ["udp", "tcp"]
     assert str(config.sip.advertise) == "192.0.2.10"
     assert config.media.slices() == ((PortRange(20000, 20999),),)
     assert config.store.url.get_secret_value() == "redis://127.0.0.1:6379/0"

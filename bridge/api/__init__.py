@@ -12,7 +12,9 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from bridge.calls.actions import Action
 from bridge.calls.facts import CallId, CallState, ConversationId, Direction
-from bridge.engine.effects import CommandAccepted, CommandRefused
+from bridge.contract.originating import OriginateBody
+from bridge.engine.commit import Claim, Remembered
+from bridge.engine.effects import CommandAccepted, CommandRefused, Originated, OriginateRefused
 from bridge.sip.registrar import AddressOfRecord
 
 Resource: TypeAlias = dict[str, Any]  # as `bridge.contract.render` makes it
@@ -49,6 +51,14 @@ class CallControl(Protocol):
         self, call: CallId, actions: tuple[Action, ...], *, listed: bool
     ) -> CommandAccepted | CommandRefused:
         """Run these actions on this call. `listed`: they replace its list; otherwise it is one, refused if it does not fit."""
+        ...
+
+    async def originate(self, wanted: OriginateBody, claim: Claim | None) -> Originated | OriginateRefused:
+        """Call a party. Answered once the call is stored, or nothing was made."""
+        ...
+
+    async def remembered(self, key: str) -> Remembered | None:
+        """What came of the first request with this key; None for a new one. May raise `StoreUnavailable`."""
         ...
 
 

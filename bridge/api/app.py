@@ -110,6 +110,8 @@ def _noted(operation: Operation, handler: Handler) -> Handler:
     async def noted(request: web.Request) -> web.StreamResponse:
         response = await handler(request)
         about = {name.removesuffix("_id"): said for name, said in request.match_info.items()}
+        if hdrs.LOCATION in response.headers:
+            about["call"] = response.headers[hdrs.LOCATION].rpartition("/")[2]
         _log.info("command", operation=operation.id, caller=request[CALLER].name, status=response.status, **about)
         return response
 

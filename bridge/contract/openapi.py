@@ -19,6 +19,7 @@ from bridge.contract.envelope import Envelope
 from bridge.contract.events import EVENTS
 from bridge.contract.models import Problem
 from bridge.contract.operations import OPERATIONS, SCOPES, Operation
+from bridge.contract.originating import KEY_PATTERN
 from bridge.contract.problems import KINDS, RETRY_AFTER_S, Code, problem
 from bridge.contract.registrations import REGISTRATION_EVENTS, RegistrationReply
 
@@ -104,7 +105,10 @@ def _operation(operation: Operation) -> Json:
     }
     if operation.description:
         made["description"] = operation.description
-    if parameters := [*_path_parameters(operation.path), *_query_parameters(operation.query)]:
+    parameters = [*_path_parameters(operation.path), *_query_parameters(operation.query)]
+    if operation.idempotent:
+        parameters.append(_IDEMPOTENCY_KEY)
+    if parameters:
         made["parameters"] = parameters
     if operation.body is not None:
         content = {"schema": _reference(operation.body)}
@@ -153,6 +157,8 @@ def _responses(operation: Operation) -> Json:
         if model == _JSON:
             content = {_JSON: {"schema": {"type": "object"}}}
         responses[str(status)] = {"description": said, "content": content}
+        if status == HTTPStatus.CREATED:
+            responses[str(status)]["headers"] = _CREATED_HEADERS
     by_status: dict[int, list[Code]] = {}
     for code in operation.problems:
         by_status.setdefault(KINDS[code].status, []).append(code)
@@ -184,8 +190,25 @@ def _problem_response(status: int, codes: list[Code]) -> Json:
     return made
 
 
-def _header(said: str, schema: Json) -> Json:
-    return {"description": said, "required": True, "schema": schema}
+def _header(said: str, schema: Json, *, required: bool = True) -> Json:
+    return {"description": said, "required": required, "schema": schema}
+
+
+_IDEMPOTENCY_KEY: Json = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same key and body within 24 hours get the first answer again; the same key with another is refused.",
+    "schema": {"type": "string", "pattern": KEY_PATTERN},
+}
+_CREATED_HEADERS: Json = {
+    "Location": _header("The call's path.", {"type": "string"}),
+    "Idempotency-Replayed": _header(
+        "`true`: this is the answer to an earlier request with the same `Idempotency-Key`.",
+        {"type": "string"},
+        required=False,
+    ),
+}
 
 
 def _type_of(event: type[Envelope]) -> str:

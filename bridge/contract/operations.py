@@ -23,6 +23,7 @@ from bridge.contract.models import (
     Readiness,
     Receipt,
 )
+from bridge.contract.originating import OriginateBody
 from bridge.contract.problems import PAGE, Code
 from bridge.contract.queries import CallsQuery, PageQuery
 from bridge.contract.registrations import Registration, RegistrationList, Removal, User, UserBody
@@ -45,6 +46,7 @@ class Operation:
     query: type[BaseModel] | None = None
     body: type[BaseModel] | None = None
     body_required: bool = False
+    idempotent: bool = False  # whether `Idempotency-Key` is read
     answers: Mapping[int, tuple[str, type[BaseModel] | str]]  # status → (description, model or media type)
     problems: tuple[Code, ...] = field(default=())
 
@@ -68,6 +70,24 @@ _CALLS: tuple[Operation, ...] = (
         query=CallsQuery,
         answers={200: ("A page of calls.", CallList)},
         problems=_READ,
+    ),
+    Operation(
+        id="originate_call",
+        method="POST",
+        path="/v1/calls",
+        tag="calls",
+        summary="Call a party",
+        description="Answered once the call is stored, before anybody is called. Events tell what comes of it.",
+        scope="control",
+        body=OriginateBody,
+        body_required=True,
+        idempotent=True,
+        answers={201: ("The call as it was stored; `Location` names it.", Call)},
+        problems=(
+            *_PROTECTED,
+            *("no_route", "key_reused", "not_found", "not_ready", "overload", "store_unavailable", "timeout"),
+            *_BODY,
+        ),
     ),
     Operation(
         id="read_call",
@@ -113,9 +133,18 @@ _CALLS: tuple[Operation, ...] = (
         body=ActionList,
         body_required=True,
         answers=_ACCEPTED,
-        problems=(*_COMMAND, "ended", *_BODY),
+        problems=(*_COMMAND, "ended", "no_route", *_BODY),
     ),
 )
+
+_SUMMARIES = {
+    "hangup": "Hang up a call, with a reason",
+    "dial": "Call a party and join it to a call",
+    "join": "Join two calls",
+    "leave": "Take a call out of its conversation",
+    "hold": "Put the far end on hold",
+    "unhold": "Take the far end off hold",
+}
 
 _ACTIONS: tuple[Operation, ...] = tuple(
     Operation(
@@ -123,12 +152,13 @@ _ACTIONS: tuple[Operation, ...] = tuple(
         method="POST",
         path=f"/v1/calls/{{call_id}}/{name}",
         tag="actions",
-        summary=f"{name.capitalize()} a call" if name != "hangup" else "Hang up a call, with a reason",
+        summary=_SUMMARIES.get(name, f"{name.capitalize()} a call"),
         description=model.__doc__ or "",
         scope="control",
         body=model,
+        body_required=any(field.is_required() for field in model.model_fields.values()),
         answers=_ACCEPTED,
-        problems=(*_COMMAND, "ended", *_BODY),
+        problems=(*_COMMAND, "ended", *_BODY, *(("no_route",) if name == "dial" else ())),
     )
     for name, model in COMMANDS.items()
 )
@@ -167,7 +197,7 @@ _CONVERSATIONS: tuple[Operation, ...] = (
             202: ("Accepted. Each call tells its end.", ConversationReceipt),
             200: ("All its calls had ended already.", ConversationReceipt),
         },
-        problems=_COMMAND,
+        problems=(*_COMMAND, "merged"),
     ),
 )
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter
 
-from bridge.contract.actions import Body
+from bridge.contract.bodies import Body
 from bridge.contract.envelope import Envelope
 from bridge.contract.headers import OneLine
 from bridge.contract.models import ActionIdText, Resource, Source, Timestamp, open_enum

@@ -14,9 +14,11 @@ from bridge.calls.call import Call
 from bridge.calls.effects import CallTimer
 from bridge.calls.facts import CallId, ConversationId
 from bridge.calls.inputs import (
+    CallInput,
     Commanded,
     Drained,
     Elapsed,
+    KeyPressed,
     MediaClosed,
     MediaGone,
     MediaOpened,
@@ -24,8 +26,8 @@ from bridge.calls.inputs import (
     MediaSilent,
     StoreTooLate,
 )
-from bridge.engine import ownership, registering, signalling
-from bridge.engine.carrying import commit, hurry, send_trying, step
+from bridge.engine import ownership, registering, responses, signalling
+from bridge.engine.carrying import hurry, send_trying, settle, step
 from bridge.engine.delivering import acknowledge, carry_deliveries
 from bridge.engine.effects import ClosePorts, CommandRefused, Effect
 from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer, TimerKey
@@ -36,18 +38,24 @@ from bridge.engine.inputs import (
     Committed,
     Delivered,
     Drain,
+    DtmfHeard,
+    FlowLost,
     HangUpAll,
     Input,
     MediaLost,
     MediaTimedOut,
     NoPortLeft,
+    Originate,
     Packet,
     PortsClosed,
     PortsOpened,
+    Resolved,
     StoreAway,
     StoreBack,
+    StreamBroken,
     Woken,
 )
+from bridge.engine.originating import originate
 from bridge.engine.registrations import (
     BindingsRead,
     Deregister,
@@ -89,7 +97,8 @@ class Node:
             case Woken():
                 self._woken(now=now)
             case NoPortLeft(session):
-                self._media(session, MediaRefused(), now=now)
+                name, _, stream = session.partition("/")
+                self._media(name, MediaRefused(video=stream == "video"), now=now)
             case MediaTimedOut(session):
                 self._media(session, MediaSilent(), now=now)
             case MediaLost(sessions):
@@ -97,14 +106,22 @@ class Node:
                     self._media(session, MediaGone(), now=now)
             case Command():
                 self._command(given, now=now)
+            case Originate():
+                originate(holdings, given, now=now)
+            case Resolved():
+                responses.resolved(holdings, given)
+            case DtmfHeard(session, digit, duration_ms):
+                self._media(session, KeyPressed(digit, duration_ms, "rfc4733"), now=now)
             case CommitRefused():
                 ownership.refused(holdings, given, now=now)
             case RegistrationWritten():
                 carry_deliveries(holdings, registering.written(holdings, given, now=now), now=now)
             case RegistrationRefused():
                 registering.refused(holdings, given, now=now)
-            case BindingsRead():
+            case BindingsRead(reader) if reader < 0:
                 registering.read(holdings, given, now=now)
+            case BindingsRead():
+                responses.bindings_read(holdings, given, now=now)
             case RegistrationsDue(aors):
                 registering.overdue(holdings, aors, now=now)
             case StreamsClaimed(streams):
@@ -120,11 +137,16 @@ class Node:
                 ownership.audit(holdings, now=now)
             case Claimed(conversations):
                 ownership.claimed(holdings, conversations, now=now)
+            case FlowLost(flow):
+                signalling.outcomes(holdings, holdings.endpoint.transport_failed(flow, now=now), now=now)
+            case StreamBroken(data, flow, reason, status):
+                signalling.stream_broken(holdings, data, flow, reason, status)
             case Drain():
                 holdings.draining = True
             case HangUpAll():
                 for leg in list(holdings.legs.values()):
                     step(holdings, leg, Drained(), now=now)
+        settle(holdings, now=now)
         effects, holdings.out = holdings.out, []
         return effects
 
@@ -175,13 +197,14 @@ class Node:
     # Inputs that need a look-up first
 
     def _ports_opened(self, session: str, address: str, port: int, *, now: float) -> None:
-        leg = self._holdings.legs.get(CallId(session))
+        name, _, stream = session.partition("/")
+        leg = self._holdings.legs.get(CallId(name))
         if leg is None:
             self._holdings.out.append(ClosePorts(session))  # the call went while its ports were being opened
         else:
-            step(self._holdings, leg, MediaOpened(address, port), now=now)
+            step(self._holdings, leg, MediaOpened(address, port, video=stream == "video"), now=now)
 
-    def _media(self, session: str, given: MediaClosed | MediaRefused | MediaSilent | MediaGone, *, now: float) -> None:
+    def _media(self, session: str, given: CallInput, *, now: float) -> None:
         leg = self._holdings.legs.get(CallId(session))
         if leg is not None:
             step(self._holdings, leg, given, now=now)
@@ -216,6 +239,6 @@ class Node:
                 step(holdings, leg, StoreTooLate(), now=now)
                 hurry(holdings, leg, now=now)
             case NodeTimer.AUDIT:
-                commit(holdings, leg.holding, events=[], endings=[], waiting=[])
+                holdings.changed(leg.holding)
             case NodeTimer.ACKNOWLEDGE:
                 acknowledge(holdings, leg)

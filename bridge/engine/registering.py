@@ -98,7 +98,7 @@ def deregister(holdings: Holdings, given: Deregister, *, now: float) -> None:
 
 
 def read(holdings: Holdings, given: BindingsRead, *, now: float) -> None:
-    """What is bound, as the registrar has asked. An answer to no question of its is not for it."""
+    """What is bound, as the registrar has asked."""
     registrar = holdings.registrar
     aor = registrar.readers.pop(given.reader, None)
     desk = registrar.desks.get(aor) if aor is not None else None

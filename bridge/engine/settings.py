@@ -56,6 +56,8 @@ class Listener:
     name: str  # "udp:0.0.0.0:5060", as flows name it
     sent_by: str  # for our Via: "192.0.2.10:5060"
     identity: Identity
+    transport: str = "udp"
+    version: int = 4  # of IP, as it is bound
 
 
 @dataclass(frozen=True, slots=True)

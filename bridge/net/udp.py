@@ -7,13 +7,13 @@ else: SIP's own timers know how to go on.
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from collections.abc import Callable
 from typing import cast
 
 from bridge.engine.inputs import Packet
-from bridge.errors import LocalProtocolError, StartError
+from bridge.errors import LocalProtocolError
+from bridge.net.binding import bound_socket
 from bridge.sip.flow import Flow, Send
 
 # A second of 1,000 calls/s, should the process be held up so long; the kernel may grant less (net.core.rmem_max).
@@ -57,15 +57,7 @@ class UdpListener(asyncio.DatagramProtocol):
 
     async def bind(self) -> None:
         """From here on it can send. StartError names what is in the way and the remedy."""
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(
-                self._host, self._port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
-            )
-            family, _, _, _, address = found[0]
-            bound = _bound_socket(family, address)
-        except OSError as error:
-            raise StartError(_remedy(self.name, self._host, self._port, error)) from error
+        bound = await bound_socket(self.name, self._host, self._port, socket.SOCK_DGRAM, _enlarge)
         self.address = bound.getsockname()[:2]
         self._bound = bound
 
@@ -143,31 +135,6 @@ class UdpListener(asyncio.DatagramProtocol):
                 self.ended.set_exception(exc)
 
 
-def _bound_socket(family: int, address: tuple[object, ...]) -> socket.socket:
-    bound = socket.socket(family, socket.SOCK_DGRAM)
-    try:
-        bound.settimeout(0.0)
-        for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            bound.setsockopt(socket.SOL_SOCKET, buffer, SOCKET_BUFFER)
-        if family == socket.AF_INET6:
-            # IPv4 has a listener of its own: `::ffff:192.0.2.1` in a Via would help nobody.
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        bound.bind(address)
-    except OSError:
-        bound.close()
-        raise
-    return bound
-
-
-def _remedy(name: str, host: str, port: int, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        what = f"the port is taken (`ss -lunp sport = :{port}` shows by whom): stop that, or listen on another port"
-    elif error.errno == errno.EACCES:
-        what = f"ports below 1024 are for root: take one above, or grant CAP_NET_BIND_SERVICE (asked for {port})"
-    elif error.errno == errno.EADDRNOTAVAIL:
-        what = f"no interface of this host has the address {host} (`ip address` lists them)"
-    elif isinstance(error, socket.gaierror):
-        what = f"{host} is no address of this host: {error.strerror}"
-    else:
-        what = str(error.strerror)
-    return f"cannot listen on {name}: {what}; the key is sip.listen"
+def _enlarge(made: socket.socket) -> None:
+    for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        made.setsockopt(socket.SOL_SOCKET, buffer, SOCKET_BUFFER)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import Any, Final, Literal, NewType, TypeAlias
 
+from bridge.sip.endpoint import same_host
 from bridge.sip.flow import Flow
 from bridge.sip.grammar import is_number, print_parameters, quote, unescape
 from bridge.sip.headers import Line, Malformed, NameAddr, Star, contacts, option_tags
@@ -215,7 +216,8 @@ class _Source:
         via = request.via
         user_agent = request.headers.get("User-Agent")
         source = _host_port(flow.host, flow.port)
-        behind_nat = via.param("received") is not None or (via.port or 5060) != flow.port
+        # Not by `received`: who asks for `rport` gets that too, NAT or not.
+        behind_nat = not same_host(via.host, flow.host) or (via.port or 5060) != flow.port
         return cls(
             Binding(
                 contact="",

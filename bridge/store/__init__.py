@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol
 
 from bridge.calls.facts import CallId, ConversationId
-from bridge.engine.commit import Ack, Commit, Postponed, Release, StoredCall, StoredConversation
+from bridge.engine.commit import Ack, Commit, Postponed, Release, Remembered, StoredCall, StoredConversation
 from bridge.engine.registrations import ForgetEvents, ReadBindings, StoredStream, WriteRegistration
 from bridge.sip.registrar import AddressOfRecord
+
+REMEMBERED_S: Final = 86_400.0  # how long an Idempotency-Key is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,14 @@ class UserChanges:
 
     revision: int  # to ask with next time
     users: Mapping[str, bytes | None]  # by username; None: there is none any more
+
+
+class ConversationRecord(NamedTuple):
+    """A conversation as a reader sees it."""
+
+    head: bytes
+    calls: tuple[CallId, ...]
+    merged_into: ConversationId | None = None  # which took its last living call
 
 
 class Store(Protocol):
@@ -110,8 +120,12 @@ class Store(Protocol):
         """(created in UTC ms, call, final record or None while alive), newest first, below `before`."""
         ...
 
-    async def conversation(self, conversation: ConversationId) -> tuple[bytes, tuple[CallId, ...]] | None:
-        """Its head and its calls, until the retention after its release is over."""
+    async def conversation(self, conversation: ConversationId) -> ConversationRecord | None:
+        """As it was last written, until the retention after its release is over."""
+        ...
+
+    async def remembered(self, key: str) -> Remembered | None:
+        """What came of the first request with this Idempotency-Key, for `REMEMBERED_S`; None for one that is not known."""
         ...
 
     async def registration(self, aor: AddressOfRecord) -> bytes | None:

@@ -7,13 +7,21 @@ fall back to how it was a while ago. Refuses to know connections, queues and wha
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 
 from bridge.ambient import Clock
 from bridge.calls.facts import CallId, ConversationId
-from bridge.engine.commit import Ack, Commit, Postponed, Release, StoredCall, StoredConversation
+from bridge.engine.commit import (
+    Ack,
+    Commit,
+    Postponed,
+    Release,
+    Remembered,
+    StoredCall,
+    StoredConversation,
+)
 from bridge.engine.registrations import (
     ForgetEvents,
     RegistrationRefused,
@@ -24,10 +32,8 @@ from bridge.engine.registrations import (
     stream_of,
 )
 from bridge.sip.registrar import AddressOfRecord
-from bridge.store import Due, Lease, UserChanges
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+from bridge.store import REMEMBERED_S, ConversationRecord, Due, Lease, UserChanges
+from bridge.store.tables import Table
 
 IDLE_S = 30 * 86_400.0  # for how long an address of record is remembered that nobody is bound to
 
@@ -46,6 +52,17 @@ class _Record:
     fixed: Mapping[CallId, bytes]
     variable: Mapping[CallId, bytes]
     released: tuple[CallId, ...] | None = None  # the calls it had; only the fence and the head are left
+    merged_into: ConversationId | None = None  # where its last living call went
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """Calls that leave a conversation; its head and version where they change with that."""
+
+    conversation: ConversationId
+    calls: tuple[CallId, ...]
+    head: bytes | None = None
+    version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,69 +83,6 @@ class _Registration:
     heir_of: str | None
 
 
-class _Table(Generic[K, V]):
-    """Values that may expire. Every change can be undone."""
-
-    __slots__ = ("_cells", "_clock", "_expiries", "_undo")
-
-    def __init__(self, clock: Clock, undo: Callable[[Callable[[], None]], None]) -> None:
-        self._cells: dict[K, tuple[V, float | None]] = {}  # value, and when it expires (seconds UTC)
-        self._expiries: deque[tuple[float, K]] = deque()  # ascending, for all are kept equally long
-        self._clock = clock
-        self._undo = undo
-
-    def get(self, key: K) -> V | None:
-        cell = self._cells.get(key)
-        return None if cell is None or self._is_over(cell) else cell[0]
-
-    def items(self) -> Iterator[tuple[K, V]]:
-        return ((key, cell[0]) for key, cell in self._cells.items() if not self._is_over(cell))
-
-    def put(self, key: K, value: V, *, keep_s: float | None = None) -> None:
-        """`keep_s` None: for ever, or for as long as the key had before."""
-        before = self._cells.get(key)
-        expires = before[1] if before is not None else None
-        if keep_s is not None:
-            expires = self._clock.now() + keep_s
-            self._expiries.append((expires, key))
-        self._set(key, (value, expires))
-        self._sweep()
-
-    def expire(self, key: K, keep_s: float) -> None:
-        value = self.get(key)
-        if value is not None:
-            self.put(key, value, keep_s=keep_s)
-
-    def drop(self, key: K) -> None:
-        self._set(key, None)
-
-    def clear(self) -> None:
-        for key in list(self._cells):
-            self.drop(key)
-
-    def _set(self, key: K, cell: tuple[V, float | None] | None) -> None:
-        before = self._cells.get(key)
-        self._undo(lambda: self._restore(key, before))
-        self._restore(key, cell)
-
-    def _restore(self, key: K, cell: tuple[V, float | None] | None) -> None:
-        if cell is None:
-            self._cells.pop(key, None)
-        else:
-            self._cells[key] = cell
-
-    def _is_over(self, cell: tuple[V, float | None]) -> bool:
-        return cell[1] is not None and cell[1] <= self._clock.now()
-
-    def _sweep(self) -> None:
-        now = self._clock.now()
-        while self._expiries and self._expiries[0][0] <= now:
-            key = self._expiries.popleft()[1]
-            cell = self._cells.get(key)
-            if cell is not None and self._is_over(cell):
-                self.drop(key)
-
-
 class Keyspace:
     """All keys of one prefix. `history_s` is how far `roll_back` can reach, in seconds; 0 keeps no history."""
 
@@ -136,25 +90,32 @@ class Keyspace:
         self._clock = clock
         self._history_s = history_s
         self._history: deque[tuple[float, Callable[[], None]]] = deque()
-        self._conversations: _Table[ConversationId, _Record] = _Table(clock, self._remember)
-        self._calls: _Table[CallId, ConversationId | bytes] = _Table(clock, self._remember)  # bytes: the final record
-        self._created: _Table[CallId, int] = _Table(clock, self._remember)
-        self._out: _Table[str, _Out] = _Table(clock, self._remember)
-        self._owned: _Table[tuple[str, ConversationId], str] = _Table(clock, self._remember)  # node id → incarnation
-        self._nodes: _Table[str, tuple[str, int, bytes]] = _Table(
-            clock, self._remember
-        )  # incarnation, generation, facts
-        self._secrets: _Table[str, str] = _Table(clock, self._remember)
-        self._registrations: _Table[AddressOfRecord, _Registration] = _Table(clock, self._remember)
-        self._streams: _Table[tuple[str, AddressOfRecord], str] = _Table(clock, self._remember)  # → incarnation
-        self._users: _Table[str, tuple[int, bytes | None]] = _Table(clock, self._remember)  # revision, record
+        self._conversations: Table[ConversationId, _Record] = Table(clock, self._remember)
+        self._calls: Table[CallId, ConversationId | bytes] = Table(clock, self._remember)  # bytes: the final record
+        self._created: Table[CallId, int] = Table(clock, self._remember)
+        self._out: Table[str, _Out] = Table(clock, self._remember)
+        self._owned: Table[tuple[str, ConversationId], str] = Table(clock, self._remember)  # node id → incarnation
+        self._nodes: Table[str, tuple[str, int, bytes]] = Table(clock, self._remember)  # incarnation, generation, facts
+        self._secrets: Table[str, str] = Table(clock, self._remember)
+        self._registrations: Table[AddressOfRecord, _Registration] = Table(clock, self._remember)
+        self._streams: Table[tuple[str, AddressOfRecord], str] = Table(clock, self._remember)  # → incarnation
+        self._users: Table[str, tuple[int, bytes | None]] = Table(clock, self._remember)  # revision, record
+        self._claims: Table[str, Remembered] = Table(clock, self._remember)
 
     # What befalls it.
 
     def empty(self) -> None:
         """It has restarted without its data."""
         calls = (self._conversations, self._calls, self._created, self._out, self._owned)
-        for table in (*calls, self._nodes, self._secrets, self._registrations, self._streams, self._users):
+        for table in (
+            *calls,
+            self._nodes,
+            self._secrets,
+            self._registrations,
+            self._streams,
+            self._users,
+            self._claims,
+        ):
             table.clear()
 
     def roll_back(self, seconds: float) -> None:
@@ -173,14 +134,16 @@ class Keyspace:
 
     # The scripts.
 
-    def commit(self, commit: Commit, retention_s: float) -> Answer:
-        """commit.lua."""
+    def commit(self, commit: Commit, retention_s: float) -> Answer | Remembered:
+        """commit.lua. `Remembered`: its key has been claimed for another call."""
         stored = self._conversations.get(commit.conversation)
-        answer = self._fence(commit, stored)
+        moves: list[_Move] = []
+        answer = self._fence(commit, stored) or self._taken(commit, stored, moves) or self._claimed(commit)
         if answer is not None:
             for ack in commit.acks:
                 self.acknowledge(ack)
             return answer
+        moved = {call for move in moves for call in move.calls}
         for event in commit.events:
             out = self._out.get(event.call) or _Out()
             self._out.put(event.call, replace(out, events={**out.events, event.sequence: event.body}))
@@ -196,17 +159,19 @@ class Keyspace:
         for call in commit.calls:
             if call.fixed is not None:
                 fixed[call.call] = call.fixed
-                if self._calls.get(call.call) is None:
+                if call.call in moved or self._calls.get(call.call) is None:
                     self._calls.put(call.call, commit.conversation)
                 self._created.put(call.call, call.created_ms)
             if call.variable is not None:
                 variable[call.call] = call.variable
         for ending in commit.endings:
             self._calls.put(ending.call, ending.record, keep_s=retention_s)
-        self._conversations.put(
-            commit.conversation,
-            _Record(commit.epoch, commit.nonce, commit.version, commit.owner, commit.head, fixed, variable),
-        )
+        for move in moves:
+            self._move(move, commit.conversation, retention_s)
+        fence = (commit.epoch, commit.nonce, commit.version, commit.owner)
+        merged_into = kept.merged_into if kept is not None else None
+        record = _Record(*fence, commit.head, fixed, variable, merged_into=merged_into)
+        self._conversations.put(commit.conversation, record)
         return "applied"
 
     def _fence(self, commit: Commit, stored: _Record | None) -> Answer | None:
@@ -230,19 +195,84 @@ class Keyspace:
             mentioned = [call.call for call in commit.calls] + [ending.call for ending in commit.endings]
             ended = any(isinstance(self._calls.get(call), bytes) for call in mentioned)
             return "lost" if ended else "stale"
-        return self._taken(commit, stored)
+        return None
 
-    def _taken(self, commit: Commit, stored: _Record | None) -> Answer | None:
-        """Nobody else's call is taken, and nothing that has ended is resurrected."""
+    def _taken(self, commit: Commit, stored: _Record | None, moves: list[_Move]) -> Answer | None:
+        """Whether everything it brings may be had: `moves` is filled with what has to leave where it was.
+
+        Nobody else's call is taken, and nothing that has ended is resurrected.
+        """
+        answer = None if commit.whole else self._taken_as_known(commit, moves)
+        if answer is not None:
+            return answer
         endings = {ending.call for ending in commit.endings}
+        taken = {call: move.conversation for move in moves for call in move.calls}
         for call in commit.calls:
             held = self._calls.get(call.call)
-            if call.fixed is None or held is None or held == commit.conversation:
+            if call.fixed is None or held is None or held in (commit.conversation, taken.get(call.call)):
                 continue
-            of_ours = (stored is not None and stored.owner == commit.owner) or call.call in endings
-            if not (isinstance(held, bytes) and commit.whole and of_ours):
+            own = False
+            if isinstance(held, bytes):
+                own = commit.whole and ((stored is not None and stored.owner == commit.owner) or call.call in endings)
+            elif commit.whole:
+                # An older store has it where it was before it moved.
+                known = self._conversations.get(held)
+                own = known is not None and known.owner == commit.owner
+                moves.append(_Move(held, (call.call,)))
+            if not own:
                 return "lost" if commit.whole else "exists"
         return None
+
+    def _taken_as_known(self, commit: Commit, moves: list[_Move]) -> Answer | None:
+        """What is taken has to be ours as we know it."""
+        versions: dict[ConversationId, int] = {}
+        for take in commit.takes:
+            known = self._conversations.get(take.conversation)
+            if known is None:
+                return "stale"
+            theirs, ours = (known.epoch, known.nonce), (take.epoch, take.nonce)
+            if known.owner != commit.owner and theirs >= ours:
+                return "lost"
+            missing = take.version - versions.get(take.conversation, known.version)
+            if theirs != ours or missing > 1:
+                return "stale"
+            versions[take.conversation] = take.version
+            changed = missing == 1
+            moves.append(
+                _Move(take.conversation, take.calls, take.head if changed else None, take.version if changed else None)
+            )
+        return None
+
+    def _claimed(self, commit: Commit) -> Remembered | None:
+        """Claim its key; what is known of that where another call has it."""
+        claim = commit.claim
+        if claim is None:
+            return None
+        known = self._claims.get(claim.key)
+        if known is None:
+            made = Remembered(claim.fingerprint, claim.call, 201, claim.answer)
+            self._claims.put(claim.key, made, keep_s=REMEMBERED_S)
+            return None
+        # A call that is told anew lives, whoever has the key now.
+        return None if known.call == claim.call or commit.whole else known
+
+    def _move(self, move: _Move, into: ConversationId, retention_s: float) -> None:
+        """Calls leave their conversation; where nothing that lives is left it is said where that went."""
+        known = self._conversations.get(move.conversation)
+        if known is None:
+            return
+        fixed = {call: data for call, data in known.fixed.items() if call not in move.calls}
+        variable = {call: data for call, data in known.variable.items() if call not in move.calls}
+        record = replace(known, fixed=fixed, variable=variable)
+        if all(isinstance(self._calls.get(call), bytes) for call in fixed):
+            record = replace(record, merged_into=into)
+        if move.head is not None and move.version is not None:
+            record = replace(record, head=move.head, version=move.version)
+        if fixed:
+            self._conversations.put(move.conversation, record)
+            return
+        self._conversations.put(move.conversation, replace(record, released=known.released or ()), keep_s=retention_s)
+        self._owned.drop((known.owner.rpartition(":")[0], move.conversation))
 
     def acknowledge(self, ack: Ack) -> None:
         """cursor.lua."""
@@ -446,9 +476,14 @@ class Keyspace:
         below = sorted((entry for entry in known if before is None or entry < before), reverse=True)
         return [(created_ms, call, self.final_record(call)) for created_ms, call in below[:limit]]
 
-    def conversation(self, conversation: ConversationId) -> tuple[bytes, tuple[CallId, ...]] | None:
+    def conversation(self, conversation: ConversationId) -> ConversationRecord | None:
         stored = self._conversations.get(conversation)
-        return None if stored is None else (stored.head, tuple(sorted(stored.released or stored.fixed)))
+        if stored is None:
+            return None
+        return ConversationRecord(stored.head, tuple(sorted(stored.released or stored.fixed)), stored.merged_into)
+
+    def remembered(self, key: str) -> Remembered | None:
+        return self._claims.get(key)
 
     def secret(self, name: str, proposal: str) -> str:
         stored = self._secrets.get(name)

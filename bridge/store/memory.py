@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from bridge.ambient import Clock
 from bridge.calls.facts import CallId, ConversationId
-from bridge.engine.commit import Ack, Commit, Postponed, Release, StoredCall, StoredConversation
+from bridge.engine.commit import Ack, Commit, Postponed, Release, Remembered, StoredCall, StoredConversation
 from bridge.engine.inputs import CommitRefused, Committed, Input, StoreAway, StoreBack
 from bridge.engine.registrations import (
     BindingsRead,
@@ -28,7 +28,7 @@ from bridge.engine.registrations import (
 )
 from bridge.errors import StoreUnavailable
 from bridge.sip.registrar import AddressOfRecord
-from bridge.store import Due, Lease, UserChanges
+from bridge.store import ConversationRecord, Due, Lease, UserChanges
 from bridge.store.keyspace import Keyspace
 
 Later: TypeAlias = Callable[[float, Callable[[], None]], object]  # (seconds from now, what to call then)
@@ -157,6 +157,8 @@ class MemoryStore:
         """What the write is answered, if it is."""
         if isinstance(write, Commit):
             answer = self.keyspace.commit(write, self._retention_s)
+            if isinstance(answer, Remembered):
+                return CommitRefused(write.ticket, "claimed", answer)
             return Committed(write.ticket) if answer == "applied" else CommitRefused(write.ticket, answer)
         if isinstance(write, WriteRegistration):
             return self.keyspace.register(write)
@@ -235,9 +237,13 @@ class MemoryStore:
         """(created in UTC ms, call, final record or None while alive), newest first, below `before`."""
         return self._reachable().list_calls(before, limit)
 
-    async def conversation(self, conversation: ConversationId) -> tuple[bytes, tuple[CallId, ...]] | None:
-        """Its head and its calls, until the retention after its release is over."""
+    async def conversation(self, conversation: ConversationId) -> ConversationRecord | None:
+        """As it was last written, until the retention after its release is over."""
         return self._reachable().conversation(conversation)
+
+    async def remembered(self, key: str) -> Remembered | None:
+        """What came of the first request with this Idempotency-Key; None for one that is not known."""
+        return self._reachable().remembered(key)
 
     async def registration(self, aor: AddressOfRecord) -> bytes | None:
         """The bindings of an address of record, expired ones included; None where there are none."""

@@ -16,11 +16,11 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from bridge.calls.facts import CallId, ConversationId
-from bridge.engine.commit import Postponed, StoredCall, StoredConversation
+from bridge.engine.commit import Postponed, Remembered, StoredCall, StoredConversation
 from bridge.engine.registrations import StoredStream, stream_of
 from bridge.errors import StoreUnavailable
 from bridge.sip.registrar import AddressOfRecord
-from bridge.store import Due, Lease, UserChanges
+from bridge.store import ConversationRecord, Due, Lease, UserChanges
 from bridge.store.connection import Address
 from bridge.store.scripts import ANNOUNCE, CLAIM, INHERIT, USER
 
@@ -131,13 +131,24 @@ class RedisReads:
                 break
         return found[:limit]
 
-    async def conversation(self, conversation: ConversationId) -> tuple[bytes, tuple[CallId, ...]] | None:
-        """Its head and its calls, until the retention after its release is over."""
+    async def conversation(self, conversation: ConversationId) -> ConversationRecord | None:
+        """As it was last written, until the retention after its release is over."""
         fields: dict[bytes, bytes] = await self._ask("HGETALL", f"{self._prefix}:conv:{conversation}")
         if not fields:
             return None
         calls = [name[2:] for name in fields if name.startswith(b"i:")] + fields.get(b"released", b"").split()
-        return fields[b"head"], tuple(CallId(call.decode()) for call in sorted(calls))
+        merged = fields.get(b"merged_into")
+        return ConversationRecord(
+            fields[b"head"],
+            tuple(CallId(call.decode()) for call in sorted(calls)),
+            None if merged is None else ConversationId(merged.decode()),
+        )
+
+    async def remembered(self, key: str) -> Remembered | None:
+        """What came of the first request with this Idempotency-Key; None for one that is not known."""
+        fields = ("fingerprint", "call", "status", "answer")
+        found: list[bytes | None] = await self._ask("HMGET", f"{self._prefix}:idem:{key}", *fields)
+        return None if None in found else remembered_of(found)
 
     async def registration(self, aor: AddressOfRecord) -> bytes | None:
         """The bindings of an address of record, expired ones included; None where there are none."""
@@ -257,6 +268,12 @@ class RedisReads:
 def _final(held: bytes | None) -> bytes | None:
     """`call:{id}` names a conversation while the call is alive, and is its final record (JSON) afterwards."""
     return held if held is not None and held.startswith(b"{") else None
+
+
+def remembered_of(fields: Sequence[Any]) -> Remembered:
+    """A claim as it is stored: fingerprint, call, status, answer."""
+    fingerprint, call, status, answer = fields
+    return Remembered(fingerprint.decode(), CallId(call.decode()), int(status), answer)
 
 
 def _pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:

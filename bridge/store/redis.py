@@ -29,8 +29,9 @@ from bridge.engine.registrations import (
     stream_of,
 )
 from bridge.errors import StartError
+from bridge.store import REMEMBERED_S
 from bridge.store.connection import Address, Connection, Reply, Tag
-from bridge.store.reads import RedisReads, client, stream
+from bridge.store.reads import RedisReads, client, remembered_of, stream
 from bridge.store.scripts import ACKNOWLEDGE, COMMIT, FORGET, HOT, POSTPONE, PRUNE, REGISTER, RELEASE, pack
 
 log = structlog.get_logger("bridge.store")
@@ -40,6 +41,7 @@ RELEASE_WITHIN_S = 0.05
 RELEASES_AT_ONCE = 64  # per script: none keeps a Redis busy for long
 DELIVERIES_AT_ONCE = 512
 CLOSE_PATIENCE_S = 2.0
+REMEMBERED_MS = int(REMEMBERED_S * 1000)
 
 _APPLIED = 1
 _REFUSALS: dict[int, Literal["lost", "stale", "exists"]] = {-1: "lost", -2: "stale", -3: "exists"}
@@ -221,7 +223,7 @@ class RedisStore(RedisReads):
 
     def _pack_commit(self, commit: Commit, riding: list[str | int]) -> bytes:
         node_id, _, incarnation = commit.owner.rpartition(":")
-        calls, events, acks, endings = commit.calls, commit.events, commit.acks, commit.endings
+        calls, events, acks, endings, claim = commit.calls, commit.events, commit.acks, commit.endings, commit.claim
         command: list[str | bytes | int] = [
             "EVALSHA",
             COMMIT.digest,
@@ -241,6 +243,8 @@ class RedisStore(RedisReads):
             len(events),
             len(acks) + len(riding) // 3,
             len(endings),
+            0 if claim is None else 1,
+            len(commit.takes),
         ]
         for call in calls:
             command += (call.call, call.created_ms, call.fixed or b"", call.variable or b"")
@@ -251,6 +255,11 @@ class RedisStore(RedisReads):
         command += riding
         for ending in endings:
             command += (ending.call, ending.record)
+        if claim is not None:
+            command += (claim.key, claim.fingerprint, claim.call, claim.answer, REMEMBERED_MS)
+        for take in commit.takes:
+            command += (take.conversation, take.epoch, take.nonce, take.version, take.head, len(take.calls))
+            command += take.calls
         return pack(*command)
 
     def _take_acks(self) -> list[str | int]:
@@ -346,6 +355,9 @@ class RedisStore(RedisReads):
     def _refused(self, ticket: int, reply: Reply) -> None:
         if isinstance(reply, int) and reply in _REFUSALS:
             self._give(CommitRefused(ticket, _REFUSALS[reply]))
+            return
+        if isinstance(reply, list):
+            self._give(CommitRefused(ticket, "claimed", remembered_of(reply)))
             return
         # Somebody has meddled with our keys, and trying again will not help. This one conversation is let go, rather
         # than all others held up behind it.

@@ -12,9 +12,12 @@ from bridge.calls.actions import Action, Answer, Hangup
 from bridge.calls.events import CallHeld
 from bridge.calls.facts import ActionId, CallId, ConversationId, Ended, EventId
 from bridge.contract import examples
+from bridge.contract.originating import OriginateBody
 from bridge.contract.registered import user_resource
 from bridge.contract.render import call_resource, conversation_resource, render, render_event
-from bridge.engine.effects import CommandAccepted, CommandRefused
+from bridge.engine.commit import Claim, Remembered
+from bridge.engine.effects import CommandAccepted, CommandRefused, Originated, OriginateRefused
+from bridge.engine.inputs import Originate
 from bridge.engine.registrations import User
 from bridge.errors import StoreUnavailable
 from bridge.sip.digest import make_ha1
@@ -39,6 +42,11 @@ class FakeService:
         self.store_away = False
         self.silent = False
         self.not_ready: str | None = None
+        self.originated: list[Originate] = []
+        self.refusal: OriginateRefused | None = None
+        self.claims: dict[str, Remembered] = {}
+        self.race: asyncio.Barrier | None = None  # how many have asked for a key before any of them claims it
+        self.merged: dict[ConversationId, ConversationId] = {}
         self.defect: Callable[[], None] | None = None
         self.registered: dict[AddressOfRecord, Resource] = {ALICE: examples.SCHEMAS["Registration"][0]}
         self.users = {"alice": User("alice", make_ha1("alice", "r", "secret")), "filed": FILED}
@@ -77,6 +85,42 @@ class FakeService:
             self.end(call)
         return CommandAccepted(0, tuple(ActionId(f"act_{call[5:]}_{number}") for number, _ in enumerate(actions, 1)))
 
+    async def originate(self, wanted: OriginateBody, claim: Claim | None) -> Originated | OriginateRefused:
+        if self.silent:
+            await asyncio.Event().wait()
+        if self.defect:
+            self.defect()
+        if self.refusal is not None:
+            return self.refusal
+        if wanted.application not in ("default", "front-desk"):
+            return OriginateRefused(0, "no_such_application", "there is no such application")
+        if claim is not None and claim.key in self.claims:
+            return OriginateRefused(0, "key_reused", "the key was claimed before", self.claims[claim.key])
+        asked = wanted.to_originate(len(self.originated) + 1, call_id(3 + len(self.originated) % 20), claim)
+        self.originated.append(asked)
+        call = SampleCall(
+            id=asked.call,
+            conversation_id=asked.conversation or self.conversation_of(asked.call),
+            application=asked.application,
+            direction="outbound",
+            source=None,
+            client_state=asked.client_state,
+            tags=asked.tags,
+            created_at=NOW + len(self.originated),
+        )
+        self.calls_by_id[call.id] = call
+        body = render(call_resource(call))
+        if claim is not None:
+            self.claims[claim.key] = Remembered(claim.fingerprint, call.id, 201, body)
+        return Originated(0, call.id, body)
+
+    async def remembered(self, key: str) -> Remembered | None:
+        self._check()
+        found = self.claims.get(key)
+        if self.race is not None:
+            await self.race.wait()
+        return found
+
     async def call(self, call: CallId) -> Resource | None:
         self._check()
         known = self.calls_by_id.get(call)
@@ -102,6 +146,8 @@ class FakeService:
 
     async def conversation(self, conversation: ConversationId) -> Resource | None:
         self._check()
+        if conversation in self.merged:
+            return conversation_resource(conversation, [], created_at=NOW, merged_into=self.merged[conversation])
         known = self.calls_by_id.get(CallId("call_" + conversation[5:]))
         return None if known is None else conversation_resource(conversation, [known.id], created_at=known.created_at)
 

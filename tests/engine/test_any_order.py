@@ -260,6 +260,7 @@ def test_anything_in_any_order() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_anything_in_any_order_for_long() -> None:
     settled = settings(
         max_examples=3_000, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)

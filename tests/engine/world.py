@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from bridge.calls.actions import Action, Answer, Reject
 from bridge.calls.call import Call, Identity, Plan
@@ -17,8 +17,8 @@ from bridge.calls.facts import ActionId, CallId, EventId, Quality
 from bridge.contract.events import ANY_EVENT
 from bridge.contract.registered import render_registration
 from bridge.contract.registrations import ANY_REGISTRATION_EVENT
-from bridge.contract.render import call_resource, render, render_event
-from bridge.engine.commit import Commit, Release
+from bridge.contract.render import call_json, render_event
+from bridge.engine.commit import Commit, Release, Remembered
 from bridge.engine.effects import (
     Acknowledge,
     AdoptPorts,
@@ -72,7 +72,7 @@ from bridge.sip.transaction import server_key
 from bridge.store.keyspace import Keyspace
 
 CALLER = Flow("udp", "udp:5060", "192.0.2.1", 5062)
-IDENTITY = Identity("<sip:192.0.2.10:5060>", "bridge", "INVITE, ACK, BYE, CANCEL, OPTIONS")
+IDENTITY = Identity("<sip:192.0.2.10:5060>", "bridge", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, REGISTER")
 HOOK = Endpoint("front-desk.0", "http://app/calls", None, decision=True)
 ANSWER = Answer()
 OK = Outcome(200, None, None, 0.01)
@@ -163,7 +163,15 @@ class Rendering:
         return render_registration(event_id, event, aor, application, sequence, now=now)
 
     def record(self, call: Call) -> bytes:
-        return render(call_resource(call))
+        return call_json(call)
+
+
+class Party(Protocol):
+    """Somebody else on the network."""
+
+    def take(self, message: Request | Response, flow: Flow) -> Iterable[Input]:
+        """What is sent there, and what comes back at once."""
+        ...
 
 
 class World:
@@ -208,6 +216,8 @@ class World:
         # what has been written: nothing that depends on it may be seen before
         self.written: set[tuple[str, int]] = dead.written if dead else set()  # events
         self.accepted: set[CallId] = dead.accepted if dead else set()  # calls whose 200 may be seen
+        # those who are called, by address: what is sent there does not reach the caller
+        self.parties: dict[tuple[str, int], Party] = dead.parties if dead else {}
         # the caller
         self.sent: list[tuple[float, Request | Response]] = dead.sent if dead else []  # to it, by us
 
@@ -228,9 +238,12 @@ class World:
 
     def _answer(self, effect: Effect) -> Iterator[Input]:
         match effect:
-            case Send(_, data):
+            case Send(flow, data):
                 message = parse(data)
-                if isinstance(message, Request | Response):
+                party = self.parties.get((flow.host, flow.port))
+                if party is not None and isinstance(message, Request | Response):
+                    yield from party.take(message, flow)
+                elif isinstance(message, Request | Response):
                     if self.strict:
                         self._check_sent(message)
                     self.sent.append((self.now, message))
@@ -267,6 +280,9 @@ class World:
                 lost = tuple(session for session in sessions if session not in self.ports)
                 for orphan in self.ports.keys() - sessions.keys():
                     del self.ports[orphan]
+                self.ports |= {
+                    name: held.rule or self.ports[name] for name, held in sessions.items() if name not in lost
+                }
                 if lost:
                     yield MediaLost(lost)
             case Deliver(delivery):
@@ -302,7 +318,10 @@ class World:
                     self.accepted.update(
                         call.call for call in write.calls if b'"phase":"accepted"' in (call.variable or b"")
                     )
-                yield Committed(write.ticket) if answer == "applied" else CommitRefused(write.ticket, answer)
+                if isinstance(answer, Remembered):
+                    yield CommitRefused(write.ticket, "claimed", answer)
+                else:
+                    yield Committed(write.ticket) if answer == "applied" else CommitRefused(write.ticket, answer)
             case Acknowledge(acks):
                 for ack in acks:
                     self.keyspace.acknowledge(ack)
@@ -361,7 +380,7 @@ class World:
         if not self.ports_left:
             return NoPortLeft(session)
         self.ports.setdefault(session, None)
-        return PortsOpened(session, "192.0.2.10", 20000)
+        return PortsOpened(session, "192.0.2.10", 20100 if session.endswith("/video") else 20000)
 
     def open_ports(self) -> None:
         """The worker gets around to what it was asked for."""
@@ -536,6 +555,10 @@ class World:
             "legs": list(holdings.legs),
             "conversations": list(holdings.conversations),
             "tickets": list(holdings.tickets),
+            "requests": list(holdings.ours),
+            "look-ups": list(holdings.readers),
+            "errands": list(holdings.errands),
+            "unwritten": list(holdings.unwritten),
             "invites": list(holdings.invites),
             "live": holdings.live,
             "deadline": self.node.deadline(),

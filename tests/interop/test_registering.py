@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.support.baresip import Baresip
-from tests.support.caller import Caller, Message
+from tests.support.caller import Caller
+from tests.support.phone import Message
 from tests.support.scene import Scene
 from tests.support.served import KEY, Served
 from tests.support.waiting import until, until_awaited
@@ -22,10 +23,7 @@ ALICE = "sip:alice@127.0.0.1"
 
 async def phone(scene: Scene, bridge: Served, *, password: str = "secret") -> Baresip:
     """baresip with an account, as the README's line has it."""
-    made = Baresip(scene.place("baresip"))
-    scene.stack.push_async_callback(made.stop)
-    await made.start(account=f"<sip:alice@127.0.0.1:{bridge.sip_port}>;auth_pass={password};regint=60")
-    return made
+    return await scene.baresip(f"<sip:alice@127.0.0.1:{bridge.sip_port}>;auth_pass={password};regint=60")
 
 
 async def registrations(bridge: Served) -> list[dict[str, Any]]:
@@ -45,7 +43,7 @@ async def test_baresip_registers_calls_and_leaves(scene: Scene) -> None:
     application = await scene.application()
     bridge = await scene.bridge(application, config=USERS)
     baresip = await phone(scene, bridge)
-    await baresip.event("REGISTER_OK")
+    await baresip.registered()
     created = (await application.event("registration.created"))["data"]
     assert (created["aor"], created["username"]) == (ALICE, "alice")
     (registration,) = await registrations(bridge)
@@ -68,11 +66,10 @@ async def test_baresip_registers_calls_and_leaves(scene: Scene) -> None:
 async def test_baresip_with_a_wrong_password_stays_out(scene: Scene) -> None:
     application = await scene.application()
     bridge = await scene.bridge(application, store="memory://", config=USERS)
-    baresip = await phone(scene, bridge, password="guess")
-    await baresip.event("REGISTER_FAIL")
+    await phone(scene, bridge, password="guess")
+    await until(lambda: bridge.said("authentication_failed"), "its guess is refused")
     assert await registrations(bridge) == []
     failed = bridge.said("authentication_failed")
-    assert failed
     assert {line["why"] for line in failed} == {"wrong"}
     assert "guess" not in bridge.log.read_text()
 

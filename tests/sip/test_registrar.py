@@ -225,6 +225,9 @@ def test_a_phone_behind_a_nat_is_known_by_where_it_came_from() -> None:
     assert plain.received is None
     port_only = FLOW._replace(port=40123)
     assert take(asked(DESK, flow=port_only), flow=port_only).bindings[0].received == "192.0.2.10:40123"
+    here = FLOW._replace(host="192.0.2.10", port=5060)
+    (asks,) = take(asked(DESK, flow=here, Via="SIP/2.0/UDP 192.0.2.10;branch=z9hG4bK1;rport"), flow=here).bindings
+    assert asks.received is None  # whoever asks for `rport` gets `received` too, NAT or not
 
 
 def test_a_path_is_kept_for_who_knows_what_it_is() -> None:

@@ -39,10 +39,16 @@ class Baresip:
     def __init__(self, directory: Path) -> None:
         self.events: list[dict[str, Any]] = []
         self._directory = directory
+        self.port = PORTS.one()
         self._control = PORTS.one()
         self._program: Program | None = None
         self._reader: asyncio.Task[None] | None = None
         self._writer: asyncio.StreamWriter | None = None
+
+    @property
+    def uri(self) -> str:
+        """Under which it can be called, as long as it has no account."""
+        return f"sip:me@127.0.0.1:{self.port}"
 
     async def start(self, dial: str | None = None, *, account: str | None = None) -> None:
         """`dial`: whom to call as soon as it is up, before anybody can see its events. `account`: a line of its file of
@@ -54,7 +60,7 @@ class Baresip:
         config = _CONFIG.format(
             modules=_modules(binary),
             control=self._control,
-            sip=PORTS.one(),
+            sip=self.port,
             rtp=rtp,
             rtp_last=rtp + 9,
             tone=directory / "tone.wav",
@@ -91,6 +97,10 @@ class Baresip:
         body = json.dumps({"command": name, "params": parameters, "token": "tests"})
         self._writer.write(f"{len(body)}:{body},".encode())
         await self._writer.drain()
+
+    async def registered(self) -> None:
+        """Wait until its registration is accepted, which may be before anybody can see its events."""
+        await until(lambda: "} 200 OK (" in self.said(), lambda: f"it is registered:\n{self.said()}")
 
     async def event(self, kind: str, *, number: int = 1, within_s: float = PATIENCE_S) -> dict[str, Any]:
         """Wait for the `number`-th event of this type, such as CALL_ESTABLISHED."""
