@@ -1,4 +1,4 @@
-"""`python -m benchmarks [w1] [w2] [w3] [w4] [w5] [engine] [--quick] [--profile]`: measure, print tables, write JSON beside them."""
+"""`python -m benchmarks [w1] [w2] [w3] [w4] [w5] [register] [engine] [--quick] [--profile]`: measure, print tables, write JSON beside them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from benchmarks.holding import Growth, Holder, Level, measure_alone, weigh
 from benchmarks.machine import read_machine
 from benchmarks.peers import PACKAGES, install
 from benchmarks.processes import BenchmarkError
+from benchmarks.registering import USERS, measure_registering
 from benchmarks.relaying import RelayCost, Relayed, compile_programs, measure_relay, relays
 from benchmarks.report import Results, render, write
 from benchmarks.stacks import ROOT, Stack, Variant, start_bridge, start_peer
 
-NAMES = ("engine", "w1", "w2", "w3", "w4", "w5")
+NAMES = ("engine", "w1", "w2", "w3", "w4", "w5", "register")
 RESULTS = ROOT / "benchmarks" / "results"
 PAIRS_FOR_MANY = 11_384  # what stacks.MEDIA_PORTS holds
 
@@ -48,6 +49,7 @@ class Scope:
     growth_few: int = 100
     growth_many: int = 10_000
     growth_rate: float = 100.0
+    register_rates: tuple[float, ...] = (100, 500, 1000)
     engine_held: tuple[int, ...] = (0, 10_000)
     engine_calls: int = 2_000
     engine_rounds: int = 7
@@ -68,6 +70,7 @@ QUICK = Scope(
     held=(300,),
     growth_few=100,
     growth_many=300,
+    register_rates=(100,),
     engine_held=(0,),
     engine_calls=300,
     engine_rounds=3,
@@ -179,6 +182,15 @@ class Measurements:
             if few is not None:
                 self._results.growth.append(Growth(few, self._level(stack, holder, scope.growth_many)))
 
+    def registering(self) -> None:
+        """Phones that renew their bindings."""
+        scope = self._scope
+        with ExitStack() as ends:
+            stack = start_bridge(ends, self._place("bridge"), Variant(users=USERS))
+            for rate in scope.register_rates:
+                found = measure_registering(stack, rate, seconds=scope.seconds, runs=scope.runs, say=self._say)
+                self._results.registering.append(found)
+
     def _level(self, stack: Stack, holder: Holder, calls: int) -> Level:
         held = holder.hold(calls)
         alone = measure_alone(stack, self._scope.seconds)
@@ -267,6 +279,8 @@ def measure(names: Sequence[str], scope: Scope, results: Results, *, profile: bo
             measurements.w3()
         if {"w4", "w5"} & set(names):
             measurements.held(names)
+        if "register" in names:
+            measurements.registering()
     finally:
         if keep:
             print(f"logs are in {directory}", file=sys.stderr)

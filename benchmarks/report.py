@@ -16,6 +16,7 @@ from benchmarks.engine import Figure
 from benchmarks.holding import Growth, Level, Weight
 from benchmarks.machine import Machine
 from benchmarks.profiling import Profile, lines
+from benchmarks.registering import Registering, Renewals
 from benchmarks.relaying import RelayCost
 
 COLUMNS = ("signalling", "supervisor", "media", "redis", "application")
@@ -37,12 +38,23 @@ class Results:
     relays: list[RelayCost] = field(default_factory=list)
     weights: list[Weight] = field(default_factory=list)
     growth: list[Growth] = field(default_factory=list)
+    registering: list[Registering] = field(default_factory=list)
     profiles: list[Profile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what could not be measured, and why
 
     def to_data(self) -> dict[str, Any]:
         data: dict[str, Any] = {"machine": _plain(self.machine), "quick": self.quick}
-        for name in ("engine", "joined", "capacities", "relays", "weights", "growth", "profiles", "notes"):
+        for name in (
+            "engine",
+            "joined",
+            "capacities",
+            "relays",
+            "weights",
+            "growth",
+            "registering",
+            "profiles",
+            "notes",
+        ):
             data[name] = _plain(getattr(self, name))
         data["costs"] = [{"setup": setup} | _plain(cost) for setup, cost in self.costs]
         return data
@@ -106,6 +118,12 @@ def render(results: Results) -> str:
             f"W5 growth: CPU ms per call with others held; ratio {growth.ratio:.2f}: ours is {net} "
             "less what the held calls cost by themselves\n"
             + table(("W5", *_COST_HEAD), [_cost_row(f"{each.cost.held} held", each.cost) for each in levels])
+        )
+    if results.registering:
+        head = ("REGISTER", "per s", "ours", *COLUMNS, "p50", "p99", "challenged", "failed", "loop ms")
+        parts.append(
+            "REGISTER with digest, one write, one webhook: CPU ms each, REGISTER→200 in ms; median (lowest–highest)\n"
+            + table(head, [_registering_row(each) for each in results.registering])
         )
     parts += ["PROFILE of signalling\n" + "\n".join(lines(profile)) for profile in results.profiles]
     if results.notes:
@@ -174,6 +192,22 @@ def _cost_row(setup: str, cost: Cost) -> list[str]:
     ]
 
 
+def _registering_row(row: Registering) -> list[str]:
+    runs = row.runs
+    dirty = "" if all(run.clean for run in runs) else "!"
+    return [
+        "bridge",
+        f"{row.rate:g}",
+        spread([run.ours_ms() for run in runs]),
+        *(spread([run.cpu_ms[role] for run in runs if role in run.cpu_ms]) for role in COLUMNS),
+        spread([run.latency.p50 for run in runs], ".1f"),
+        spread([run.latency.p99 for run in runs], ".1f"),
+        str(sum(run.challenged for run in runs)),
+        f"{sum(run.failed for run in runs)}{dirty}",
+        spread([run.loop_ms for run in runs]),
+    ]
+
+
 def _capacities(capacities: Sequence[Capacity]) -> str:
     parts = []
     for capacity in capacities:
@@ -214,6 +248,9 @@ def _plain(value: object) -> Any:
             data = {name: getattr(value, name) for name in value.__slots__ if name != "milliseconds"}
             added = {"clean": value.clean, "ours_ms": value.ours_ms(), "latency": value.latency}
             return _plain(data | added)
+        case Renewals():
+            data = {name: getattr(value, name) for name in value.__slots__}
+            return _plain(data | {"clean": value.clean, "ours_ms": value.ours_ms()})
         case Growth():
             return {"ratio": value.ratio, "few": _plain(value.few), "many": _plain(value.many)}
         case Level():

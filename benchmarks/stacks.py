@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.phones import PASSWORD, REALM, username
 from benchmarks.processes import BenchmarkError, Process, Role, children_of, cpu_s, private_loopback, rss_kb
 from bridge.webhooks.signing import new_secret
 
@@ -35,6 +36,7 @@ class Variant:
     media_workers: int | None = None  # None: the bridge's own default, one for each core
     max_calls: int = 20_000
     dials: bool = False  # every caller is sent to a callee, and joined with it
+    users: int = 0  # who may register
     verify: bool = False  # the application checks each signature: it then costs more than it answers
 
 
@@ -176,7 +178,7 @@ def _bridge_config(place: Place) -> dict[str, object]:
     return {
         "node_id": "benchmark",
         "data_dir": str(place.directory / "data"),
-        "sip": {"listen": [f"udp:{place.host}:5060"]},
+        "sip": {"listen": [f"udp:{place.host}:5060"], **({"domains": [REALM]} if variant.users else {})},
         # No RTP flows here, and a call is held for as long as the measurement wants.
         "media": {"ports": MEDIA_PORTS, "timeout_s": 3600}
         | ({} if variant.media_workers is None else {"workers": variant.media_workers}),
@@ -184,6 +186,7 @@ def _bridge_config(place: Place) -> dict[str, object]:
         "api": {"listen": f"{place.host}:8080"},
         "webhooks": {"url": place.webhook_url, "secrets": [place.secret]},
         "limits": {"max_calls": variant.max_calls},
+        "users": [{"username": username(number), "password": PASSWORD} for number in range(variant.users)],
         "log": {"level": variant.log_level, "format": variant.log_format},
     }
 

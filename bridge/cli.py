@@ -40,7 +40,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 SHORTHANDS: tuple[tuple[str, KeyPath, str, str], ...] = (
     ("--webhook", ("webhooks", "url"), "URL", "Short for --webhooks.url: it decides about every call."),
-    ("--listen", ("sip", "listen"), "udp:HOST:PORT", "Short for --sip.listen; may be repeated."),
+    ("--listen", ("sip", "listen"), "udp:HOST:PORT, tcp:HOST:PORT", "Short for --sip.listen; may be repeated."),
 )
 
 

@@ -48,7 +48,8 @@ from bridge.settings.values import (
 )
 
 SIP_PORT = 5060
-TRANSPORTS_LATER = frozenset({"tcp", "tls", "ws", "wss"})
+TRANSPORTS = ("udp", "tcp")
+TRANSPORTS_LATER = frozenset({"tls", "ws", "wss"})
 STORES = ("embedded", "redis", "rediss", "unix", "memory")
 
 # Keys of the public contract that a later release brings. A key that did nothing would be worse than none.
@@ -101,7 +102,7 @@ __all__ = [
 class Listener(Section):
     """One SIP listener. Written as its `uri` alone, or with what it shall say of itself."""
 
-    uri: str = Field(description="udp:host:port, where to listen")
+    uri: str = Field(description="udp:host:port or tcp:host:port, where to listen")
     advertise: ReachableText | None = Field(
         default=None, description="host[:port] of this listener, instead of sip.advertise"
     )
@@ -116,11 +117,13 @@ class Listener(Section):
     def _canonical(cls, uri: str) -> str:
         transport, _, rest = uri.partition(":")
         if transport in TRANSPORTS_LATER:
-            raise ValueError(f"{uri} is not in this release ({__version__}) yet, which listens on UDP only: remove it")
-        if transport != "udp" or not rest:
-            raise ValueError(f"expected udp:host:port, such as udp:0.0.0.0:{SIP_PORT}")
+            raise ValueError(
+                f"{uri} is not in this release ({__version__}) yet, which listens on UDP and TCP: remove it"
+            )
+        if transport not in TRANSPORTS or not rest:
+            raise ValueError(f"expected udp:host:port or tcp:host:port, such as udp:0.0.0.0:{SIP_PORT}")
         address = parse_host_port(rest)
-        return f"udp:{HostPort(address.host, SIP_PORT if address.port is None else address.port)}"
+        return f"{transport}:{HostPort(address.host, SIP_PORT if address.port is None else address.port)}"
 
     @property
     def transport(self) -> str:
@@ -150,7 +153,8 @@ class SipTimers(Section):
 
 class Sip(Section):
     listen: Annotated[tuple[Listener, ...], BeforeValidator(split_text), Field(min_length=1, max_length=64)] = Field(
-        default=(Listener(uri=f"udp:0.0.0.0:{SIP_PORT}"),), description="where to listen: udp:host:port, or several"
+        default=(Listener(uri=f"udp:0.0.0.0:{SIP_PORT}"),),
+        description="where to listen: udp:host:port, tcp:host:port, or several",
     )
     advertise: ReachableText | None = Field(
         default=None,
@@ -158,6 +162,9 @@ class Sip(Section):
     )
     domains: Annotated[tuple[str, ...], BeforeValidator(split_text), Field(max_length=1000)] = Field(
         default=(), description="host parts of addresses that are ours; default: any"
+    )
+    connection_idle_s: Seconds = Field(
+        default=3600.0, description="a TCP connection without a word for so long is closed; CRLF keep-alives are words"
     )
     authenticate: Literal["registered", "all", "none"] = Field(
         default="registered",
@@ -333,6 +340,12 @@ class Webhooks(Section):
 class Limits(Section):
     max_calls: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=10_000, description="calls at once on this node; more get 503 with Retry-After"
+    )
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=10_000, description="TCP connections at once of each listener; more are closed as they come"
+    )
+    max_connections_per_source: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=1_000, description="TCP connections that one address may make to each listener"
     )
 
 

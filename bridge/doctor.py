@@ -19,16 +19,18 @@ from enum import Enum
 from urllib.parse import urlsplit
 
 from bridge.config import Address, Config, Listener, PortRange
-from bridge.engine.inputs import Input, Packet
+from bridge.engine.inputs import FlowLost, Input, Packet, StreamBroken
 from bridge.errors import StartError, StoreUnavailable
 from bridge.net.addresses import outward_address
+from bridge.net.stream import StreamListener
 from bridge.net.udp import UdpListener
 from bridge.settings.values import is_address
+from bridge.sip.flow import Flow
 from bridge.store.embedded import find_server
 from bridge.store.redis import RedisStore
 
 CONNECT_S = 3.0
-SPARE_DESCRIPTORS = 128  # of a media worker, besides its ports
+SPARE_DESCRIPTORS = 128  # of a process, besides the ports of its calls and the connections of its peers
 OLDEST_TESTED = (7, 0)
 
 
@@ -105,10 +107,18 @@ async def is_served(address: Address) -> bool:
 async def look_at_listener(listener: Listener) -> Finding:
     """Bind its port, and let go."""
 
-    def ignore(packet: Packet) -> None:
+    def ignore(given: Packet | StreamBroken | FlowLost) -> None:
         """Whatever arrives meanwhile would have been lost without us too."""
 
-    trial = UdpListener(listener.uri, listener.address.host, listener.address.port, ignore)
+    def ignore_dropped(reason: str, flow: Flow) -> None:
+        """And so would this."""
+
+    host, port = listener.address.host, listener.address.port
+    trial: UdpListener | StreamListener
+    if listener.transport == "udp":
+        trial = UdpListener(listener.uri, host, port, ignore)
+    else:
+        trial = StreamListener(listener.uri, host, port, ignore, dropped=ignore_dropped)
     try:
         await trial.open()
     except StartError as error:
@@ -170,7 +180,7 @@ def look_at_addresses(config: Config) -> Iterator[Finding]:
 
 
 def look_at_descriptors(config: Config) -> Iterator[Finding]:
-    """Each media worker holds two sockets for each of its calls from the start."""
+    """Each media worker holds two sockets for each of its calls from the start, signalling one for each connection."""
     needed = max(sum(2 * ports.pairs for ports in share) for share in config.media.slices()) + SPARE_DESCRIPTORS
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and needed > hard:
@@ -181,6 +191,14 @@ def look_at_descriptors(config: Config) -> Iterator[Finding]:
         )
     else:
         yield fine("media.ports", f"{needed} descriptors for each of {config.media.worker_count} media workers")
+    streams = sum(listener.transport != "udp" for listener in config.sip.listen)
+    needed = streams * config.limits.max_connections + SPARE_DESCRIPTORS
+    if streams and hard != resource.RLIM_INFINITY and needed > hard:
+        yield warning(
+            "limits.max_connections",
+            f"{config.limits.max_connections} connections need {needed} descriptors, the limit is {hard}: raise it "
+            f"(`ulimit -Hn {needed}`, LimitNOFILE={needed}), or allow fewer",
+        )
 
 
 async def look_at_store(config: Config) -> list[Finding]:

@@ -34,14 +34,25 @@ from bridge.engine.effects import (
     Resolve,
     SetRule,
 )
-from bridge.engine.inputs import Command, Delivered, Input, Originate, Packet, StoreAway, StoreBack, Woken
+from bridge.engine.inputs import (
+    Command,
+    Delivered,
+    FlowLost,
+    Input,
+    Originate,
+    Packet,
+    StoreAway,
+    StoreBack,
+    StreamBroken,
+    Woken,
+)
 from bridge.engine.node import Node
 from bridge.engine.registrations import ASKING, Deregistered, ForgetEvents, ReadBindings, WriteRegistration
 from bridge.errors import BridgeError, StoreUnavailable
 from bridge.outbox.effects import Delivery
 from bridge.outbox.health import advice
 from bridge.outbox.schedule import Outcome
-from bridge.sip.flow import Send
+from bridge.sip.flow import Flow, Send
 from bridge.telemetry.flood import Flood
 from bridge.telemetry.logging import write
 from bridge.telemetry.metrics import Metrics
@@ -227,6 +238,16 @@ class Pump:
         """A packet of a listener."""
         self._metrics.sip_message("in", packet.data)
         self.give(packet)
+
+    def stream(self, given: Packet | StreamBroken | FlowLost) -> None:
+        """What a listener with connections says."""
+        if isinstance(given, Packet):
+            self._metrics.sip_message("in", given.data)
+        self.give(given)
+
+    def dropped(self, reason: str, flow: Flow) -> None:
+        """What an adapter has ignored on purpose; `reason` as in the effect."""
+        self._dropped(Dropped(reason, flow))
 
     def store(self, given: Input) -> None:
         """What the store says."""

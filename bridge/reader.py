@@ -95,7 +95,7 @@ class Reader:
     async def conversation(self, conversation: ConversationId) -> Resource | None:
         alive = self._pump.node.conversation(conversation)
         if alive is not None:
-            return conversation_resource(alive.id, alive.legs, created_at=alive.created_at)
+            return conversation_resource(alive.id, alive.legs, created_at=alive.created_at, joined=alive.is_joined)
         stored = await self._store.conversation(conversation)
         if stored is None:
             return None
@@ -111,7 +111,9 @@ class Reader:
         for place in wanted[:limit]:
             held = self._pump.node.conversation(ConversationId(place.id))
             if held is not None:
-                data.append(conversation_resource(held.id, held.legs, created_at=held.created_at))
+                data.append(
+                    conversation_resource(held.id, held.legs, created_at=held.created_at, joined=held.is_joined)
+                )
         return Page(data, wanted[limit - 1] if len(wanted) > limit else None)
 
     def _listed(self, call: CallId, record: bytes | None) -> Resource | None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 import uvloop
@@ -46,7 +46,9 @@ from bridge.engine.settings import Match, NodeSettings, RegistrarSettings
 from bridge.errors import StartError, StoreUnavailable
 from bridge.media.client import MediaClient
 from bridge.net.addresses import host_port, outward_address
+from bridge.net.connection import StreamLimits
 from bridge.net.resolver import Resolver
+from bridge.net.stream import StreamListener
 from bridge.net.udp import UdpListener
 from bridge.outbox.effects import Endpoint
 from bridge.outbox.schedule import Schedule
@@ -75,6 +77,8 @@ CRASHED = 70  # exit code: a fault of ours, EX_SOFTWARE of sysexits.h; the super
 REPLACED = 3  # exit code: another process bears our name now; starting us again would only take it back
 
 SERVER = f"sip-bridge/{__version__}"
+
+SipListener: TypeAlias = UdpListener | StreamListener
 
 
 @dataclass(slots=True)
@@ -222,7 +226,10 @@ class Service:
             if each.ended is not None:
                 each.ended.add_done_callback(partial(self._deaf, each.name))
         endpoints = [each.id for application in settings.applications for each in application.endpoints]
-        metrics.on_scrape = partial(_set_gauges, metrics, node, media, endpoints, settings.max_calls)
+        streams = [each for each in sockets if isinstance(each, StreamListener)]
+        metrics.on_scrape = partial(
+            _set_gauges, metrics, node, media, streams=streams, endpoints=endpoints, capacity=settings.max_calls
+        )
         await self._serve_api(stack, api_sockets, Reader(pump=pump, store=store, tokens=self._tokens), registry)
         works = (
             ("lease", self._keep_lease(store)),
@@ -276,23 +283,34 @@ class Service:
                 _say_secret(made)
         return secrets
 
-    async def _bind_sip(self, stack: AsyncExitStack, listener: Listener, pump: Pump) -> UdpListener:
-        bound = UdpListener(listener.uri, listener.address.host, listener.address.port, pump.packet)
+    async def _bind_sip(self, stack: AsyncExitStack, listener: Listener, pump: Pump) -> SipListener:
+        host, port = listener.address.host, listener.address.port
+        bound: SipListener
+        if listener.transport == "udp":
+            bound = UdpListener(listener.uri, host, port, pump.packet)
+        else:
+            limits = StreamLimits(
+                connections=self._config.limits.max_connections,
+                per_source=self._config.limits.max_connections_per_source,
+                idle_s=self._config.sip.connection_idle_s,
+            )
+            bound = StreamListener(listener.uri, host, port, pump.stream, dropped=pump.dropped, limits=limits)
         await bound.bind()
         stack.push_async_callback(bound.close)
-        self._listening.append(f"udp:{host_port(*bound.address)}")
+        self._listening.append(f"{listener.transport}:{host_port(*bound.address)}")
         return bound
 
-    def _listener(self, listener: Listener, bound: UdpListener) -> EngineListener:
+    def _listener(self, listener: Listener, bound: SipListener) -> EngineListener:
         """A listener as the far end sees it."""
         shown = listener.advertise or self._config.sip.advertise
         host = shown.host if shown is not None else outward_address(listener.address.host)
         port = shown.port if shown is not None and shown.port is not None else bound.address[1]
         sent_by = host_port(host, port)
         allow = ", ".join(Capabilities().methods)
-        identity = Identity(contact=f"<sip:{sent_by}>", server=SERVER, allow=allow)
+        transport = "" if listener.transport == "udp" else f";transport={listener.transport}"
+        identity = Identity(contact=f"<sip:{sent_by}{transport}>", server=SERVER, allow=allow)
         version = ip_address(bound.address[0]).version
-        return EngineListener(listener.uri, sent_by, identity, listener.uri.partition(":")[0], version)
+        return EngineListener(listener.uri, sent_by, identity, listener.transport, version)
 
     def _media_address(self) -> str:
         config = self._config
@@ -302,7 +320,7 @@ class Service:
             return config.sip.advertise.host
         return outward_address(config.sip.listen[0].address.host)
 
-    def _node_settings(self, secret: bytes, sockets: Sequence[UdpListener]) -> NodeSettings:
+    def _node_settings(self, secret: bytes, sockets: Sequence[SipListener]) -> NodeSettings:
         config = self._config
         timers = config.sip.timers
         return NodeSettings(
@@ -522,13 +540,22 @@ def _registrar(config: Config) -> RegistrarSettings:
     )
 
 
-def _set_gauges(metrics: Metrics, node: Node, media: MediaClient, endpoints: Sequence[str], capacity: int) -> None:
+def _set_gauges(
+    metrics: Metrics,
+    node: Node,
+    media: MediaClient,
+    *,
+    streams: Sequence[StreamListener],
+    endpoints: Sequence[str],
+    capacity: int,
+) -> None:
     """What is worth counting only when somebody looks."""
     states = Counter((call.state, call.direction) for call in node.calls())
     for key, gauge in metrics.calls.items():
         gauge.set(states[key])
     for endpoint in endpoints:
         metrics.webhook_backlog(endpoint).set(node.backlog(endpoint))
+    metrics.connections.set(sum(each.connections for each in streams))
     totals = media.totals()
     metrics.call_capacity.set(min(capacity, node.live + media.ports_free()))
     metrics.media_ports_free.set(media.ports_free())

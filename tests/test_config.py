@@ -11,6 +11,7 @@ from bridge.calls.events import CallEnded
 from bridge.config import Config, Listener, Media, PortRange, keys, load
 from bridge.errors import ConfigurationError
 from bridge.settings.sources import KeyPath
+from bridge.sip.digest import Ha1, make_ha1
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # of the Standard Webhooks documentation
 NOTHING: Mapping[KeyPath, tuple[str, Sequence[str]]] = {}
@@ -70,9 +71,10 @@ class TestSources:
         assert config.media.ports == (PortRange(20000, 20999), PortRange(30000, 30099))
 
     def test_a_repeated_option_is_a_list(self) -> None:
-        options = {("sip", "listen"): ("--listen", ["udp:127.0.0.1:5060", "udp:[::1]:5060"])}
+        options = {("sip", "listen"): ("--listen", ["udp:127.0.0.1:5060", "tcp:[::1]:5060"])}
         config = load(file=None, environ={}, options=options)
         assert [listener.address.host for listener in config.sip.listen] == ["127.0.0.1", "::1"]
+        assert [listener.transport for listener in config.sip.listen] == ["udp", "tcp"]
 
     def test_an_empty_variable_is_not_set(self) -> None:
         assert from_environment(BRIDGE_NODE_ID="").node_id is None
@@ -104,9 +106,9 @@ class TestComplaints:
             ("sip: {ports: 1-2}", "bridge.yaml:1: sip.ports: no such key; did you mean media.ports?"),
             ("trunks: {}", "bridge.yaml:1: trunks: not in this release (0.1.0) yet: remove it"),
             (
-                "sip:\n  listen:\n  - udp:127.0.0.1:5060\n  - tcp:127.0.0.1:5060",
-                "bridge.yaml:4: sip.listen[1].uri: tcp:127.0.0.1:5060 is not in this release (0.1.0) yet, which listens "
-                "on UDP only: remove it",
+                "sip:\n  listen:\n  - udp:127.0.0.1:5060\n  - tls:127.0.0.1:5061",
+                "bridge.yaml:4: sip.listen[1].uri: tls:127.0.0.1:5061 is not in this release (0.1.0) yet, which listens "
+                "on UDP and TCP: remove it",
             ),
             (
                 "sip: {listen: 5060}",
@@ -114,7 +116,7 @@ class TestComplaints:
             ),
             (
                 "sip: {listen: [sctp:1.2.3.4]}",
-                "bridge.yaml:1: sip.listen[0].uri: expected udp:host:port, such as udp:0.0.0.0:5060",
+                "bridge.yaml:1: sip.listen[0].uri: expected udp:host:port or tcp:host:port, such as udp:0.0.0.0:5060",
             ),
             (
                 "media:\n  latching: loose",
@@ -329,6 +331,54 @@ def _application(name: str, *, hook: str = "", hook_id: str | None = None, more:
     return f"applications:\n- name: {name}\n  webhooks: [{{{hook_fields}}}]\n  {more}\n"
 
 
+class TestUsers:
+    def test_a_user_has_a_password_or_what_stands_for_it(self, file: Path) -> None:
+        (file.parent / "bob").write_text("battery\n")
+        config = read(
+            file,
+            "sip: {domains: example.com}\n"
+            "users:\n- {username: alice, password: horse}\n- {username: bob, password: {file: bob}}\n"
+            f"- {{username: carol, ha1: {{md5: {'AB' * 16}}}, aor: sip:100@example.com}}",
+        )
+        alice, bob, carol = config.users
+        assert alice.proof("example.com") == make_ha1("alice", "example.com", "horse")
+        assert bob.proof("example.com") == make_ha1("bob", "example.com", "battery")
+        assert (carol.proof("example.com"), carol.aor) == (Ha1(md5="ab" * 16), "sip:100@example.com")
+        assert "horse" not in repr(config)
+
+    def test_passwords_are_for_the_first_domain_unless_a_realm_is_given(self, file: Path) -> None:
+        assert read(file, "").sip.effective_realm == "sip-bridge"
+        assert read(file, "sip: {domains: 'a.example,b.example'}").sip.effective_realm == "a.example"
+        assert read(file, "sip: {domains: a.example, realm: phones}").sip.effective_realm == "phones"
+
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ("users: [{username: a}]", "give either password or ha1"),
+            (f"users: [{{username: a, password: b, ha1: {{md5: {'a' * 32}}}}}]", "give either password or ha1"),
+            ("users: [{username: a, ha1: {md5: abc}}]", "expected 32 hexadecimal digits"),
+            ("users: [{username: a, password: b, aor: a}]", "expected sip:user@host"),
+            ("users: [{username: 'a b', password: b}]", "users[0].username"),
+            ("users: [{username: a, password: b}, {username: a, password: c}]", "two users have the same username"),
+            (
+                f"sip: {{registrar: {{digest: SHA-256}}}}\nusers: [{{username: a, ha1: {{md5: {'a' * 32}}}}}]",
+                "no ha1 for SHA-256",
+            ),
+            ("sip: {registrar: {digest: 'MD5,MD5'}}", "given twice"),
+            ("sip: {registrar: {digest: SHA-1}}", "sip.registrar.digest"),
+            ("sip: {registrar: {min_expires_s: 90, default_expires_s: 60}}", "expected min_expires_s"),
+            ("sip: {realm: 'a\"b'}", "sip.realm"),
+            ("sip: {authenticate: some}", "sip.authenticate"),
+        ],
+    )
+    def test_what_cannot_be(self, file: Path, text: str, told: str) -> None:
+        assert told in complaint(file, text)
+
+    def test_they_reach_the_signalling_process(self, file: Path) -> None:
+        config = read(file, "users: [{username: alice, password: horse}]")
+        assert Config.from_json(config.to_json()).users == config.users
+
+
 class TestMediaPorts:
     @pytest.mark.parametrize(
         ("ports", "workers", "slices"),
@@ -363,8 +413,9 @@ webhooks: {{url: "http://127.0.0.1:3000/calls", secrets: ["{SECRET}"]}}
 """
     with pytest.raises(ConfigurationError) as caught:
         read(file, shown)
-    assert [line.split(": ")[1] for line in str(caught.value).splitlines()] == ["sip.listen[1].uri", "cluster.listen"]
-    config = read(file, shown.replace(', "tcp:127.0.0.1:5060"', "").replace('listen: "127.0.0.1:7070", ', ""))
+    assert [line.split(": ")[1] for line in str(caught.value).splitlines()] == ["cluster.listen"]
+    config = read(file, shown.replace('listen: "127.0.0.1:7070", ', ""))
+    assert [listener.transport for listener in config.sip.listen] == ["udp", "tcp"]
     assert str(config.sip.advertise) == "192.0.2.10"
     assert config.media.slices() == ((PortRange(20000, 20999),),)
     assert config.store.url.get_secret_value() == "redis://127.0.0.1:6379/0"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bridge import doctor
-from bridge.config import Config
+from bridge.config import Config, Listener
 from bridge.doctor import (
     Finding,
     Verdict,
@@ -23,6 +23,7 @@ from bridge.doctor import (
     look_at_data_dir,
     look_at_descriptors,
     look_at_endpoint,
+    look_at_listener,
     look_at_media_ports,
     look_at_store,
     look_at_web_ports,
@@ -121,6 +122,27 @@ class TestPorts:
         found = worst(look_at_descriptors(wanted))
         assert found.verdict is WARNING
         assert "ulimit -Hn 628" in found.text
+
+    def test_so_are_too_few_for_the_connections(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        listen = ["udp:0.0.0.0:5060", "tcp:0.0.0.0:5060", "tcp:[::]:5060"]
+        wanted = config(media={"ports": "20000-20009"}, sip={"listen": listen}, limits={"max_connections": 1000})
+        monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 2128))
+        assert worst(look_at_descriptors(wanted)).verdict is FINE
+        monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 2127))
+        found = worst(look_at_descriptors(wanted))
+        assert (found.verdict, found.subject) == (WARNING, "limits.max_connections")
+        assert "ulimit -Hn 2128" in found.text
+
+    async def test_a_listener_of_each_kind_is_tried(self) -> None:
+        port = PORTS.one()
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", port))
+            taken.listen()
+            listen = (f"udp:127.0.0.1:{port}", f"tcp:127.0.0.1:{port}")
+            found = [await look_at_listener(Listener(uri=uri)) for uri in listen]
+        assert [each.verdict for each in found] == [FINE, FAILURE]
+        assert "ss -ltnp" in found[1].text
+        assert (await look_at_listener(Listener(uri=listen[1]))).verdict is FINE
 
 
 class TestAddresses:

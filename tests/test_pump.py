@@ -33,6 +33,7 @@ from bridge.engine.inputs import (
     Command,
     Committed,
     Delivered,
+    FlowLost,
     Input,
     InvalidReply,
     Originate,
@@ -40,6 +41,7 @@ from bridge.engine.inputs import (
     PortsOpened,
     StoreAway,
     StoreBack,
+    StreamBroken,
     Woken,
 )
 from bridge.engine.node import Node
@@ -184,6 +186,18 @@ class TestCarrying:
         bench.pump.packet(Packet(b"BYE sip:a@b SIP/2.0\r\n", FLOW))
         assert bench.counted('bridge_sip_messages_total{code_class="request",direction="in",method="BYE"}') == 1
         assert bench.counted('bridge_sip_messages_total{code_class="2xx",direction="out",method="BYE"}') == 1
+
+    async def test_what_a_connection_brings_is_counted_and_what_it_costs_is_too(self, bench: Bench) -> None:
+        for given in (
+            Packet(b"ACK sip:a@b SIP/2.0\r\n", FLOW),
+            StreamBroken(b"x", FLOW, "Not SIP", 400),
+            FlowLost(FLOW),
+        ):
+            bench.pump.stream(given)
+            assert bench.node.given[-1] == given
+        assert bench.counted('bridge_sip_messages_total{code_class="request",direction="in",method="ACK"}') == 1
+        bench.pump.dropped("connections_full", FLOW)
+        assert bench.counted('bridge_dropped_total{reason="connections_full"}') == 1
 
     async def test_time_is_the_clock_s_at_each_input(self, bench: Bench) -> None:
         bench.pump.give(NOTHING)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -44,7 +43,7 @@ from bridge.sip.flow import Flow, Send
 from bridge.store.memory import MemoryStore
 from bridge.telemetry.metrics import Metrics
 from tests.store.writes import commit
-from tests.support.caller import Message, read_message
+from tests.support.phone import Message, read_message
 from tests.support.waiting import until
 
 FLOW = Flow("udp", "udp:5060", "192.0.2.1", 5062)
@@ -292,7 +291,7 @@ class TestOriginate:
 
     async def test_what_came_of_a_key_is_read_from_the_store(self, house: House) -> None:
         assert await house.reader.remembered("ops:k") is None
-        house.memory.commit(commit(1, claim=Claim("ops:k", "f", b"{}")))
+        house.memory.commit(commit(1, claim=Claim("ops:k", "f", CallId("call_a"), b"{}")))
         await asyncio.sleep(0)
         assert await house.reader.remembered("ops:k") == Remembered("f", CallId("call_a"), 201, b"{}")
 
@@ -332,11 +331,11 @@ class TestConversations:
     async def test_one_whose_calls_were_taken_says_by_which(self, house: House) -> None:
         for name in ("a", "b"):
             made = commit(1, conversation=f"conv_{name}", call=f"call_{name}")
-            house.memory.commit(replace(made, head=b'{"created_at": 1000000.0}'))
+            house.memory.commit(made._replace(head=b'{"created_at": 1000000.0}'))
         move = commit(2, conversation="conv_b", call="call_b")
         moved = CallWrite(CallId("call_a"), 1000, b"fixed", b"variable")
         take = Take(ConversationId("conv_a"), 1, "m", 2, b'{"created_at": 1000000.0}', (CallId("call_a"),))
-        house.memory.commit(replace(move, calls=(*move.calls, moved), takes=(take,)))
+        house.memory.commit(move._replace(calls=(*move.calls, moved), takes=(take,)))
         await asyncio.sleep(0)
         read = await house.reader.conversation(ConversationId("conv_a"))
         assert read is not None

@@ -12,7 +12,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from bridge.api import Position
 
 _POSITION = re.compile(r"p([0-9]{1,15})\.([a-z0-9_]{1,100})")
-_NAME = re.compile(r"n(.{1,4096})", re.DOTALL)
+_NAME = re.compile(r"n(.{1,255})", re.DOTALL)
 _SEQUENCE = re.compile(r"s([0-9]{1,9})")
 
 

@@ -87,7 +87,10 @@ class RegistrationsAndUsers:
         if self._registrations.is_from_file(username):
             return _managed(username)
         existed, resource = await self._registrations.put_user(username, body.password, aor)
-        return answer(resource, status=200 if existed else 201)
+        response = answer(resource, status=200 if existed else 201)
+        if not existed:
+            response.headers["Location"] = request.path
+        return response
 
     async def delete_user(self, request: web.Request) -> web.StreamResponse:
         username = request.match_info["username"]

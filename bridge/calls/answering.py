@@ -252,12 +252,11 @@ def acknowledged(call: Call, ack: Request, *, now: float) -> None:
     call.phase = Phase.ANSWERED
     call.answered_at = now
     call.emit(CallAnswered(ring_s=now - call.created_at), caused_by=call.answer_action)
-    if call.list is not None and call.list.current and call.list.current.action_id == call.answer_action:
-        call.list.current = None
+    call.done(Answer)
     call.invite = call.offer = call.answer_action = call.invite_key = None
     call.answer_headers = {}
     call.out.append(DisarmTimer(CallTimer.RING_LIMIT))
-    call.out.append(ArmTimer(CallTimer.DURATION_LIMIT, call.plan.duration_limit_s))
+    call.out.append(ArmTimer(CallTimer.DURATION_LIMIT, call.duration_limit_s))
     if call.link is not None:
         call.out.append(Meet())
     wanted = call.hangup_wanted

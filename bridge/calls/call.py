@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, NamedTuple
 
-from bridge.calls.actions import Action, Dial, Join, Park, Reject
+from bridge.calls.actions import Action, Dial, Park, Reject
 from bridge.calls.effects import CallEffect, Emit, OpenMedia, SetMedia, Tell
 from bridge.calls.events import ActionCanceled, Event
 from bridge.calls.facts import (
@@ -330,6 +330,12 @@ class Call:
         return self.link is not None and self.link.joined
 
     @property
+    def duration_limit_s(self) -> float:
+        """The longest it may last once it is answered."""
+        limit = self.plan.duration_limit_s
+        return limit if self.max_duration_s is None else min(limit, self.max_duration_s)
+
+    @property
     def is_undecided(self) -> bool:
         """True until the application, or the plan in its place, has said the first thing about this call."""
         return self.is_unanswered and not self.actions_made and self.wait_until is None
@@ -372,7 +378,7 @@ class Call:
         for step in self.list.abandon():
             if step.action_id == self.answer_action or (isinstance(step.action, Park) and step is current):
                 continue  # the answer's outcome is still to come; a park is done when something else comes
-            if step is current and isinstance(step.action, Dial | Join) and link is not None and link.joined:
+            if link is not None and link.joined and step.action_id == link.action_id:
                 continue  # told by `call.joined`, and not undone by what comes next
             if step is current and isinstance(step.action, Dial) and link is not None:
                 self.out.append(Tell(link.peer, PeerGone(ended=False)))  # nobody wants that party any more

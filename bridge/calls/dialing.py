@@ -132,7 +132,7 @@ def progressed(call: Call, number: int, response: Response) -> None:
     if not call.early_media and response.body:
         agreed = _answer_in(call, response)
         if isinstance(agreed, Negotiated):
-            call.early_media = True
+            call.early_media, attempt.heard = True, response.to_tag
             if call.flow is None and attempt.place is not None and attempt.place.flow is not None:
                 call.flow, call.via_host = attempt.place.flow, attempt.place.flow.host
             _take(call, agreed, response)
@@ -149,7 +149,7 @@ def answered(call: Call, given: InviteAnswered, *, now: float) -> None:
     """The 2xx that has the party. Its ACK waits for the store: whoever carries the call on must know the dialog."""
     search = _search(call)
     attempt = search.attempt(given.attempt)
-    if attempt is None:
+    if attempt is None or not call.is_sought:
         return
     attempt.stage, attempt.code, attempt.reason = Stage.ANSWERED, given.response.status, given.response.reason
     call.phase = Phase.ACCEPTED
@@ -164,16 +164,15 @@ def answered(call: Call, given: InviteAnswered, *, now: float) -> None:
     call.out.append(DisarmTimer(CallTimer.RING_LIMIT))
     call.out.append(Acknowledge(given.response.cseq.number))
     agreed = _answer_in(call, given.response)
-    if agreed is None and call.negotiated is not None:
-        agreed = call.negotiated  # the answer came with a provisional response already (§13.2.1)
+    if agreed is None and attempt.heard is not None and attempt.heard == given.dialog.remote_tag:
+        agreed = call.negotiated  # the same party's answer came with a provisional response already (§13.2.1)
     if not isinstance(agreed, Negotiated):
         hang_up(call, "policy", "not_acceptable", now=now, caused_by=_cause(call))  # once it is acknowledged
         return
     _take(call, agreed, given.response)
     call.answered_at = now
     call.emit(CallAnswered(ring_s=now - call.created_at), caused_by=_cause(call))
-    limit = call.plan.duration_limit_s
-    call.out.append(ArmTimer(CallTimer.DURATION_LIMIT, min(limit, call.max_duration_s or limit)))
+    call.out.append(ArmTimer(CallTimer.DURATION_LIMIT, call.duration_limit_s))
     _tell(call, PeerAnswered(agreed))
 
 
@@ -207,15 +206,14 @@ def refused(
         seek(call, now=now)
         return
     by: EndedBy = "remote"
-    why = "redirected" if response.status < 400 else reason_of_code(response.status)
-    _fail(call, attempt, response.status, response.reason, (by, why), now=now)
+    _fail(call, attempt, response.status, response.reason, (by, reason_of_code(response.status)), now=now)
 
 
 def expired(call: Call, *, now: float) -> None:
     """Some have rung for as long as they may."""
     search = _search(call)
     for attempt in search.attempts:
-        if attempt.is_open and attempt.stage is not Stage.WAITING and attempt.expires_at <= now:
+        if attempt.is_out and attempt.expires_at <= now:
             rang = attempt.stage is Stage.PROCEEDING
             give_up(call, attempt)
             _fail(
@@ -282,12 +280,19 @@ def _redirect(call: Call, attempt: InviteAttempt, response: Response) -> bool:
     for contact in sorted(found, key=_preference, reverse=True):
         if contact.uri in asked or not isinstance(parse_uri(contact.uri), SipUri):
             continue
-        another = search.add(Target(contact.uri, attempt.target.auth, attempt.target.headers), attempt)
+        # What proves us to one host must not be asked for by whomever that host names.
+        auth = attempt.target.auth if _host(contact.uri) == _host(attempt.shown) else None
+        another = search.add(Target(contact.uri, auth, attempt.target.headers), attempt)
         if another is not None:
             another.depth = attempt.depth + 1
             asked.add(contact.uri)
             added += 1
     return added > 0
+
+
+def _host(text: str) -> str | None:
+    uri = parse_uri(text)
+    return uri.host.lower() if isinstance(uri, SipUri) else None
 
 
 def _preference(contact: NameAddr) -> float:

@@ -48,7 +48,20 @@ _REASONS = {
 
 def reason_of_code(code: int) -> str:
     """The end reason that a final response stands for, whoever sent it (contract §4)."""
+    if code < 400:
+        return "redirected"
     return _REASONS.get(code) or ("server_error" if 500 <= code < 600 else "rejected")
+
+
+def passed_on(code: int) -> int:
+    """What a caller is answered when a party that was dialed for it has said this, or nobody has.
+
+    As the party said, unless that was about our own request: a caller can prove nothing to whom we should have (and a 401
+    names a realm), cannot be redirected without a Contact, and has not canceled.
+    """
+    if code < 400 or code == 487:
+        return 480
+    return 403 if code in (401, 407) else code
 
 
 def refuse(
@@ -140,7 +153,10 @@ def _tell_peer(call: Call, ended: Ended) -> None:
     if link is None:
         return
     if link.how == "dial" and not link.asked and call.answered_at is None:
-        call.out.append(Tell(link.peer, PeerFailed(ended.sip_code or 480, ended.sip_reason or "")))
+        code, phrase = ended.sip_code or (488 if ended.reason == "not_acceptable" else 480), ended.sip_reason or ""
+        if code == 503 and ended.by != "policy":
+            code, phrase = 500, ""  # nobody is to give up this service because another one is overloaded (§16.7 step 6)
+        call.out.append(Tell(link.peer, PeerFailed(code, phrase)))
     else:
         call.out.append(Tell(link.peer, PeerGone(ended=True)))
 

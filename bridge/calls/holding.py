@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from bridge.calls.answering import answer_in, answer_to, offer_in, offerable, warning_of
 from bridge.calls.call import Call, Phase
-from bridge.calls.effects import Accept, Respond
+from bridge.calls.effects import Accept, Respond, Tell
 from bridge.calls.ending import hang_up
 from bridge.calls.events import CallHeld, CallResumed, CallUpdated
+from bridge.calls.peering import PeerMedia
 from bridge.sdp.description import MalformedSdp
 from bridge.sdp.media_lines import Unacceptable
 from bridge.sdp.offer_answer import Negotiated, offer
@@ -84,6 +85,12 @@ def _accept(call: Call, key: TransactionKey, request: Request, description: byte
     call.out.append(Accept(key, response))
 
 
+def tell_joined(call: Call, agreed: Negotiated) -> None:
+    """Whom it is joined with answers the next offer in what is spoken now."""
+    if call.link is not None and call.link.joined:
+        call.out.append(Tell(call.link.peer, PeerMedia(agreed)))
+
+
 def _agree(call: Call, agreed: Negotiated) -> None:
     """Take over what was agreed on; tell it only if it is something new."""
     before, was_held = call.negotiated, call.held
@@ -92,6 +99,7 @@ def _agree(call: Call, agreed: Negotiated) -> None:
     call.negotiated, call.held = agreed, agreed.held
     call.media_generation += 1
     call.set_media()
+    tell_joined(call, agreed)
     if agreed.held and not was_held:
         call.emit(CallHeld())
     elif was_held and not agreed.held:

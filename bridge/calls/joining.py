@@ -24,7 +24,7 @@ def dial(call: Call, action: Dial, action_id: ActionId, *, now: float) -> None:
     call.dial_failure = None
     call.out.append(Seek(action_id, action))
     if action.answer_caller == "now" and call.phase is Phase.UNANSWERED:
-        answering.begin_answer(call, Answer(), action_id, now=now)
+        answering.begin_answer(call, Answer(), None, now=now)
 
 
 def join(call: Call, action: Join, action_id: ActionId) -> None:
@@ -64,7 +64,8 @@ def peer_ringing(call: Call) -> None:
 
 
 def peer_media(call: Call, agreed: Negotiated) -> None:
-    """The party sends media before its answer: the caller hears it, by a 183 with our answer (§13.3.1.1)."""
+    """What the other call speaks: anew, or a party before its answer, whom the caller hears by a 183 with our answer
+    (§13.3.1.1)."""
     call.peer_media = agreed
     if call.phase is Phase.UNANSWERED and call.search is None and call.offer is not None:
         call.early_media = True
@@ -85,16 +86,18 @@ def peer_failed(call: Call, given: PeerFailed) -> None:
     """Nobody was found: the list goes on, and its end may need the reason."""
     call.dial_failure = (given.code, given.reason)
     call.link = call.peer_media = None
+    if call.negotiated is not None:
+        call.set_media()  # it hears that party's early media no more
     call.done(Dial)
 
 
 def peer_gone(call: Call, *, ended: bool, now: float) -> None:
-    """The other call has ended, or has left. A party that was still being sought for it is not wanted any more."""
+    """The other call has ended, or has left. A party that has not been joined with it yet is not wanted any more."""
     link = call.link
     if link is None or call.is_over:
         return
     call.link = None  # whatever follows, there is nobody to be told
-    if call.is_sought:
+    if link.how == "dial" and not link.asked and not link.joined:
         ending.hang_up(call, "local", "canceled", now=now, caused_by=link.action_id)
     elif ended and link.end_with_peer:
         ending.hang_up(call, "policy", "peer_ended", now=now)
@@ -158,7 +161,7 @@ def impossible(call: Call, detail: str, *, now: float) -> None:
 def _be_answered(call: Call, *, now: float) -> None:
     """An inbound call that was not answered yet is now, because there is somebody to hear."""
     if call.phase is Phase.UNANSWERED and call.search is None:
-        answering.begin_answer(call, Answer(), call.link.action_id if call.link else None, now=now)
+        answering.begin_answer(call, Answer(), None, now=now)
 
 
 def _is_ready(call: Call) -> bool:

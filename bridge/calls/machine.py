@@ -34,6 +34,7 @@ from bridge.calls.effects import (
     CallTimer,
     DisarmTimer,
     Meet,
+    Tell,
 )
 from bridge.calls.events import ActionCompleted, ActionFailed, CallDtmf
 from bridge.calls.facts import ActionId, Ended, EndedBy
@@ -100,7 +101,7 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
             answering.acknowledged(call, ack, now=now)
         case Acknowledged(sequence, ack):
             holding.reinvite_acknowledged(call, sequence, ack, now=now)
-        case ByeReceived(q850) if not call.accept_sent:
+        case ByeReceived(q850) if call.search is None and not call.accept_sent:
             answering.canceled(
                 call, "canceled", q850=q850, now=now
             )  # a BYE in the early dialog ends it as a CANCEL does (§15)
@@ -179,6 +180,9 @@ def _search_stepped(call: Call, given: CallInput, *, now: float) -> bool:
 
 def _link_stepped(call: Call, given: CallInput, *, now: float) -> None:
     """What concerns the call that this one is linked with, and re-INVITEs of ours."""
+    if call.is_over:
+        _came_too_late(call, given, now=now)
+        return
     match given:
         case PeerRinging():
             joining.peer_ringing(call)
@@ -209,8 +213,16 @@ def _link_stepped(call: Call, given: CallInput, *, now: float) -> None:
             reoffering.refused(call, code, reason, chance=chance, now=now)
             call.out.append(Meet())
         case KeyPressed(digit, duration_ms, method):
-            if not call.is_over:
-                call.emit(CallDtmf(digit, duration_ms, method))
+            call.emit(CallDtmf(digit, duration_ms, method))
+
+
+def _came_too_late(call: Call, given: CallInput, *, now: float) -> None:
+    """A call that is over has said its last; but a 2xx wants its ACK, and whoever is to hear it is told."""
+    match given:
+        case ReinviteAnswered(response):
+            reoffering.answered(call, response, now=now)
+        case Linked(link):
+            call.out.append(Tell(link.peer, PeerGone(ended=True)))
 
 
 def _taken(call: Call) -> list[CallEffect]:
@@ -265,7 +277,8 @@ def _elapsed(call: Call, timer: CallTimer, *, now: float) -> None:
             if call.is_unanswered:
                 ending.refuse(call, 480, "policy", "no_answer", now=now)
             elif call.is_sought:
-                ending.hang_up(call, "policy", "no_answer", now=now)
+                too_long = Ended("policy", "no_answer", sip_code=408, sip_reason="Request Timeout")
+                ending.end(call, too_long, now=now)
         case CallTimer.SEARCH:
             if call.is_sought:
                 dialing.expired(call, now=now)
@@ -334,11 +347,13 @@ def _give_up(call: Call, *, now: float) -> None:
 
 
 def _go_on(call: Call, *, now: float) -> None:
-    """Run the list until a step has to wait, or the list or the call is over. Of a call that we make all but a hang-up has to
-    wait for the answer."""
+    """Run the list until a step has to wait, or the list or the call is over.
+
+    On a call that we make, a list has to wait for the answer, unless it is asked for in the meantime and hangs up.
+    """
     if call.search is not None and call.phase in (Phase.UNANSWERED, Phase.ACCEPTED):
-        hangs_up = call.list is not None and call.list.left and isinstance(call.list.left[0].action, Hangup)
-        if not hangs_up:
+        asked = call.list if call.list is not None and call.list.origin != "originated" else None
+        if asked is None or not asked.left or not isinstance(asked.left[0].action, Hangup):
             return
     while call.list is not None and call.list.current is None and not call.is_over:
         step = call.list.take()
@@ -365,7 +380,9 @@ def _list_ended(call: Call, origin: Origin, *, now: float) -> None:
         _give_up(call, now=now)
     elif call.dial_failure is not None:
         code, phrase = call.dial_failure
-        ending.refuse(call, code, "local", ending.reason_of_code(code), now=now, phrase=phrase or None)
+        told = ending.passed_on(code)
+        same = phrase or None if told == code else None
+        ending.refuse(call, told, "local", ending.reason_of_code(code), now=now, phrase=same)
     else:
         ending.refuse(call, 480, "local", "rejected", now=now)
 

@@ -15,7 +15,7 @@ class PeerRinging:
 
 @dataclass(slots=True)
 class PeerMedia:
-    """It sends media before its answer."""
+    """What it speaks: media before its answer, or anew while both hear each other."""
 
     agreed: Negotiated
 

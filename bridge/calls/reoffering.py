@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bridge.calls.call import Call
+from bridge.calls.call import Call, Phase
 from bridge.calls.effects import Acknowledge, ArmTimer, CallTimer, SendReinvite
 from bridge.calls.ending import hang_up
 from bridge.calls.events import ActionCompleted, ActionFailed
 from bridge.calls.facts import ActionId
+from bridge.calls.holding import tell_joined
 from bridge.calls.reoffer import Purpose, Reoffer
-from bridge.sdp.codecs import Codec
+from bridge.sdp.codecs import Codec, codecs_of
 from bridge.sdp.description import SessionDescription, parse
 from bridge.sdp.offer_answer import Negotiated, read_answer
 from bridge.sdp.relaying import reoffer
@@ -42,6 +43,8 @@ def unhold(call: Call, action_id: ActionId) -> None:
 
 def want_codec(call: Call, agreed: Negotiated) -> None:
     """The other call of a join speaks only this codec."""
+    if call.phase is not Phase.ANSWERED or call.reoffer is not None:
+        return  # whoever is not ready is asked again once it is
     if call.link is not None:
         call.link.offered = True
     _begin(call, "codec", None, codecs=agreed.incoming)
@@ -69,6 +72,7 @@ def answered(call: Call, response: Response, *, now: float) -> None:
     call.negotiated, call.held = agreed, agreed.held
     call.media_generation += 1
     call.set_media()
+    tell_joined(call, agreed)
 
 
 def refused(call: Call, code: int, reason: str, *, chance: float, now: float) -> None:
@@ -94,14 +98,29 @@ def refused(call: Call, code: int, reason: str, *, chance: float, now: float) ->
 
 
 def try_again(call: Call) -> None:
-    """The wait after a glare is over."""
-    if call.reoffer is not None and not call.reoffer.sent and not call.is_over:
-        call.out.append(SendReinvite())
+    """The wait after a glare is over. Where the far end has changed the session meanwhile, the offer is made anew."""
+    under_way = call.reoffer
+    if under_way is None or under_way.sent or call.is_over or call.local_sdp is None:
+        return
+    if call.local_sdp != under_way.offered:
+        asked = _codecs_in(under_way.offered) if under_way.purpose == "codec" else ()
+        under_way.before = call.local_sdp
+        under_way.offered = call.local_sdp = _offer(call, under_way.before, under_way.purpose, asked)
+    call.out.append(SendReinvite())
 
 
 def _begin(call: Call, purpose: Purpose, action_id: ActionId | None, *, codecs: Sequence[Codec] = ()) -> None:
-    current = parse(call.local_sdp) if call.local_sdp is not None else None
-    if call.local_sdp is None or not isinstance(current, SessionDescription) or call.negotiated is None:
+    before = call.local_sdp
+    if before is None:
+        raise AssertionError("an answered call has an SDP of ours")
+    call.local_sdp = _offer(call, before, purpose, codecs)
+    call.reoffer = Reoffer(purpose, call.local_sdp, before, action_id)
+    call.out.append(SendReinvite())
+
+
+def _offer(call: Call, before: bytes, purpose: Purpose, codecs: Sequence[Codec]) -> bytes:
+    current = parse(before)
+    if not isinstance(current, SessionDescription) or call.negotiated is None:
         raise AssertionError("an answered call has an SDP of ours")
     call.sdp_version += 1
     on_hold = purpose == "hold" or (purpose == "codec" and call.on_hold)
@@ -112,10 +131,14 @@ def _begin(call: Call, purpose: Purpose, action_id: ActionId | None, *, codecs: 
         direction="sendonly" if on_hold else "sendrecv",
     )
     # The version rises with every offer, also past one that was refused: no two may bear the same (RFC 3264 §8).
-    made = made._replace(origin=made.origin._replace(version=str(call.sdp_version)))
-    before, call.local_sdp = call.local_sdp, made.encode()
-    call.reoffer = Reoffer(purpose, call.local_sdp, before, action_id)
-    call.out.append(SendReinvite())
+    return made._replace(origin=made.origin._replace(version=str(call.sdp_version))).encode()
+
+
+def _codecs_in(description: bytes) -> tuple[Codec, ...]:
+    """The codecs of the first audio line of a description of ours."""
+    parsed = parse(description)
+    lines = parsed.media if isinstance(parsed, SessionDescription) else ()
+    return next((tuple(codecs_of(media)) for media in lines if media.kind == "audio" and media.port), ())
 
 
 def _completed(call: Call, name: str, action_id: ActionId | None) -> None:

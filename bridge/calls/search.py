@@ -52,6 +52,7 @@ class InviteAttempt:
         "datagram_only",
         "depth",
         "expires_at",
+        "heard",
         "number",
         "place",
         "proof",
@@ -76,6 +77,7 @@ class InviteAttempt:
         self.proof: tuple[tuple[str, str], ...] = ()  # the header lines that answer the last one
         self.reliable = False  # its INVITE is too long for UDP (§18.1.1)
         self.datagram_only = False  # and TCP has not been taken
+        self.heard: str | None = None  # the To tag of the early dialog whose media is heard (§13.2.1)
         self.canceled = False
         self.code: int | None = None
         self.reason: str | None = None
@@ -125,7 +127,8 @@ class Search:
         if self.fork == "parallel":
             return waiting
         busy = any(each.is_open for each in self.attempts if each.stage is not Stage.WAITING)
-        return [] if busy else waiting[:1]
+        # Whoever a target has sent us on to comes before the next target.
+        return [] if busy or not waiting else [max(waiting, key=lambda each: each.depth)]
 
     def add(self, target: Target, after: InviteAttempt) -> InviteAttempt | None:
         """One more place to look, to which a redirect or a registration has led; None: there have been enough."""
@@ -194,6 +197,7 @@ def _attempt_to_data(attempt: InviteAttempt) -> dict[str, Any]:
         "code",
         "reason",
         "cause",
+        "heard",
         "canceled",
         "reliable",
         "datagram_only",
@@ -216,6 +220,7 @@ def _attempt_from_data(number: int, data: dict[str, Any]) -> InviteAttempt:
     attempt.proof = tuple([(name, value) for name, value in data.get("proof", ())])
     attempt.code, attempt.reason = data.get("code"), data.get("reason")
     attempt.cause = tuple(data["cause"]) if "cause" in data else None
+    attempt.heard = data.get("heard")
     attempt.canceled = data.get("canceled", False)
     attempt.reliable = data.get("reliable", False)
     attempt.datagram_only = data.get("datagram_only", False)

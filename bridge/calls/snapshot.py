@@ -104,7 +104,8 @@ def _outbound(call: Call) -> dict[str, Any]:
     data: dict[str, Any] = {"search": call.search.to_data() if call.search is not None else None}
     if call.dialog is not None:
         data["made_dialog"] = call.dialog.to_data()
-        data["reached"] = [list(call.way), call.via_host, call.user_agent]
+    if call.flow is not None:  # with early media already
+        data["reached"] = [list(call.flow), call.via_host, call.user_agent]
     return data
 
 
@@ -134,10 +135,22 @@ def _seldom(call: Call) -> dict[str, Any]:
         data["hangup_wanted"] = call.hangup_wanted
     if call.video_port is not None:
         data["video_port"] = call.video_port
-    for name in ("muted", "on_hold", "early_media", "dial_failure"):
-        value = getattr(call, name)
-        if value:
-            data[name] = value
+    if call.dial_failure is not None:
+        data["dial_failure"] = call.dial_failure
+    if call.muted:
+        data["muted"] = True
+    if call.on_hold:
+        data["on_hold"] = True
+    if call.link is not None or call.peer_media is not None or call.reoffer is not None or call.early_media:
+        data |= _linked(call)
+    return data
+
+
+def _linked(call: Call) -> dict[str, Any]:
+    """What joining, and being joined, leaves with a call."""
+    data: dict[str, Any] = {}
+    if call.early_media:
+        data["early_media"] = True
     if call.link is not None:
         link = call.link
         data["link"] = [link.peer, link.how, link.asked, link.action_id, link.end_with_peer, link.joined, link.offered]
@@ -248,11 +261,12 @@ def read(data: bytes) -> dict[str, Any]:
 
 
 def _revive_session(call: Call, variable: dict[str, Any]) -> None:
+    if "reached" in variable:
+        flow, call.via_host, call.user_agent = variable["reached"]
+        call.flow = Flow(*flow)
     if "made_dialog" in variable:
         call.dialog = Dialog.from_data(variable["made_dialog"])
         call.sip_call_id = call.dialog.call_id
-        flow, call.via_host, call.user_agent = variable["reached"]
-        call.flow = Flow(*flow)
     elif "dialog" in variable and call.invite is not None:
         call.dialog = Dialog.as_server(call.invite, call.tag, call.way)
         call.dialog.local_sequence, call.dialog.remote_sequence, call.dialog.remote_target = variable["dialog"]

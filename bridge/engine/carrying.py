@@ -51,7 +51,8 @@ from bridge.engine.gate import (
     Publish,
     Waiting,
 )
-from bridge.engine.holdings import Begin, Holding, Holdings, Leg, Meeting, NodeTimer, OurRequest
+from bridge.engine.holdings import Begin, Departure, Holding, Holdings, Leg, Meeting, NodeTimer, OurRequest
+from bridge.engine.routing import without_connection
 from bridge.engine.writing import flush
 from bridge.sip.endpoint import Outcome, TransactionEnded, response_flow
 from bridge.sip.flow import Send
@@ -163,7 +164,7 @@ def _carry_request(holdings: Holdings, leg: Leg, effect: CallEffect, *, now: flo
         case JoinWith():
             linking.join_with(holdings, leg, effect, now=now)
         case MoveOut():
-            linking.move_out(holdings, leg, now=now)
+            holdings.errands.append((call.id, Departure()))
 
 
 def settle(holdings: Holdings, *, now: float) -> None:
@@ -176,6 +177,8 @@ def settle(holdings: Holdings, *, now: float) -> None:
         match errand:
             case Begin():
                 carry(holdings, leg, machine.begin(leg.call), now=now)
+            case Departure():
+                linking.move_out(holdings, leg, now=now)
             case Meeting():
                 _meet(holdings, leg, now=now)
             case _:
@@ -324,7 +327,8 @@ def _send_request(
     request, flow = seeking.within_dialog(holdings, leg, method, lines, body)
     credentials = seeking.credentials_of(leg.call)
     ours = OurRequest(leg.call.id, request, flow, credentials=credentials, dialog=leg.call.dialog)
-    sip_outcomes(holdings, seeking.send(holdings, ours, now=now))
+    otherwise = without_connection(leg.call.dialog, via_host=leg.call.via_host) if leg.call.dialog is not None else None
+    sip_outcomes(holdings, seeking.send(holdings, ours, now=now, otherwise=otherwise))
 
 
 def _must_write_decision(leg: Leg) -> bool:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from bridge.calls.facts import CallId, ConversationId
 
+UNNAMED = CallId("")
+
 
 class CallWrite(NamedTuple):
     """One call of the conversation. `fixed` is written once, `variable` whenever it changed."""
@@ -62,7 +64,9 @@ class Claim:
 
     key: str  # as sent, after the name of the API key it was sent with
     fingerprint: str  # of the request: the same key with another one is refused
-    answer: bytes = b""  # the body of the 201, which the same request gets again; filled in by whoever commits
+    # Filled in by whoever commits: the new call, and the body of the 201, which the same request gets again.
+    call: CallId = UNNAMED
+    answer: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +110,8 @@ class Commit(NamedTuple):
     acks: tuple[Ack, ...] = ()
     endings: tuple[Ending, ...] = ()
     whole: bool = False  # the full record, applied whatever version the store has: the answer to Stale
-    claim: Claim | None = None  # of the first of `calls`
-    takes: tuple[Take, ...] = ()
+    claim: Claim | None = None
+    takes: tuple[Take, ...] = ()  # none with `whole`, which takes its calls from whatever of ours the store has them in
 
 
 class Release(NamedTuple):

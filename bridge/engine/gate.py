@@ -6,12 +6,13 @@ them leaves in that order too. Other conversations never wait here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from bridge.calls.effects import Accept, Respond
-from bridge.calls.facts import CallId, EventId
+from bridge.calls.facts import CallId, ConversationId, EventId
+from bridge.engine.commit import Claim
 
 
 @dataclass(slots=True)
@@ -71,9 +72,18 @@ class Promised:
     call: CallId
     request: int
     body: bytes  # the Call as it was stored
+    claim: Claim | None = None  # its Idempotency-Key
 
 
-Waiting: TypeAlias = Created | Publish | Answering | Concluded | Inviting | Acknowledging | Promised
+@dataclass(slots=True)
+class Moved:
+    """A call has come from another conversation, where those who are left may have nothing more to do."""
+
+    call: CallId
+    conversation: ConversationId
+
+
+Waiting: TypeAlias = Created | Publish | Answering | Concluded | Inviting | Acknowledging | Promised | Moved
 
 
 class Gate:
@@ -95,6 +105,10 @@ class Gate:
         """Everything that waits here, oldest first."""
         return (each for _, group in self._queue for each in group)
 
+    def of(self, ticket: int) -> list[Waiting]:
+        """What waits for this write."""
+        return next((group for each, group in self._queue if each == ticket), [])
+
     def wait(self, ticket: int, waiting: list[Waiting]) -> None:
         """These leave when the write `ticket` is acknowledged. Tickets ascend."""
         self._queue.append((ticket, waiting))
@@ -110,6 +124,16 @@ class Gate:
         """Everything that waits now waits for this write: it carries the whole record."""
         waiting = [each for _, group in self._queue for each in group]
         self._queue = [(ticket, waiting)]
+
+    def take_others(self, calls: Container[CallId]) -> list[Waiting]:
+        """What waits here for calls other than these, and waits here no longer."""
+        taken = [each for each in self.waiting() if each.call not in calls]
+        self._queue = [(ticket, [each for each in group if each.call in calls]) for ticket, group in self._queue]
+        return taken
+
+    def put_first(self, waiting: list[Waiting]) -> None:
+        """These leave before everything that waits here. There has to be something."""
+        self._queue[0][1][:0] = waiting
 
     def take_refusals(self, call: CallId) -> list[Respond]:
         """The final responses of an ended call, which wait here no longer."""

@@ -19,9 +19,9 @@ from bridge.calls.call import Call
 from bridge.calls.effects import CallTimer
 from bridge.calls.facts import CallId, ConversationId, EventId
 from bridge.calls.inputs import CallInput
-from bridge.engine.commit import Claim, Ending, EventWrite, Take
+from bridge.engine.commit import Ending, EventWrite, Take
 from bridge.engine.effects import Effect
-from bridge.engine.gate import Gate, Waiting
+from bridge.engine.gate import Gate, Promised, Waiting
 from bridge.engine.names import Names
 from bridge.engine.registrar import Registrar
 from bridge.engine.registrations import RegistrationDecision
@@ -30,6 +30,7 @@ from bridge.outbox.queue import Outbox
 from bridge.sip.dialog import Dialog
 from bridge.sip.endpoint import Endpoint
 from bridge.sip.flow import Flow, Send
+from bridge.sip.headers import Line
 from bridge.sip.invite_usage import InviteUsage, UsageTimer
 from bridge.sip.message import Request
 from bridge.sip.transaction import TransactionKey
@@ -74,18 +75,24 @@ class Meeting:
     """An errand: whether a call can be joined with the one it is linked with."""
 
 
-Errand: TypeAlias = tuple[CallId, CallInput | Begin | Meeting]
+class Departure:
+    """An errand: a call gets a conversation of its own, once those it leaves there know."""
 
 
-@dataclass(slots=True)
+Errand: TypeAlias = tuple[CallId, CallInput | Begin | Meeting | Departure]
+
+
 class Unwritten:
     """What the steps of one input have changed in a conversation: one write for all of it."""
 
-    waiting: list[Waiting] = field(default_factory=list)
-    events: list[EventWrite] = field(default_factory=list)
-    endings: list[Ending] = field(default_factory=list)
-    takes: list[Take] = field(default_factory=list)
-    claim: Claim | None = None
+    __slots__ = ("endings", "events", "promised", "takes", "waiting")
+
+    def __init__(self, events: list[EventWrite] | None = None, endings: list[Ending] | None = None) -> None:
+        self.waiting: list[Waiting] = []
+        self.events = events or []
+        self.endings = endings or []
+        self.takes: tuple[Take, ...] = ()
+        self.promised: Promised | None = None  # with an Idempotency-Key to claim
 
 
 class Leg:
@@ -101,9 +108,11 @@ class Leg:
         "fixed",
         "holding",
         "listener",
+        "proof",
         "published",
         "queued",
         "stored",
+        "takes",
         "usage",
     )
 
@@ -117,6 +126,10 @@ class Leg:
         self.fixed = fixed  # the snapshot's first part
         self.listener = ""  # of a call that we make: the one whose identity it bears
         self.stored = False  # `fixed` has been written, as a part of this conversation
+        self.takes: list[
+            Take
+        ] = []  # from the conversations it was in before: a whole rewrite has to take it from there
+        self.proof: tuple[Line, ...] = ()  # what our last re-INVITE answered a challenge with
         self.branches = 0  # requests of ours so far: the next one's branch
         self.acks: dict[str, int] = {}  # settled deliveries by endpoint, not yet written
         self.cursors: dict[str, int] = {}  # settled deliveries by endpoint

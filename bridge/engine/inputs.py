@@ -40,6 +40,16 @@ class FlowLost:
     flow: Flow
 
 
+@dataclass(frozen=True, slots=True)
+class StreamBroken:
+    """What came by a connection cannot be cut into messages any more: it is closed, once it has been answered (§18.3)."""
+
+    data: bytes  # the message that it broke at, its header fields at most
+    flow: Flow
+    reason: str  # the answer's reason phrase
+    status: int
+
+
 class Committed(NamedTuple):
     """The store has acknowledged this commit."""
 
@@ -197,6 +207,7 @@ class Woken:
 Input: TypeAlias = (
     Packet
     | FlowLost
+    | StreamBroken
     | Committed
     | CommitRefused
     | StoreAway

@@ -12,18 +12,25 @@ from bridge.calls.call import Call, Link, Phase
 from bridge.calls.effects import JoinWith
 from bridge.calls.facts import ActionId, CallId, ConversationId
 from bridge.calls.inputs import JoinRefused, Linked
+from bridge.calls.peering import PeerFailed
 from bridge.calls.search import Search
 from bridge.engine.commit import Take
+from bridge.engine.gate import Moved
 from bridge.engine.holdings import Begin, Holding, Holdings, Leg
 from bridge.engine.settings import Application, Listener
 from bridge.engine.writing import head_of, write
 from bridge.sip.invite_usage import InviteUsage
 from bridge.sip.uri import SipUri, parse_uri
 
+_TAKES_KEPT = 8  # of one call: a store that has forgotten more of its moves than these keeps it where it thinks it is
+
 
 def seek_party(holdings: Holdings, leg: Leg, action: Dial, action_id: ActionId, *, now: float) -> None:
     """The party that a call dials becomes a call of the same conversation, linked with it."""
     caller = leg.call
+    if holdings.live >= holdings.settings.max_calls:
+        holdings.errands.append((caller.id, PeerFailed(503, "Too Many Calls")))
+        return
     listener = _listener_of(holdings, caller)
     call_id = holdings.new_call_id()
     search = Search.of(
@@ -36,7 +43,7 @@ def seek_party(holdings: Holdings, leg: Leg, action: Dial, action_id: ActionId, 
     )
     party = make_call(holdings, leg.holding, call_id, leg.application, search=search, listener=listener, now=now)
     party.call.client_state = action.client_state
-    party.call.max_forwards = max(caller.max_forwards - 1, 0)
+    party.call.max_forwards = caller.max_forwards - 1
     party.call.mirrored = caller.offer  # while it is there: an answered call's codec goes before all others
     party.call.peer_media = caller.negotiated if caller.phase is Phase.ANSWERED else None
     caller.link = Link(call_id, "dial", asked=True, action_id=action_id, end_with_peer=action.end_with_peer)
@@ -106,7 +113,10 @@ def move(holdings: Holdings, leg: Leg, into: Holding) -> None:
     del left.legs[leg.call.id]
     left.version += 1
     unwritten = holdings.changed(into)
-    unwritten.takes.append(Take(left.id, left.epoch, left.nonce, left.version, head_of(left), (leg.call.id,)))
+    take = Take(left.id, left.epoch, left.nonce, left.version, head_of(left), (leg.call.id,))
+    unwritten.takes += (take,)
+    unwritten.waiting.append(Moved(leg.call.id, left.id))
+    leg.takes = [*leg.takes, take][-_TAKES_KEPT:]
     into.legs[leg.call.id] = leg
     leg.holding, leg.stored = into, False
     leg.call.conversation_id = into.id

@@ -52,6 +52,7 @@ from bridge.engine.inputs import (
     Resolved,
     StoreAway,
     StoreBack,
+    StreamBroken,
     Woken,
 )
 from bridge.engine.originating import originate
@@ -138,6 +139,8 @@ class Node:
                 ownership.claimed(holdings, conversations, now=now)
             case FlowLost(flow):
                 signalling.outcomes(holdings, holdings.endpoint.transport_failed(flow, now=now), now=now)
+            case StreamBroken(data, flow, reason, status):
+                signalling.stream_broken(holdings, data, flow, reason, status)
             case Drain():
                 holdings.draining = True
             case HangUpAll():

@@ -37,12 +37,13 @@ def originate(holdings: Holdings, wanted: Originate, *, now: float) -> None:
     call = leg.call
     call.client_state, call.tags, call.max_duration_s = wanted.client_state, wanted.tags, wanted.max_duration_s
     if wanted.actions:
-        call.list = ActionList.of("commands", [Step(call.new_action_id(), action) for action in wanted.actions])
+        call.list = ActionList.of("originated", [Step(call.new_action_id(), action) for action in wanted.actions])
     body = holdings.render.record(call)
     unwritten = holdings.changed(holding)
-    unwritten.waiting.append(Promised(call.id, wanted.request, body))
-    if wanted.claim is not None:
-        unwritten.claim = replace(wanted.claim, answer=body)
+    claim = None if wanted.claim is None else replace(wanted.claim, call=call.id, answer=body)
+    promised = Promised(call.id, wanted.request, body, claim)
+    unwritten.waiting.append(promised)
+    unwritten.promised = None if claim is None else promised
     holdings.out.append(
         Noted("info", "call_originated", call.id, (("to", call.to.uri), ("application", application.name)))
     )

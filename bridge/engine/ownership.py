@@ -14,6 +14,7 @@ from bridge.calls.call import Call, Phase, Plan
 from bridge.calls.effects import Accept, CallTimer
 from bridge.calls.events import DECISIONS
 from bridge.calls.inputs import MediaClosed
+from bridge.calls.peering import PeerGone
 from bridge.calls.search import Stage
 from bridge.calls.streams import rule_of, video_rule_of, video_session
 from bridge.engine import seeking
@@ -21,7 +22,7 @@ from bridge.engine.carrying import drop, forget, open_ports, release, step
 from bridge.engine.commit import Ending, EventWrite, Remembered, StoredCall, StoredConversation
 from bridge.engine.delivering import carry_deliveries, finish_if_done, let_go, publish
 from bridge.engine.effects import AdoptPorts, HeldPorts, Noted, OpenPorts, OriginateRefused
-from bridge.engine.gate import Acknowledging, Answering, Concluded, Inviting, Promised, Publish
+from bridge.engine.gate import Acknowledging, Answering, Concluded, Inviting, Moved, Promised, Publish
 from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer, Unwritten
 from bridge.engine.inputs import CommitRefused
 from bridge.engine.settings import Application, Listener
@@ -51,6 +52,9 @@ def committed(holdings: Holdings, ticket: int, *, now: float) -> None:
                 publish(holdings, leg, waiting, now=now)
             continue
         release(holdings, waiting, now=now)
+        left = holdings.conversations.get(waiting.conversation) if isinstance(waiting, Moved) else None
+        if left is not None:
+            finish_if_done(holdings, left)  # whoever is left there may have ended long ago
         if isinstance(waiting, Concluded):
             carry_deliveries(holdings, holdings.outbox.withdraw(waiting.call, now=now), now=now)
             finish_if_done(holdings, holding)
@@ -63,20 +67,35 @@ def refused(holdings: Holdings, given: CommitRefused, *, now: float) -> None:
         return
     calls = tuple(holding.legs)
     if given.why == "claimed" and given.remembered is not None:
-        _answered_before(holdings, holding, given.remembered)
+        _answered_before(holdings, holding, given.ticket, given.remembered)
         return
     if given.why == "stale":
+        _hand_over(holdings, holding)
+        if not holding.legs:
+            return  # where its calls have gone, they are written anew
         rewrite(holdings, holding)
         holdings.out.append(Noted("warning", "store_was_older", calls[0] if calls else None))
         return
     # Somebody else has it, or had it before us. No BYE, no answer: the call lives elsewhere.
     holdings.out.append(Noted("warning", "conversation_let_go", calls[0] if calls else None, (("why", given.why),)))
+    for waiting in holding.gate.waiting():
+        if isinstance(waiting, Promised):
+            detail = "another node carries this conversation"
+            holdings.out.append(OriginateRefused(waiting.request, "not_found", detail))
     drop(holdings, holding)
 
 
-def _answered_before(holdings: Holdings, holding: Holding, remembered: Remembered) -> None:
+def _hand_over(holdings: Holdings, holding: Holding) -> None:
+    """What waits here for calls that have moved since waits where they are now: it is stored with them, or not at all."""
+    for waiting in reversed(holding.gate.take_others(holding.legs)):
+        leg = holdings.legs.get(waiting.call)
+        if leg is not None and len(leg.holding.gate):
+            leg.holding.gate.put_first([waiting])
+
+
+def _answered_before(holdings: Holdings, holding: Holding, ticket: int, remembered: Remembered) -> None:
     """An Idempotency-Key was somebody else's already: the call that should have begun under it does not exist."""
-    promised = next((each for each in holding.gate.waiting() if isinstance(each, Promised)), None)
+    promised = next((each for each in holding.gate.of(ticket) if isinstance(each, Promised)), None)
     if promised is None:
         return
     detail = "this Idempotency-Key has been used before"
@@ -100,7 +119,13 @@ def rewrite(holdings: Holdings, holding: Holding) -> None:
         for call, leg in holding.legs.items()
         if leg.call.phase is Phase.ENDED
     ]
-    commit(holdings, holding, Unwritten(events=events, endings=endings), whole=True)
+    waiting = list(holding.gate.waiting())
+    unwritten = Unwritten(events=events, endings=endings)
+    unwritten.takes = tuple(
+        [take for leg in holding.legs.values() for take in leg.takes if take.conversation != holding.id]
+    )
+    unwritten.promised = next((each for each in waiting if isinstance(each, Promised) and each.claim is not None), None)
+    commit(holdings, holding, unwritten, whole=True)
 
 
 def audit(holdings: Holdings, *, now: float) -> None:
@@ -150,9 +175,18 @@ def claimed(holdings: Holdings, conversations: Sequence[StoredConversation], *, 
             found = holding.legs.get(each.call)
             if found is not None:
                 _resume(holdings, found, each, now=now)
+        for leg in list(holding.legs.values()):
+            if leg.call.link is not None and not _is_linked_back(holdings, leg):
+                step(holdings, leg, PeerGone(ended=False), now=now)
         finish_if_done(holdings, holding)
     if conversations:
         holdings.out.append(Noted("info", "conversations_claimed", None, (("count", len(conversations)),)))
+
+
+def _is_linked_back(holdings: Holdings, leg: Leg) -> bool:
+    """Whether the call that this one is linked with knows of it. A process may die between the writes of the two."""
+    peer = _peer(holdings, leg)
+    return peer is not None and peer.link is not None and peer.link.peer == leg.call.id
 
 
 def _keeps_ports(leg: Leg) -> bool:
@@ -288,7 +322,7 @@ def _take_up_invite(holdings: Holdings, leg: Leg, *, now: float) -> None:
 def _arm(holdings: Holdings, call: Call, *, now: float) -> None:
     """The deadlines that the snapshot implies."""
     if call.answered_at is not None:
-        holdings.agenda.arm((call.id, CallTimer.DURATION_LIMIT), call.answered_at + call.plan.duration_limit_s)
+        holdings.agenda.arm((call.id, CallTimer.DURATION_LIMIT), call.answered_at + call.duration_limit_s)
     else:
         holdings.agenda.arm((call.id, CallTimer.RING_LIMIT), call.created_at + call.plan.ring_limit_s)
     if call.wait_until is not None:

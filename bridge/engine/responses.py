@@ -27,13 +27,16 @@ from bridge.sip.flow import Flow
 from bridge.sip.headers import Line
 from bridge.sip.invite_usage import AnswerReceived, NeedAck, RepeatAck, UsageEffects
 from bridge.sip.invite_usage import InviteFailed as UsageInviteFailed
-from bridge.sip.message import Response
+from bridge.sip.message import Request, Response
+from bridge.sip.parser import parse
 from bridge.sip.transaction import TransactionKey
 from bridge.sip.uri import SipUri, parse_uri
 from bridge.sip.user_agent import via_value
 
 _CHALLENGES = frozenset({401, 407})
 _CHALLENGES_MOST = 2
+_DECLINED_MOST = 16  # answers of one fork that come too late: each costs an ACK and a BYE
+_PROOFS = ("Authorization", "Proxy-Authorization")
 
 
 def arrived(holdings: Holdings, given: ResponseArrived, *, now: float) -> None:
@@ -56,9 +59,13 @@ def silent(holdings: Holdings, key: TransactionKey, *, now: float) -> None:
     _lost(holdings, key, 408, "Request Timeout", now=now)
 
 
-def undeliverable(holdings: Holdings, key: TransactionKey, *, now: float) -> None:
-    """The transport cannot bring a request of ours to where it should go (§8.1.3.1)."""
+def undeliverable(holdings: Holdings, key: TransactionKey, data: bytes, otherwise: Flow | None, *, now: float) -> None:
+    """The transport cannot bring a request of ours to where it should go (§8.1.3.1). `data`: the request; `otherwise`:
+    another way to the same place."""
     ours, leg = holdings.ours.get(key), _leg(holdings, key)
+    if ours is not None and key.method == "BYE" and otherwise is not None:
+        _send_otherwise(holdings, ours, data, otherwise, now=now)
+        return
     if ours is not None and leg is not None and ours.attempt:
         attempt = seeking.attempt_of(leg.call, ours.attempt)
         if attempt.reliable and not attempt.datagram_only and attempt.is_out:
@@ -70,6 +77,16 @@ def undeliverable(holdings: Holdings, key: TransactionKey, *, now: float) -> Non
     _lost(holdings, key, 503, "Service Unavailable", now=now)
 
 
+def _send_otherwise(holdings: Holdings, ours: OurRequest, data: bytes, flow: Flow, *, now: float) -> None:
+    """The same request in a transaction of its own (RFC 3263 §4.3). Its call may be over."""
+    request = parse(data)
+    if isinstance(request, Request):
+        via = request.via
+        request.replace_via(via.with_param("branch", f"{via.branch}r"))
+        again = OurRequest(ours.call, request, flow, 0, ours.credentials, ours.challenges, ours.dialog)
+        sip_outcomes(holdings, seeking.send(holdings, again, now=now))
+
+
 def stray(holdings: Holdings, response: Response, flow: Flow) -> None:
     """A response that no transaction waits for: a 2xx that a dead predecessor has acknowledged, and that has come again
     because that ACK was lost, gets another."""
@@ -77,7 +94,9 @@ def stray(holdings: Holdings, response: Response, flow: Flow) -> None:
     leg = holdings.legs.get(call_id) if call_id is not None else None
     invited = response.cseq.method == "INVITE" and 200 <= response.status < 300
     if invited and leg is not None and leg.call.dialog is not None and _is_of(leg.call.dialog, response):
-        holdings.out.append(seeking.ack(holdings, leg.call.id, leg.call.dialog, response.cseq.number))
+        number = response.cseq.number
+        proof = seeking.proof_of(leg, number)
+        holdings.out.append(seeking.ack(holdings, leg.call.id, leg.call.dialog, number, proof))
     else:
         holdings.out.append(Dropped("stray_response", flow))
 
@@ -92,7 +111,7 @@ def resolved(holdings: Holdings, given: Resolved) -> None:
     if not given.addresses or not isinstance(uri, SipUri):
         seeking.unreachable(holdings, leg, number, 503, "Host Unknown")
         return
-    transport = uri.transport or "udp"
+    transport = seeking.transport_of(uri)
     reachable = [each for each in given.addresses if seeking.listener_for(holdings, transport, each) is not None]
     address = (reachable or list(given.addresses))[0]
     seeking.found(holdings, leg, number, uri, address)
@@ -188,8 +207,12 @@ def _decline(holdings: Holdings, ours: OurRequest, response: Response, flow: Flo
     if known is not None:
         holdings.out.append(known)
         return
+    if len(ours.declined) >= _DECLINED_MOST:
+        holdings.out.append(Dropped("answers_without_end", flow))
+        return
     dialog = Dialog.as_client(ours.request, response, flow)
-    acknowledged = seeking.ack(holdings, ours.call, dialog, response.cseq.number)
+    proof = [(name, value) for name in _PROOFS for value in ours.request.headers.lines(name)]
+    acknowledged = seeking.ack(holdings, ours.call, dialog, response.cseq.number, proof)
     ours.declined[tag] = acknowledged
     holdings.out.append(acknowledged)
     listener = holdings.settings.listeners[acknowledged.flow.listener]

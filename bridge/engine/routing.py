@@ -47,13 +47,24 @@ def _takes(match: Match, user: str, host: str) -> bool:
 
 
 def next_hop(dialog: Dialog, *, via_host: str) -> Flow:
-    """Where a request within the dialog goes: its first route, or the remote target (§12.2.1.1, §8.1.2).
+    """Where a request within the dialog goes: by the connection its last message came by, where there is one; else to
+    its first route, or the remote target (§12.2.1.1, §8.1.2).
 
     A target behind a NAT, one that names a host and one of the other IP version are reached the way their messages came.
     """
+    return dialog.flow if dialog.flow.reliable else _towards_target(dialog, via_host)
+
+
+def without_connection(dialog: Dialog, *, via_host: str) -> Flow | None:
+    """Where the same goes by a new connection, should that one be lost; None: nowhere else."""
+    if not dialog.flow.reliable:
+        return None
+    found = _towards_target(dialog, via_host)
+    return None if found == dialog.flow else found
+
+
+def _towards_target(dialog: Dialog, via_host: str) -> Flow:
     came = dialog.flow
-    if came.reliable:
-        return came
     text = dialog.route_set[0] if dialog.route_set else f"<{dialog.remote_target}>"
     address = parse_name_addr(text)
     uri = parse_uri(address.uri) if address is not None else None

@@ -6,12 +6,13 @@ its re-INVITE, its CANCEL and its ACK. What comes back stands in `responses`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from zlib import crc32
 
 from bridge.calls.actions import Credentials
 from bridge.calls.call import Call
+from bridge.calls.effects import CallTimer
 from bridge.calls.facts import CallId
 from bridge.calls.inputs import AckSent, InviteFailed, Located
 from bridge.calls.search import InviteAttempt, Place
@@ -33,6 +34,9 @@ from bridge.sip.uri import SipUri, parse_uri
 from bridge.sip.user_agent import Capabilities, new_invite, via_value
 
 DEFAULT_PORT = 5060
+_PORTS = {"tls": 5061, "ws": 80, "wss": 443}  # where it is another (§19.1.2, RFC 7118 §5.1)
+_SECURE = {"udp": "tls", "tcp": "tls", "ws": "wss"}
+_OVERTAKEN_S = 1.0  # for their re-INVITE to be over, before ours
 UDP_MOST = 1300  # bytes of a request; above that, and without knowledge of the path, it leaves by TCP (§18.1.1)
 
 
@@ -40,6 +44,9 @@ def locate(holdings: Holdings, leg: Leg, number: int) -> None:
     """Find out where an attempt's target is. An address needs no look-up; a name does."""
     attempt = attempt_of(leg.call, number)
     uri = parse_uri(attempt.target.uri)
+    if leg.call.max_forwards < 0:
+        unreachable(holdings, leg, number, 483, "Too Many Hops")  # a caller that has come in a circle (§8.1.1.6)
+        return
     if not isinstance(uri, SipUri):
         unreachable(holdings, leg, number, 416, "Unsupported URI Scheme")
         return
@@ -56,12 +63,12 @@ def locate(holdings: Holdings, leg: Leg, number: int) -> None:
 
 def found(holdings: Holdings, leg: Leg, number: int, uri: SipUri, host: str) -> None:
     """The target is at this address, if a listener of ours can send there."""
-    transport = uri.transport or "udp"
+    transport = transport_of(uri)
     listener = listener_for(holdings, transport, host)
     if listener is None:
         unreachable(holdings, leg, number, 503, f"No {transport.upper()} Listener Reaches That Address")
         return
-    place = Place(str(uri), Flow(transport, listener.name, host, uri.port or DEFAULT_PORT))
+    place = Place(str(uri), Flow(transport, listener.name, host, uri.port or _PORTS.get(transport, DEFAULT_PORT)))
     holdings.errands.append((leg.call.id, Located(number, (place,))))
 
 
@@ -92,6 +99,12 @@ def _registered(holdings: Holdings, uri: SipUri) -> AddressOfRecord | None:
         return aor
     own = f"{host}:{uri.port or DEFAULT_PORT}"
     return aor if any(listener.sent_by == own for listener in holdings.settings.listeners.values()) else None
+
+
+def transport_of(uri: SipUri) -> str:
+    """How this URI wants to be reached. A `sips:` URI is reached by TLS or not at all (§26.2.2)."""
+    wanted = uri.transport or "udp"
+    return _SECURE.get(wanted, wanted) if uri.scheme == "sips" else wanted
 
 
 def unreachable(holdings: Holdings, leg: Leg, number: int, code: int, reason: str) -> None:
@@ -127,17 +140,18 @@ def send_invite(holdings: Holdings, leg: Leg, number: int, sequence: int, *, now
     return send(holdings, ours, now=now)
 
 
-def send(holdings: Holdings, ours: OurRequest, *, now: float) -> list[Outcome]:
-    """A request in a transaction of its own, whose responses the call waits for."""
+def send(holdings: Holdings, ours: OurRequest, *, now: float, otherwise: Flow | None = None) -> list[Outcome]:
+    """A request in a transaction of its own, whose responses the call waits for. `otherwise`: the way it goes once its
+    connection is lost."""
     holdings.ours[client_key(ours.request)] = ours
-    return holdings.endpoint.request(ours.request, ours.flow, now=now)
+    return holdings.endpoint.request(ours.request, ours.flow, now=now, otherwise=otherwise)
 
 
 def cancel(
     holdings: Holdings, leg: Leg, number: int, sequence: int, reason: str | None, *, now: float
 ) -> list[Outcome]:
     """CANCEL an attempt's INVITE, as soon as that is allowed (§9.1). One that waits for the store never leaves."""
-    key = TransactionKey(_invite_branch(holdings, leg.call, number, sequence), "", "INVITE")
+    key = TransactionKey(_invite_branch(holdings, leg.call, attempt_of(leg.call, number), sequence), "", "INVITE")
     return holdings.endpoint.cancel(key, headers=() if reason is None else (("Reason", reason),), now=now)
 
 
@@ -145,7 +159,7 @@ def abandon(holdings: Holdings, call: Call) -> None:
     """Forget the INVITEs that are out, without a word to anybody: they are another node's affair."""
     for attempt in call.search.attempts if call.search is not None else ():
         if attempt.is_out:
-            key = TransactionKey(_invite_branch(holdings, call, attempt.number, attempt.sequence), "", "INVITE")
+            key = TransactionKey(_invite_branch(holdings, call, attempt, attempt.sequence), "", "INVITE")
             holdings.endpoint.abandon(key)
             holdings.ours.pop(key, None)
 
@@ -158,9 +172,11 @@ def send_reinvite(
     under_way = call.reoffer
     if under_way is None or under_way.sent or call.is_over or call.dialog is None:
         return []
-    if leg.usage.state is not UsageState.IDLE:
-        return []  # theirs is pending: ours is tried again when the wait after a glare is over
-    under_way.sent = True
+    if leg.usage.state is not UsageState.IDLE or call.local_sdp != under_way.offered:
+        # Theirs is pending, or has changed what ours would change: as after a glare, ours is made anew, and tried again.
+        holdings.agenda.arm((call.id, CallTimer.GLARE), now + _OVERTAKEN_S)
+        return []
+    under_way.sent, leg.proof = True, proof
     lines = (
         ("Allow", call.identity.allow),
         ("User-Agent", call.identity.server),
@@ -178,18 +194,24 @@ def acknowledge(holdings: Holdings, leg: Leg, sequence: int) -> None:
     call = leg.call
     if call.dialog is None:
         return
-    send_ack = ack(holdings, call.id, call.dialog, sequence)
+    send_ack = ack(holdings, call.id, call.dialog, sequence, proof_of(leg, sequence))
     leg.usage.step(UsageAckSent(sequence, send_ack))
     holdings.out.append(send_ack)
     holdings.errands.append((call.id, AckSent()))
 
 
-def ack(holdings: Holdings, call: CallId, dialog: Dialog, sequence: int) -> Send:
+def proof_of(leg: Leg, sequence: int) -> tuple[Line, ...]:
+    """The credentials of the INVITE with this CSeq number, which its ACK has to repeat (§13.2.2.4)."""
+    attempt = leg.call.search.answered() if leg.call.search is not None else None
+    return attempt.proof if attempt is not None and attempt.sequence == sequence else leg.proof
+
+
+def ack(holdings: Holdings, call: CallId, dialog: Dialog, sequence: int, proof: Sequence[Line] = ()) -> Send:
     """An ACK in a dialog of this call; its branch is its own, and the same for each copy."""
     flow = next_hop(dialog, via_host=dialog.flow.host)
     branch = holdings.names.branch(call, f"a{sequence}.{crc32(dialog.remote_tag.encode()):08x}")
     via = via_value(flow.transport, holdings.settings.listeners[flow.listener].sent_by, branch)
-    return Send(flow, dialog.ack_for(sequence, via=via).encode())
+    return Send(flow, dialog.ack_for(sequence, via=via, headers=proof).encode())
 
 
 def within_dialog(
@@ -245,7 +267,7 @@ def _invite(holdings: Holdings, leg: Leg, attempt: InviteAttempt, flow: Flow) ->
     if call.search is None or place is None:
         raise AssertionError("an INVITE has a target")
     listener = holdings.settings.listeners[flow.listener]
-    branch = _invite_branch(holdings, call, attempt.number, attempt.sequence)
+    branch = _invite_branch(holdings, call, attempt, attempt.sequence)
     extra = [(name, value) for name, values in attempt.target.headers.items() for value in values]
     return new_invite(
         place.uri,
@@ -262,8 +284,10 @@ def _invite(holdings: Holdings, leg: Leg, attempt: InviteAttempt, flow: Flow) ->
     )
 
 
-def _invite_branch(holdings: Holdings, call: Call, number: int, sequence: int) -> str:
-    return holdings.names.branch(call.id, f"i{number}.{sequence}")
+def _invite_branch(holdings: Holdings, call: Call, attempt: InviteAttempt, sequence: int) -> str:
+    # What could not be brought by TCP is another transaction by UDP.
+    again = "u" if attempt.datagram_only else ""
+    return holdings.names.branch(call.id, f"i{attempt.number}.{sequence}{again}")
 
 
 def _by_tcp(holdings: Holdings, flow: Flow) -> Flow | None:

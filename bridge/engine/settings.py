@@ -12,7 +12,6 @@ from bridge.calls.facts import ActionId, EventId
 from bridge.engine.registrations import RegistrationEvent, User
 from bridge.outbox.effects import Endpoint
 from bridge.outbox.schedule import Schedule
-from bridge.sip.authenticator import WEAKEST_LAST
 from bridge.sip.digest import Algorithm
 from bridge.sip.registrar import AddressOfRecord, Rules
 from bridge.sip.transaction import Timers
@@ -42,7 +41,7 @@ class RegistrarSettings:
     """Who may register, for how long, and who has to prove who calls."""
 
     realm: str = "sip-bridge"
-    algorithms: tuple[Algorithm, ...] = WEAKEST_LAST
+    algorithms: tuple[Algorithm, ...] = (Algorithm.MD5,)  # of challenges, the preferred one first
     nonce_lifetime_s: float = 300.0
     rules: Rules = field(default_factory=Rules)
     users: Mapping[str, User] = field(default_factory=dict)  # by username; those of the configuration

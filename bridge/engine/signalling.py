@@ -25,6 +25,7 @@ from bridge.sip.endpoint import (
     Overflow,
     RequestArrived,
     ResponseArrived,
+    ResponsesMoved,
     Stray,
     TransactionEnded,
     TransactionTimedOut,
@@ -63,11 +64,23 @@ def packet(holdings: Holdings, data: bytes, flow: Flow, *, now: float) -> None:
             if answer:
                 holdings.out.append(Send(flow, answer))
         case MalformedMessage(reason=reason, request=request, status=status):
-            if request is not None and request.method != "ACK":
-                note_source(request, flow)
-                refused = respond(request, status, reason)
-                holdings.out.append(Send(response_flow(request, flow), refused.encode()))
-            holdings.out.append(Dropped("malformed", flow, reason))
+            _malformed(holdings, request, flow, reason, status)
+
+
+def stream_broken(holdings: Holdings, data: bytes, flow: Flow, reason: str, status: int) -> None:
+    """The last message of a connection, as far as it has come."""
+    message = parse(data)
+    request = message.request if isinstance(message, MalformedMessage) else message
+    _malformed(holdings, request if isinstance(request, Request) else None, flow, reason, status)
+
+
+def _malformed(holdings: Holdings, request: Request | None, flow: Flow, reason: str, status: int) -> None:
+    """Answered where that is possible, and counted."""
+    if request is not None and request.method != "ACK":
+        note_source(request, flow)
+        refused = respond(request, status, reason)
+        holdings.out.append(Send(response_flow(request, flow), refused.encode()))
+    holdings.out.append(Dropped("malformed", flow, reason))
 
 
 def outcomes(holdings: Holdings, given: list[Outcome], *, now: float) -> None:
@@ -91,10 +104,15 @@ def outcomes(holdings: Holdings, given: list[Outcome], *, now: float) -> None:
                 responses.stray(holdings, response, flow)
             case ResponseArrived():
                 responses.arrived(holdings, outcome, now=now)
+            case ResponsesMoved(key, flow):
+                leg = holdings.legs.get(holdings.invites.get(key, CallId("")))
+                if leg is not None:
+                    leg.usage.move(flow)
             case TransactionTimedOut(key):
                 responses.silent(holdings, key, now=now)
-            case TransportFailure(key):
-                responses.undeliverable(holdings, key, now=now)
+            case TransportFailure(key, request, otherwise):
+                # Of an answer of ours nobody need hear: the caller may come back by another connection, and the timers run.
+                responses.undeliverable(holdings, key, request, otherwise, now=now)
 
 
 def usage_outcomes(holdings: Holdings, leg: Leg, effects: UsageEffects, *, now: float) -> None:

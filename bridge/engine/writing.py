@@ -30,7 +30,11 @@ def commit(holdings: Holdings, holding: Holding, unwritten: Unwritten, *, whole:
     ticket = holdings.new_ticket(holding)
     writes: list[CallWrite] = []
     acks: list[Ack] = []
-    for leg in holding.legs.values():
+    promised = unwritten.promised
+    legs = list(holding.legs.values())
+    if promised is not None:
+        legs.sort(key=lambda leg: leg.call.id != promised.call)  # a key is claimed for the first of them
+    for leg in legs:
         call = leg.call
         fixed = fixed_of(leg) if whole or not leg.stored else None
         leg.stored = True
@@ -55,8 +59,8 @@ def commit(holdings: Holdings, holding: Holding, unwritten: Unwritten, *, whole:
             acks=tuple(acks),
             endings=tuple(unwritten.endings),
             whole=whole,
-            claim=unwritten.claim,
-            takes=tuple(unwritten.takes),
+            claim=None if promised is None else promised.claim,
+            takes=unwritten.takes,
         )
     )
     if whole:

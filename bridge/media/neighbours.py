@@ -19,7 +19,7 @@ from bridge.media.session import Session
 
 SUFFIX = ".relay"  # behind the path that signalling connects to
 NAME_BYTES = 255  # of a session, at most
-RECEIVED_AT_ONCE = 64
+RECEIVED_AT_ONCE = 256  # as many as one turn of the loop reads from ports: what comes in must go out at the same pace
 RETRY_S = 0.1  # a neighbour that has died is back soon; between two attempts packets are lost without asking
 QUEUE_BYTES = 4 * 1024 * 1024  # asked for; net.core.wmem_max grants less, some hundred packets at least
 

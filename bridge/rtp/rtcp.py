@@ -11,6 +11,7 @@ from struct import Struct
 
 SENDER_REPORT = 200
 RECEIVER_REPORT = 201
+LAST_KIND = 207  # after SDES, BYE, APP, two kinds of feedback (RFC 4585) and extended reports (RFC 3611)
 SOURCES_MAX = 8  # of one far end's reports, and of reports it was sent: who wants more is not heard about them
 
 _HEAD = Struct("!BBHI")  # version, padding, count · type · length in words less one · SSRC
@@ -41,12 +42,14 @@ class Reports:
 def read_reports(data: bytes | bytearray | memoryview, length: int) -> Reports | None:
     """The reports in the first `length` bytes; None: it is no RTCP.
 
-    The tests are those of RFC 3550 appendix A.2: a report comes first and is not padded, and the lengths add up.
+    The tests are those of RFC 3550 appendix A.2: the first packet is not padded, and the lengths add up. But it need not be
+    a report: phones open a NAT's way with an APP packet alone (baresip does), and feedback may come alone too (RFC 5506
+    §3.4.2).
     """
     if length < _HEAD.size:
         return None
     first, kind, _, ssrc = _HEAD.unpack_from(data)
-    if first & 0xE0 != 0x80 or kind not in (SENDER_REPORT, RECEIVER_REPORT):
+    if first & 0xE0 != 0x80 or not SENDER_REPORT <= kind <= LAST_KIND:
         return None
     sent_at: int | None = None
     blocks: list[ReportBlock] = []

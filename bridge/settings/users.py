@@ -69,7 +69,10 @@ class Registrar(Section):
     max_expires_s: Annotated[int, Field(ge=1, le=LONGEST_S)] = Field(default=7200, description="longer is shortened")
     contacts_max: Annotated[int, Field(ge=1, le=100)] = Field(default=10, description="phones at one address")
     digest: Annotated[tuple[Digest, ...], BeforeValidator(split_text), Field(min_length=1, max_length=2)] = Field(
-        default=("SHA-256", "MD5"), description="algorithms of our challenges, the preferred one first"
+        # What Asterisk, Kamailio and FreeSWITCH offer, and for the same reason: RFC 8760 bids a phone pass over a challenge
+        # that it does not know, and many give up instead (baresip 1.0 of Debian 12 does, in whichever order they come).
+        default=("MD5",),
+        description="what challenges offer, the preferred one first: SHA-256,MD5 where every phone knows to choose",
     )
     nonce_lifetime_s: Seconds = Field(default=300.0, description="how long a challenge may be answered")
 

@@ -12,13 +12,11 @@ import hmac
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from bridge.sip.digest import Algorithm, Credentials, Ha1, challenge_lines, credentials_of, response_of
 from bridge.sip.headers import Line
 from bridge.sip.message import Request
-
-WEAKEST_LAST: Final = (Algorithm.SHA_256, Algorithm.MD5)  # RFC 8760 §2.4
 
 _TIME_LENGTH = 11  # hexadecimal milliseconds UTC, good until the year 2527
 _MAC_LENGTH = 32  # 128 bits
@@ -60,11 +58,11 @@ class Authenticator:
         *,
         secret: bytes,
         realm: str,
-        algorithms: Sequence[Algorithm] = WEAKEST_LAST,
+        algorithms: Sequence[Algorithm],
         lifetime_s: float = 300.0,
         limit: int = 100_000,
     ) -> None:
-        """`lifetime_s`: how old a nonce may become; `limit`: of how many used ones the count is remembered."""
+        """`algorithms`: what challenges offer, the preferred one first. `lifetime_s`: how old a nonce may become; `limit`: of how many used ones the count is remembered."""
         self.realm = realm
         self.algorithms = tuple(algorithms)
         self._secret = secret

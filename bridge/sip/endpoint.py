@@ -79,9 +79,19 @@ class TransactionTimedOut:
 
 @dataclass(frozen=True, slots=True)
 class TransportFailure:
-    """What this transaction sent does not arrive."""
+    """What this transaction sent does not arrive. A request of ours may be sent again in another transaction."""
 
     key: TransactionKey
+    request: bytes = b""  # of ours, as long as it was not answered
+    otherwise: Flow | None = None  # the other way, where its sender knew one
+
+
+@dataclass(frozen=True, slots=True)
+class ResponsesMoved:
+    """The connection of a request is lost: its responses go by `flow` from now on (§18.2.2)."""
+
+    key: TransactionKey
+    flow: Flow
 
 
 class TransactionEnded(NamedTuple):
@@ -113,6 +123,7 @@ Outcome: TypeAlias = (
     | ResponseArrived
     | TransactionTimedOut
     | TransportFailure
+    | ResponsesMoved
     | TransactionEnded
     | Stray
     | Overflow
@@ -127,14 +138,23 @@ Likeness: TypeAlias = tuple[str, str | None, int, str]  # Call-ID, From tag, CSe
 class _Transaction:
     """A machine, its name and its way."""
 
-    __slots__ = ("farewell", "flow", "key", "likeness", "machine")
+    __slots__ = ("farewell", "flow", "key", "likeness", "machine", "otherwise")
 
-    def __init__(self, key: TransactionKey, machine: Machine, flow: Flow, likeness: Likeness | None) -> None:
+    def __init__(
+        self,
+        key: TransactionKey,
+        machine: Machine,
+        flow: Flow,
+        *,
+        likeness: Likeness | None = None,
+        otherwise: Flow | None = None,
+    ) -> None:
         self.key = key
         self.machine = machine
         self.flow = flow  # where its messages go: for a server, the response flow
         self.likeness = likeness  # registered as the first of its kind
         self.farewell: tuple[Line, ...] = ()  # header lines for its CANCEL
+        self.otherwise = otherwise  # where they go once that connection is lost
 
 
 class Endpoint:
@@ -191,8 +211,10 @@ class Endpoint:
             raise LocalProtocolError(f"no request to answer {response.status}: {key}")
         return self._carry_out(transaction, transaction.machine.step(Respond(response)), transaction.flow, now)
 
-    def request(self, request: Request, flow: Flow, *, now: float) -> list[Outcome]:
+    def request(self, request: Request, flow: Flow, *, now: float, otherwise: Flow | None = None) -> list[Outcome]:
         """Send a request in a client transaction; `client_key(request)` is its key.
+
+        `otherwise` comes back with `TransportFailure`: another way to the same place.
 
         An ACK of a 2xx is none (§17): `Send` it. Raises `LocalProtocolError` for an ACK or a branch already in use.
         """
@@ -204,7 +226,7 @@ class Endpoint:
             machine = InviteClientTransaction(request, self._timers, reliable=flow.reliable)
         else:
             machine = NonInviteClientTransaction(request, self._timers, reliable=flow.reliable)
-        transaction = _Transaction(key, machine, flow, None)
+        transaction = _Transaction(key, machine, flow, otherwise=otherwise)
         self._add(transaction)
         return self._carry_out(transaction, machine.begin(), flow, now)
 
@@ -228,11 +250,36 @@ class Endpoint:
             self._forget(transaction)
 
     def transport_failed(self, flow: Flow, *, now: float) -> list[Outcome]:
-        """A connection is lost. For UDP nothing happens: ICMP can be forged, and silence tells by the timers."""
+        """A connection is lost: requests of ours fail, those to be answered are answered by another (§18.2.2), once.
+
+        For UDP nothing happens: ICMP can be forged, and silence tells by the timers.
+        """
         outcomes: list[Outcome] = []
         for key in sorted(self._by_connection.get(flow, ())):
             transaction = self._transactions[key]
-            outcomes += self._carry_out(transaction, transaction.machine.step(TransportFailed()), flow, now)
+            machine, otherwise = transaction.machine, transaction.otherwise
+            if isinstance(machine, InviteServerTransaction | NonInviteServerTransaction):
+                if otherwise is not None:
+                    outcomes += self._move(transaction, machine, otherwise)
+                else:
+                    outcomes += self._carry_out(transaction, machine.step(TransportFailed()), flow, now)
+                continue
+            request = machine.repeated
+            for outcome in self._carry_out(transaction, machine.step(TransportFailed()), flow, now):
+                failed = isinstance(outcome, TransportFailure)
+                outcomes.append(TransportFailure(key, request, otherwise) if failed else outcome)
+        return outcomes
+
+    def _move(
+        self, transaction: _Transaction, machine: InviteServerTransaction | NonInviteServerTransaction, flow: Flow
+    ) -> list[Outcome]:
+        """Answer by `flow` from now on. Nobody repeats a refusal of an INVITE here (§17.2.1), so it leaves once more."""
+        self._leave(transaction)
+        transaction.flow, transaction.otherwise = flow, None
+        self._join(transaction)
+        outcomes: list[Outcome] = [ResponsesMoved(transaction.key, flow)]
+        if machine.state is State.COMPLETED:
+            outcomes.append(Send(flow, machine.last))
         return outcomes
 
     def wake(self, *, now: float) -> list[Outcome]:
@@ -263,23 +310,37 @@ class Endpoint:
             cseq = request.cseq
             likeness = (request.call_id, request.from_tag, cseq.number, cseq.method)
             merged = self._alike.setdefault(likeness, key) is not key
-        self._add(_Transaction(key, machine, response_flow(request, flow), None if merged else likeness))
+        self._add(
+            _Transaction(
+                key,
+                machine,
+                response_flow(request, flow),
+                likeness=None if merged else likeness,
+                otherwise=listening_flow(request, flow) if flow.reliable else None,
+            )
+        )
         return RequestArrived(key, request, flow, merged, matches)
 
     def _add(self, transaction: _Transaction) -> None:
         self._transactions[transaction.key] = transaction
+        self._join(transaction)
+
+    def _join(self, transaction: _Transaction) -> None:
         if transaction.flow.reliable:
             self._by_connection.setdefault(transaction.flow, set()).add(transaction.key)
 
-    def _forget(self, transaction: _Transaction) -> None:
-        del self._transactions[transaction.key]
-        if transaction.likeness is not None:
-            del self._alike[transaction.likeness]
+    def _leave(self, transaction: _Transaction) -> None:
         if transaction.flow.reliable:
             keys = self._by_connection[transaction.flow]
             keys.remove(transaction.key)
             if not keys:
                 del self._by_connection[transaction.flow]
+
+    def _forget(self, transaction: _Transaction) -> None:
+        del self._transactions[transaction.key]
+        if transaction.likeness is not None:
+            del self._alike[transaction.likeness]
+        self._leave(transaction)
 
     def _carry_out(self, transaction: _Transaction, effects: Effects, flow: Flow, now: float) -> list[Outcome]:
         """Turn a machine's effects into deadlines and outcomes. `flow` is the way the message to pass on came."""
@@ -348,6 +409,15 @@ def response_flow(request: Request, flow: Flow) -> Flow:
     if port == flow.port or flow.reliable or via.param("rport") is not None:
         return flow
     return Flow(flow.transport, flow.listener, flow.host, port)
+
+
+def listening_flow(request: Request, flow: Flow) -> Flow | None:
+    """Where the responses to `request` go once the connection by which it came is lost (§18.2.2); None: nowhere else.
+
+    To the address that it really came from and the port of its sent-by, so nobody can have us connect to a third party.
+    """
+    back = flow._replace(port=request.via.port or 5060)
+    return None if back == flow else back
 
 
 def same_host(sent_by: str, address: str) -> bool:

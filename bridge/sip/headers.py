@@ -25,7 +25,7 @@ from bridge.sip.grammar import (
     split_list,
     unquote,
 )
-from bridge.sip.names import CANONICAL, METHODS, canonical_name
+from bridge.sip.names import CANONICAL, METHODS, PRINTED, canonical_name
 
 MAX_ADDRESSES: Final = 128  # in one message's Contact, Route or Record-Route
 
@@ -78,7 +78,7 @@ class Headers:
         if first is None:
             first = self._first = dict(reversed(self._lines))
         value = first.get(name)
-        if value is not None:
+        if value is not None or name in PRINTED:
             return value
         for spelled in self._spellings(name):
             if spelled in first:

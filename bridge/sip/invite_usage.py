@@ -254,6 +254,11 @@ class InviteUsage:
             ArmUsage(UsageTimer.GIVE_UP, 64 * self.timers.t1),
         )
 
+    def move(self, flow: Flow) -> None:
+        """The connection that our 2xx left by is lost: repeat it by this one."""
+        if self.answer is not None:
+            self.answer = self.answer._replace(flow=flow)
+
     def step(self, given: UsageInput) -> UsageEffects:
         """Take one input; raises `LocalProtocolError` where we break a rule ourselves, never for what came."""
         match given:

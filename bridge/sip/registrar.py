@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from email.utils import formatdate
-from typing import Any, Literal, NewType, TypeAlias
+from typing import Any, Final, Literal, NewType, TypeAlias
 
 from bridge.sip.endpoint import same_host
 from bridge.sip.flow import Flow
@@ -23,6 +23,8 @@ from bridge.sip.uri import SipUri, parse_uri
 from bridge.sip.user_agent import Refused
 
 AddressOfRecord = NewType("AddressOfRecord", str)  # "sip:alice@example.com", as `address_of_record` writes it
+
+AOR_MAX_BYTES: Final = 255
 
 _EXPIRES_MALFORMED_S = 3600  # what an illegible expiry means (§20.10)
 _TEXT_MAX = 4096  # characters that one binding may keep: whoever may register must not fill the store with it
@@ -128,7 +130,8 @@ def address_of_record(uri: str) -> AddressOfRecord | None:
     user = unescape(parsed.user)
     if " " in user or not user.isprintable():
         return None  # no white space, no bytes that are no text: it will be shown, and stand in keys
-    return AddressOfRecord(f"sip:{user}@{parsed.host.lower().rstrip('.')}")
+    canonical = f"sip:{user}@{parsed.host.lower().rstrip('.')}"
+    return AddressOfRecord(canonical) if len(canonical.encode()) <= AOR_MAX_BYTES else None
 
 
 def alive(bindings: Iterable[Binding], *, now: float) -> tuple[Binding, ...]:

@@ -21,7 +21,6 @@ from bridge.engine.commit import (
     Remembered,
     StoredCall,
     StoredConversation,
-    Take,
 )
 from bridge.engine.registrations import (
     ForgetEvents,
@@ -52,6 +51,16 @@ class _Record:
     variable: Mapping[CallId, bytes]
     released: tuple[CallId, ...] | None = None  # the calls it had; only the fence and the head are left
     merged_into: ConversationId | None = None  # where its last living call went
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """Calls that leave a conversation; its head and version where they change with that."""
+
+    conversation: ConversationId
+    calls: tuple[CallId, ...]
+    head: bytes | None = None
+    version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +135,13 @@ class Keyspace:
     def commit(self, commit: Commit, retention_s: float) -> Answer | Remembered:
         """commit.lua. `Remembered`: its key has been claimed for another call."""
         stored = self._conversations.get(commit.conversation)
-        answer = self._fence(commit, stored) or self._claimed(commit)
+        moves: list[_Move] = []
+        answer = self._fence(commit, stored) or self._taken(commit, stored, moves) or self._claimed(commit)
         if answer is not None:
             for ack in commit.acks:
                 self.acknowledge(ack)
             return answer
+        moved = {call for move in moves for call in move.calls}
         for event in commit.events:
             out = self._out.get(event.call) or _Out()
             self._out.put(event.call, replace(out, events={**out.events, event.sequence: event.body}))
@@ -146,16 +157,15 @@ class Keyspace:
         for call in commit.calls:
             if call.fixed is not None:
                 fixed[call.call] = call.fixed
-                held = self._calls.get(call.call)
-                if held is None or held in [take.conversation for take in commit.takes if call.call in take.calls]:
+                if call.call in moved or self._calls.get(call.call) is None:
                     self._calls.put(call.call, commit.conversation)
                 self._created.put(call.call, call.created_ms)
             if call.variable is not None:
                 variable[call.call] = call.variable
         for ending in commit.endings:
             self._calls.put(ending.call, ending.record, keep_s=retention_s)
-        for take in commit.takes:
-            self._take(take, commit.conversation, retention_s)
+        for move in moves:
+            self._move(move, commit.conversation, retention_s)
         fence = (commit.epoch, commit.nonce, commit.version, commit.owner)
         merged_into = kept.merged_into if kept is not None else None
         record = _Record(*fence, commit.head, fixed, variable, merged_into=merged_into)
@@ -183,30 +193,52 @@ class Keyspace:
             mentioned = [call.call for call in commit.calls] + [ending.call for ending in commit.endings]
             ended = any(isinstance(self._calls.get(call), bytes) for call in mentioned)
             return "lost" if ended else "stale"
-        return self._untakable(commit) or self._taken(commit, stored)
-
-    def _untakable(self, commit: Commit) -> Answer | None:
-        """Why what it takes is not there to be taken."""
-        for take in commit.takes:
-            known = self._conversations.get(take.conversation)
-            newer = known is not None and (known.epoch, known.nonce) >= (take.epoch, take.nonce)
-            if known is not None and newer and known.owner != commit.owner:
-                return "lost"
-            if not commit.whole and (known is None or not _is_as_known(take, known)):
-                return "stale"
         return None
 
-    def _taken(self, commit: Commit, stored: _Record | None) -> Answer | None:
-        """Nobody else's call is taken, and nothing that has ended is resurrected."""
+    def _taken(self, commit: Commit, stored: _Record | None, moves: list[_Move]) -> Answer | None:
+        """Whether everything it brings may be had: `moves` is filled with what has to leave where it was.
+
+        Nobody else's call is taken, and nothing that has ended is resurrected.
+        """
+        answer = None if commit.whole else self._taken_as_known(commit, moves)
+        if answer is not None:
+            return answer
         endings = {ending.call for ending in commit.endings}
+        taken = {call: move.conversation for move in moves for call in move.calls}
         for call in commit.calls:
             held = self._calls.get(call.call)
-            takes = [take.conversation for take in commit.takes if call.call in take.calls]
-            if call.fixed is None or held is None or held in (commit.conversation, *takes):
+            if call.fixed is None or held is None or held in (commit.conversation, taken.get(call.call)):
                 continue
-            of_ours = (stored is not None and stored.owner == commit.owner) or call.call in endings
-            if not (isinstance(held, bytes) and commit.whole and of_ours):
+            own = False
+            if isinstance(held, bytes):
+                own = commit.whole and ((stored is not None and stored.owner == commit.owner) or call.call in endings)
+            elif commit.whole:
+                # An older store has it where it was before it moved.
+                known = self._conversations.get(held)
+                own = known is not None and known.owner == commit.owner
+                moves.append(_Move(held, (call.call,)))
+            if not own:
                 return "lost" if commit.whole else "exists"
+        return None
+
+    def _taken_as_known(self, commit: Commit, moves: list[_Move]) -> Answer | None:
+        """What is taken has to be ours as we know it."""
+        versions: dict[ConversationId, int] = {}
+        for take in commit.takes:
+            known = self._conversations.get(take.conversation)
+            if known is None:
+                return "stale"
+            theirs, ours = (known.epoch, known.nonce), (take.epoch, take.nonce)
+            if known.owner != commit.owner and theirs >= ours:
+                return "lost"
+            missing = take.version - versions.get(take.conversation, known.version)
+            if theirs != ours or missing > 1:
+                return "stale"
+            versions[take.conversation] = take.version
+            changed = missing == 1
+            moves.append(
+                _Move(take.conversation, take.calls, take.head if changed else None, take.version if changed else None)
+            )
         return None
 
     def _claimed(self, commit: Commit) -> Remembered | None:
@@ -214,33 +246,31 @@ class Keyspace:
         claim = commit.claim
         if claim is None:
             return None
-        call = commit.calls[0].call
         known = self._claims.get(claim.key)
         if known is None:
-            made = Remembered(claim.fingerprint, call, 201, claim.answer)
+            made = Remembered(claim.fingerprint, claim.call, 201, claim.answer)
             self._claims.put(claim.key, made, keep_s=REMEMBERED_S)
             return None
         # A call that is told anew lives, whoever has the key now.
-        return None if known.call == call or commit.whole else known
+        return None if known.call == claim.call or commit.whole else known
 
-    def _take(self, take: Take, into: ConversationId, retention_s: float) -> None:
-        """Its calls leave their conversation. What is not known here as its owner knows it keeps its fence."""
-        known = self._conversations.get(take.conversation)
+    def _move(self, move: _Move, into: ConversationId, retention_s: float) -> None:
+        """Calls leave their conversation; where nothing that lives is left it is said where that went."""
+        known = self._conversations.get(move.conversation)
         if known is None:
             return
-        fixed = {call: data for call, data in known.fixed.items() if call not in take.calls}
-        variable = {call: data for call, data in known.variable.items() if call not in take.calls}
+        fixed = {call: data for call, data in known.fixed.items() if call not in move.calls}
+        variable = {call: data for call, data in known.variable.items() if call not in move.calls}
         record = replace(known, fixed=fixed, variable=variable)
-        if not any(not isinstance(self._calls.get(call), bytes) for call in fixed):
+        if all(isinstance(self._calls.get(call), bytes) for call in fixed):
             record = replace(record, merged_into=into)
-        if _is_as_known(take, known) and known.version < take.version:
-            record = replace(record, head=take.head, version=take.version)
+        if move.head is not None and move.version is not None:
+            record = replace(record, head=move.head, version=move.version)
         if fixed:
-            self._conversations.put(take.conversation, record)
+            self._conversations.put(move.conversation, record)
             return
-        record = replace(record, released=known.released or ())
-        self._conversations.put(take.conversation, record, keep_s=retention_s)
-        self._owned.drop((known.owner.rpartition(":")[0], take.conversation))
+        self._conversations.put(move.conversation, replace(record, released=known.released or ()), keep_s=retention_s)
+        self._owned.drop((known.owner.rpartition(":")[0], move.conversation))
 
     def acknowledge(self, ack: Ack) -> None:
         """cursor.lua."""
@@ -461,8 +491,3 @@ class Keyspace:
             tuple(sorted(out.cursors.items())),
             tuple(out.postponed.values()),
         )
-
-
-def _is_as_known(take: Take, known: _Record) -> bool:
-    """Whether the conversation is stored as whoever takes from it knows it; or the calls have been taken already."""
-    return (known.epoch, known.nonce) == (take.epoch, take.nonce) and known.version >= take.version - 1

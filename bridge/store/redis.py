@@ -256,7 +256,7 @@ class RedisStore(RedisReads):
         for ending in endings:
             command += (ending.call, ending.record)
         if claim is not None:
-            command += (claim.key, claim.fingerprint, claim.answer, REMEMBERED_MS)
+            command += (claim.key, claim.fingerprint, claim.call, claim.answer, REMEMBERED_MS)
         for take in commit.takes:
             command += (take.conversation, take.epoch, take.nonce, take.version, take.head, len(take.calls))
             command += take.calls

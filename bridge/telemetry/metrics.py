@@ -51,6 +51,7 @@ class Metrics:
         "_webhook_seconds",
         "call_capacity",
         "calls",
+        "connections",
         "lease_lost",
         "loop_lag_seconds",
         "media_ports_free",
@@ -85,6 +86,7 @@ class Metrics:
         }
         self._dropped = Counter("bridge_dropped", "What was ignored on purpose, by why.", ["reason"], registry=registry)
         self._dropped_children: dict[str, Counter] = {OTHER: self._dropped.labels(OTHER)}
+        self.connections = Gauge("bridge_sip_connections", "SIP connections that are up.", registry=registry)
         self.registrations = Gauge(
             "bridge_registrations", "Registered addresses, of all nodes together.", registry=registry
         )

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from bridge.calls.facts import END_REASONS
 from bridge.config import KEYS_LATER
+from bridge.contract import registrations
 from bridge.contract.actions import COMMANDS, LIST_MAX, NAMES, PauseBody
 from bridge.contract.bodies import ActionBody
 from bridge.contract.dialing import TargetBody
@@ -20,7 +21,7 @@ from bridge.contract.models import Call
 from bridge.contract.operations import OPERATIONS
 from bridge.contract.originating import OriginateBody
 from bridge.contract.queries import LIMIT_DEFAULT, LIMIT_MAX, CallsQuery
-from bridge.contract.registrations import REGISTRATION_ACTIONS, REGISTRATION_EVENTS, RegistrationData
+from bridge.contract.registrations import REGISTRATION_ACTIONS, RegistrationData
 from bridge.outbox.schedule import Schedule
 from bridge.settings.applications import EVENT_TYPES
 from bridge.sip.user_agent import Capabilities
@@ -30,7 +31,7 @@ WEBHOOKS, REST = page("docs/webhooks.md"), page("docs/rest.md")
 
 
 def data_of(event: str) -> type[BaseModel]:
-    for model in (*EVENTS, *REGISTRATION_EVENTS):
+    for model in (*EVENTS, *registrations.REGISTRATION_EVENTS):
         if model.model_fields["type"].annotation.__args__[0] == event:  # type: ignore[union-attr]
             data: type[BaseModel] = model.model_fields["data"].annotation  # type: ignore[assignment]
             return data
@@ -38,9 +39,8 @@ def data_of(event: str) -> type[BaseModel]:
 
 
 def test_events_and_what_each_adds() -> None:
-    tables = [WEBHOOKS.table("An event", "type"), WEBHOOKS.table("Phones that register", "type")]
-    rows = {spans(row[0])[0]: spans(row[2]) for table in tables for row in table}
-    assert tuple(rows) == EVENT_TYPES
+    rows = {spans(row[0])[0]: spans(row[2]) for row in WEBHOOKS.table("An event", "type")}
+    assert (*rows, *registrations.REGISTRATION_TYPES) == EVENT_TYPES
     for event, adds in rows.items():
         every = EventData if event.startswith(("call.", "action.")) else RegistrationData
         expected = set(data_of(event).model_fields) - set(every.model_fields)
@@ -49,6 +49,22 @@ def test_events_and_what_each_adds() -> None:
         assert set(adds) - parts == expected, event
         if parts:
             assert parts == set(data_of(event).model_fields["request"].annotation.model_fields)  # type: ignore[union-attr]
+
+
+def test_events_of_registrations_and_what_each_adds() -> None:
+    rows = {spans(row[0])[0]: spans(row[2]) for row in WEBHOOKS.table("Registrations", "type")}
+    assert tuple(rows) == registrations.REGISTRATION_TYPES
+    common = set(registrations.RegistrationData.model_fields)
+    for event, adds in rows.items():
+        assert set(adds) == set(data_of(event).model_fields) - common, event
+
+
+def test_fields_of_registrations_and_users() -> None:
+    text = REST.text.partition("## Registrations and users")[2].partition("\n## ")[0]
+    for model in (registrations.Registration, registrations.Binding, registrations.User, registrations.UserBody):
+        assert set(model.model_fields) <= set(spans(text)), model
+    told = WEBHOOKS.text.partition("## Registrations")[2].partition("\n## ")[0]
+    assert set(spans(told)) >= registrations.REGISTRATION_ACTIONS
 
 
 def test_fields_of_an_event() -> None:

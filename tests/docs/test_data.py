@@ -12,10 +12,12 @@ from pydantic import ValidationError
 
 from bridge.config import Config, load
 from bridge.contract import examples
-from bridge.contract.events import ANY_EVENT, EVENTS
+from bridge.contract.events import ANY_EVENT
 from bridge.contract.models import Call, CallList, Problem
+from bridge.contract.openapi import WEBHOOKS
 from bridge.contract.originating import OriginateBody
 from bridge.contract.problems import KINDS
+from bridge.contract.registrations import ANY_REGISTRATION_EVENT, REGISTRATION_TYPES
 from bridge.contract.replies import read_reply
 from bridge.engine.inputs import InvalidReply
 from bridge.errors import ConfigurationError
@@ -59,8 +61,9 @@ def check(shown: Any) -> None:
             read = read_reply(json.dumps(shown).encode(), "application/json")
             assert not isinstance(read, InvalidReply), read
         case {"type": str(kind), "data": {}}:
-            model = next(model for model in EVENTS if model.model_fields["type"].annotation.__args__[0] == kind)  # type: ignore[union-attr]
-            ANY_EVENT.validate_python(filled(shown, examples.SCHEMAS[model.__name__][0]))
+            model = next(model for model in WEBHOOKS if model.model_fields["type"].annotation.__args__[0] == kind)  # type: ignore[union-attr]
+            known = ANY_REGISTRATION_EVENT if kind in REGISTRATION_TYPES else ANY_EVENT
+            known.validate_python(filled(shown, examples.SCHEMAS[model.__name__][0]))
         case {"status": status, "code": code}:
             Problem.model_validate(filled(shown, examples.SCHEMAS["Problem"][0]))
             assert (status, shown["title"]) == (KINDS[code].status, KINDS[code].title)
@@ -109,6 +112,7 @@ def test_wrong_json_is_noticed(wrong: Any) -> None:
 def secrets(tmp_path: Path) -> Path:
     """Where the examples' `/run/secrets` is."""
     (tmp_path / "ops-key").write_text("a key of the operators\n")
+    (tmp_path / "alice").write_text("a password\n")
     (tmp_path / "webhook-secret").write_text(f"{new_secret()}\n")
     return tmp_path
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from bridge.engine.inputs import Input, Packet
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request, Response
+from bridge.sip.parser import parse
 from tests.engine.world import World, sdp
 
 
@@ -19,6 +20,7 @@ class Callee:
         self.uri = f"sip:bob@{self.host}:5060" + ("" if transport == "udp" else f";transport={transport}")
         self.got: list[Request] = []  # each copy of each request
         self.responses: list[Response] = []
+        self.said: list[Response] = []  # its answers to INVITEs
         self.flow: Flow | None = None
         self.sequence = 100
         self.deaf = False
@@ -66,7 +68,11 @@ class Callee:
             if offer is not None
             else (sdp(5000, address=self.host, formats="0 101") if 200 <= status < 300 else "")
         )
-        self.world.give(self._packet(self._response(invite or self.invite, status, body, tag, extra, reason)))
+        text = self._response(invite or self.invite, status, body, tag, extra, reason)
+        said = parse(text.encode())
+        assert isinstance(said, Response), said
+        self.said.append(said)
+        self.world.give(self._packet(text))
 
     def bye(self, *, tag: str = "b1") -> None:
         self.within("BYE", tag=tag)

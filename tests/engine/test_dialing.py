@@ -9,7 +9,7 @@ import pytest
 from bridge.calls.actions import Dial, Reject, Target
 from bridge.calls.facts import CallId
 from tests.engine.callee import Callee
-from tests.engine.world import World, sdp
+from tests.engine.world import World, sdp, settings
 
 
 def dialing(*callees: int, world: World | None = None, **how: Any) -> tuple[World, list[Callee]]:
@@ -188,3 +188,10 @@ def test_a_redirect_is_reported_where_that_is_wanted() -> None:
     assert told(world, party) == ["call.initiated", "call.attempt_failed", "call.ended"]
     ended = next(body for body in world.bodies if body["type"] == "call.ended" and body["data"]["call_id"] == party)
     assert ended["data"]["ended"]["reason"] == "redirected"
+
+
+def test_no_more_calls_than_there_may_be() -> None:
+    world, (bob,) = dialing(world=World(settings(max_calls=1)))
+    assert bob.got == []
+    assert world.statuses[-1] == 503
+    assert world.ended["reason"] == "server_error"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.calls.call import Plan
-from bridge.engine.routing import application_for, next_hop
+from bridge.engine.routing import application_for, next_hop, without_connection
 from bridge.engine.settings import Application, Match
 from bridge.sip.dialog import Dialog
 from bridge.sip.flow import Flow
@@ -59,6 +59,9 @@ def test_a_service_with_domains_takes_calls_for_them_alone(uri: str, taken: bool
     assert (found is ALL) is taken
 
 
+CONNECTION = Flow("tcp", "tcp:5060", "192.0.2.1", 40000)
+
+
 def dialog(*, contact: str = "<sip:caller@9.9.9.7:5070>", extra: str = "", flow: Flow = CALLER) -> Dialog:
     invite = parse(request("INVITE", contact=contact, extra=extra).encode())
     assert isinstance(invite, Request)
@@ -99,4 +102,19 @@ def test_a_nat_that_shows_in_the_via_is_answered_through() -> None:
 
 
 def test_a_connection_is_used_again() -> None:
-    assert way(dialog(flow=Flow("tcp", "tcp:5060", "192.0.2.1", 40000))) == ("192.0.2.1", 40000)
+    assert way(dialog(flow=CONNECTION)) == ("192.0.2.1", 40000)
+
+
+@pytest.mark.parametrize(
+    ("made", "port"),
+    [
+        (dialog(contact="<sip:caller@192.0.2.1:5070;transport=tcp>", flow=CONNECTION), 5070),
+        (dialog(contact="<sip:caller@192.0.2.1>", flow=CONNECTION), 5060),
+        (dialog(contact="<sip:caller@192.0.2.1:40000>", flow=CONNECTION), None),  # that is the one
+        (dialog(contact="<sip:caller@phone.example>", flow=CONNECTION), None),
+        (dialog(contact="<sip:caller@192.0.2.1:5070>", flow=CALLER), None),  # nothing to lose
+    ],
+)
+def test_without_it_the_target_is_called(made: Dialog, port: int | None) -> None:
+    flow = without_connection(made, via_host="192.0.2.1")
+    assert flow == (None if port is None else CONNECTION._replace(port=port))

@@ -280,6 +280,9 @@ class World:
                 lost = tuple(session for session in sessions if session not in self.ports)
                 for orphan in self.ports.keys() - sessions.keys():
                     del self.ports[orphan]
+                self.ports |= {
+                    name: held.rule or self.ports[name] for name, held in sessions.items() if name not in lost
+                }
                 if lost:
                     yield MediaLost(lost)
             case Deliver(delivery):
@@ -552,6 +555,10 @@ class World:
             "legs": list(holdings.legs),
             "conversations": list(holdings.conversations),
             "tickets": list(holdings.tickets),
+            "requests": list(holdings.ours),
+            "look-ups": list(holdings.readers),
+            "errands": list(holdings.errands),
+            "unwritten": list(holdings.unwritten),
             "invites": list(holdings.invites),
             "live": holdings.live,
             "deadline": self.node.deadline(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import struct
 
-from tests.support.caller import Message, read_message
+from tests.support.phone import Message, read_message
 from tests.support.waiting import until
 
 

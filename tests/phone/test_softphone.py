@@ -14,7 +14,7 @@ from bridge.errors import StartError
 from bridge.phone.softphone import Phone, PhoneCall, Seen
 from bridge.sip.transaction import Timers
 from tests.phone.farend import FarEnd
-from tests.support.caller import Message
+from tests.support.phone import Message
 from tests.support.waiting import until
 
 QUICK = Timers(t1=0.005, t2=0.02, t4=0.02)  # Timers B and F after 0.32 s

@@ -49,6 +49,11 @@ def test_more_than_one_report_in_a_compound() -> None:
     assert read(receiver_report(block()) + receiver_report(block(other))) == Reports(1, None, (BLOCK, other))
 
 
+def test_a_packet_alone_that_is_no_report() -> None:
+    ping = struct.pack("!BBHI4s", 0x80, 204, 2, 1, b"PING")  # what baresip opens a NAT's way with
+    assert read(ping) == read(GOODBYE) == Reports(1, None, ())
+
+
 def test_doubled_packets_are_a_loss_below_zero() -> None:
     doubled = ReportBlock(2, -3, 0, 0, 0)
     assert read(receiver_report(block(doubled))) == Reports(1, None, (doubled,))
@@ -59,7 +64,7 @@ def test_doubled_packets_are_a_loss_below_zero() -> None:
     [
         b"",
         receiver_report()[:7],
-        GOODBYE,  # no report comes first
+        b"\x80\xd0" + GOODBYE[2:],  # a kind that nobody knows
         b"\x40" + receiver_report()[1:],  # version 1
         b"\xa0" + receiver_report()[1:],  # padded, though it is the first
         receiver_report() + b"\x80\xcb",  # half a head

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -67,7 +66,7 @@ def media_lines(draw: st.DrawFn, kind: str) -> MediaDescription:
 
 LINE = media_lines("audio") | media_lines("video") | media_lines("image")
 LINES = st.tuples(media_lines("audio"), media_lines("video")) | st.lists(LINE, max_size=5).map(tuple)
-DESCRIPTION = LINES.map(lambda lines: replace(sdp(HEAD), media=lines))
+DESCRIPTION = LINES.map(lambda lines: sdp(HEAD)._replace(media=lines))
 DIRECTION: st.SearchStrategy[Direction] = st.sampled_from(["sendrecv", "sendonly", "recvonly", "inactive"])
 
 
@@ -79,8 +78,8 @@ def answer_to(ours: SessionDescription, data: st.DataObject) -> SessionDescripti
         own = data.draw(st.booleans())
         formats = drawn.formats if own else tuple(data.draw(st.lists(st.sampled_from(media.formats), min_size=1)))
         attributes = drawn.attributes if own else (*media.attributes, *drawn.attributes)
-        lines.append(replace(drawn, protocol=media.protocol, formats=formats, attributes=attributes))
-    return replace(sdp(HEAD), media=tuple(lines))
+        lines.append(drawn._replace(protocol=media.protocol, formats=formats, attributes=attributes))
+    return sdp(HEAD)._replace(media=tuple(lines))
 
 
 def numbers(media: MediaDescription) -> set[int]:

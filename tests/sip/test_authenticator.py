@@ -18,6 +18,7 @@ from bridge.sip.headers import Headers
 from bridge.sip.message import Request, Response
 
 REALM = "example.com"
+BOTH = (Algorithm.SHA_256, Algorithm.MD5)
 HA1 = make_ha1("alice", REALM, "secret")
 MD5_ONLY = Ha1(md5=HA1.md5)
 
@@ -25,10 +26,13 @@ MD5_ONLY = Ha1(md5=HA1.md5)
 class Registrar:
     """An authenticator that has been up for an hour, and a client that answers its challenges."""
 
-    def __init__(self, *, limit: int = 100, secret: bytes = b"cluster", algorithms: tuple[Algorithm, ...] = ()) -> None:
+    def __init__(
+        self, *, limit: int = 100, secret: bytes = b"cluster", algorithms: tuple[Algorithm, ...] = BOTH
+    ) -> None:
         self.now = 1_000_000.0
-        chosen = {"algorithms": algorithms} if algorithms else {}
-        self.authenticator = Authenticator(secret=secret, realm=REALM, lifetime_s=300.0, limit=limit, **chosen)
+        self.authenticator = Authenticator(
+            secret=secret, realm=REALM, algorithms=algorithms, lifetime_s=300.0, limit=limit
+        )
         self.made = 0
         self.challenges()
         self.now += 3600.0
@@ -193,7 +197,7 @@ def test_what_was_used_before_a_restart_cannot_be_repeated_after_it() -> None:
     before = Registrar()
     captured = before.answered(before.challenges())
     assert before.verify(captured) == Verified("alice")
-    after = Authenticator(secret=b"cluster", realm=REALM)
+    after = Authenticator(secret=b"cluster", realm=REALM, algorithms=BOTH)
     given = after.credentials(captured)
     assert given is not None
     assert after.verify(given, HA1, method="REGISTER", now=before.now + 1) == Unverified("stale")

@@ -16,6 +16,7 @@ from bridge.sip.endpoint import (
     Overflow,
     RequestArrived,
     ResponseArrived,
+    ResponsesMoved,
     Stray,
     TransactionEnded,
     TransactionTimedOut,
@@ -33,6 +34,7 @@ from tests.sip.bench import first_word, request, response
 
 UDP = Flow("udp", "udp:0.0.0.0:5060", "192.0.2.4", 5070)
 TCP = Flow("tcp", "tcp:0.0.0.0:5060", "192.0.2.4", 40000)
+LISTENING = TCP._replace(port=5070)  # as Alice's Via says
 
 T = TypeVar("T")
 
@@ -64,6 +66,9 @@ class Node:
 
     def cancel(self, made: Request) -> list[Outcome]:
         return self._said(self.endpoint.cancel(client_key(made), now=self.now))
+
+    def lose(self, flow: Flow) -> list[Outcome]:
+        return self._said(self.endpoint.transport_failed(flow, now=self.now))
 
     def advance(self, seconds: float) -> None:
         end = self.now + seconds
@@ -483,12 +488,49 @@ def test_a_lost_connection_fails_what_it_carried_and_nothing_else() -> None:
     node.request(lost, TCP)
     node.request(kept, TCP._replace(port=40001))
     waiting = node.arrive(request("INVITE"), TCP)
-    outcomes = node.endpoint.transport_failed(TCP, now=node.now)
-    assert TransportFailure(client_key(lost)) in outcomes
+    outcomes = node.lose(TCP)
+    assert TransportFailure(client_key(lost), lost.encode()) in outcomes
     assert TransactionEnded(client_key(lost)) in outcomes
-    assert TransportFailure(waiting.key) in outcomes  # told, but still the user's to answer (RFC 6026)
+    assert ResponsesMoved(waiting.key, LISTENING) in outcomes
+    assert TransportFailure(waiting.key) in node.lose(LISTENING)  # told, but still the user's to answer (RFC 6026)
     assert node.endpoint.state(waiting.key) is State.PROCEEDING
     assert node.endpoint.state(client_key(kept)) is State.TRYING
+
+
+def test_the_other_way_comes_back_with_the_request_that_failed() -> None:
+    node = Node()
+    made = request("BYE")
+    node.endpoint.request(made, TCP, now=node.now, otherwise=LISTENING)
+    assert node.lose(TCP)[0] == TransportFailure(client_key(made), made.encode(), LISTENING)
+    assert len(node.endpoint) == 0
+
+
+def test_who_has_lost_the_connection_is_answered_where_its_via_says_that_it_listens() -> None:
+    node = Node()
+    invite = node.arrive(request("INVITE"), TCP)
+    node.respond(invite, 180)
+    assert node.lose(TCP) == [ResponsesMoved(invite.key, LISTENING)]
+    assert [each.flow for each in node.respond(invite, 200) if isinstance(each, Send)] == [LISTENING]
+    again = request("INVITE")
+    again.headers.set("Via", "SIP/2.0/TCP other.example;branch=z9hG4bKtwo")
+    assert node.lose(TCP) == []
+    other = node.arrive(again, TCP)
+    assert node.lose(TCP) == [ResponsesMoved(other.key, LISTENING._replace(port=5060))]
+
+
+def test_a_refusal_that_has_no_ack_leaves_again_by_the_new_way() -> None:
+    node = Node()
+    invite = node.arrive(request("INVITE"), TCP)
+    (sent,) = [each for each in node.respond(invite, 486) if isinstance(each, Send)]
+    assert node.lose(TCP) == [ResponsesMoved(invite.key, LISTENING), Send(LISTENING, sent.data)]
+    node.receive(ack_of_refusal(request()), LISTENING)
+    assert len(node.endpoint) == 0
+
+
+def test_where_the_via_leads_nowhere_else_the_answer_fails() -> None:
+    node = Node()
+    invite = node.arrive(request("INVITE", Via="SIP/2.0/TCP pc33.atlanta.example:40000;branch=z9hG4bKp"), TCP)
+    assert node.lose(TCP) == [TransportFailure(invite.key)]
 
 
 def test_an_icmp_error_fails_nothing() -> None:
@@ -545,7 +587,7 @@ FROM_THE_WIRE = [
 ]
 STEPS = st.one_of(
     st.sampled_from(FROM_THE_WIRE),
-    st.sampled_from(["invite", "cancel", "answer 180", "answer 200", "answer 486"]),
+    st.sampled_from(["invite", "cancel", "lost", "answer 180", "answer 200", "answer 486"]),
     st.floats(min_value=0.0, max_value=20.0),
 )
 
@@ -562,6 +604,8 @@ def test_nothing_raises_and_nothing_is_left(steps: list[Request | Response | str
             node.receive(step, flow)
         elif step == "cancel":
             node.cancel(ours)
+        elif step == "lost":
+            node.lose(flow)
         elif step == "invite":
             if node.endpoint.state(client_key(ours)) is None:
                 node.request(ours, flow)

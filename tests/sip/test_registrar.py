@@ -287,6 +287,7 @@ def test_those_alive_the_preferred_ones_first() -> None:
         ("sip:example.com", None),
         ("tel:+491234", None),
         ("nonsense", None),
+        (f"sip:{'a' * 240}@example.com", None),
         ("sip:a%20b@example.com", None),
         ("sip:a%0Ab@example.com", None),
         ("sip:a%ff@example.com", None),

@@ -13,12 +13,12 @@ from bridge.engine.inputs import CommitRefused, Committed, Input, StoreAway, Sto
 from bridge.errors import StoreUnavailable
 from bridge.store.keyspace import Keyspace
 from bridge.store.memory import RECONNECT_S, MemoryStore
-from tests.store.test_claiming import CLAIM
+from tests.store.test_claiming import CLAIM, OTHERS
 from tests.store.test_taking import JOIN as TAKES_VERSION_3
 from tests.store.test_taking import THERE
 from tests.store.writes import CALL, CONVERSATION, OWNER, commit
 
-JOIN = replace(TAKES_VERSION_3, takes=tuple(replace(take, version=2) for take in TAKES_VERSION_3.takes))
+JOIN = TAKES_VERSION_3._replace(takes=tuple(replace(take, version=2) for take in TAKES_VERSION_3.takes))
 
 
 class World:
@@ -119,8 +119,8 @@ def test_a_lost_answer_is_asked_for_again(world: World, store: MemoryStore) -> N
 
 def test_a_claim_and_a_move_whose_answers_were_lost_are_made_once(world: World, store: MemoryStore) -> None:
     store.lose_replies(2)
-    there = commit(1, ticket=1, conversation=THERE, call="call_b", claim=CLAIM)
-    for made in (there, commit(1, ticket=2), replace(JOIN, ticket=3)):
+    there = commit(1, ticket=1, conversation=THERE, call="call_b", claim=OTHERS)
+    for made in (there, commit(1, ticket=2), JOIN._replace(ticket=3)):
         store.commit(made)
         world.advance(1.0)
     store.lose_replies()
@@ -136,7 +136,7 @@ def test_a_claim_and_a_move_whose_answers_were_lost_are_made_once(world: World, 
 def test_a_rollback_undoes_a_claim_and_a_move(world: World, store: MemoryStore) -> None:
     store.commit(commit(1, ticket=1))
     world.advance(1.0)
-    for made in (commit(1, ticket=2, conversation=THERE, call="call_b", claim=CLAIM), JOIN):
+    for made in (commit(1, ticket=2, conversation=THERE, call="call_b", claim=OTHERS), JOIN):
         store.commit(made)
         world.advance(0.1)
     world.keyspace.roll_back(0.5)

@@ -18,7 +18,7 @@ from bridge.errors import StoreUnavailable
 from bridge.store import connection
 from bridge.store.redis import RedisStore
 from tests.store.servers import Passage, Server
-from tests.store.test_claiming import ANSWER, CLAIM
+from tests.store.test_claiming import ANSWER, CLAIM, OTHERS
 from tests.store.test_taking import JOIN, THERE
 from tests.store.writes import CALL, CONVERSATION, OWNER, Inbox, Node, commit
 
@@ -93,7 +93,7 @@ async def test_a_claim_and_a_move_whose_answers_were_lost_are_made_once(
     await passage.open()
     node = await open_store(passage.url)
     await node.write_all([commit(1), commit(2)])
-    for made in (commit(1, conversation=THERE, call="call_b", claim=CLAIM), JOIN):
+    for made in (commit(1, conversation=THERE, call="call_b", claim=OTHERS), JOIN):
         away = node.inbox.inputs.count(StoreAway())
         passage.lose_next_reply()
         assert await node.write(made) == "applied"

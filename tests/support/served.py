@@ -41,7 +41,7 @@ class Served:
         self.media_port = PORTS.block(2 * media_pairs)
         base = {
             "data_dir": str(directory / "data"),
-            "sip": {"listen": [f"udp:127.0.0.1:{self.sip_port}"]},
+            "sip": {"listen": [f"{transport}:127.0.0.1:{self.sip_port}" for transport in ("udp", "tcp")]},
             "media": {"ports": f"{self.media_port}-{self.media_port + 2 * media_pairs - 1}", "workers": 1},
             "api": {
                 "listen": f"127.0.0.1:{self.api_port}",

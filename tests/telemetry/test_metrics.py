@@ -30,6 +30,8 @@ NAMES = {
     "bridge_takeovers_total": set(),
     "bridge_lease_lost_total": set(),
 }
+# and beside it
+NAMES |= {"bridge_sip_connections": set()}
 
 
 def read(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

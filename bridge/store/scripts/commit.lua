@@ -4,12 +4,12 @@
 -- ARGV  prefix, conversation, epoch, nonce, version, node id, incarnation, whole (0 or 1), retention in ms, head,
 --       number of calls, events, acks, endings, claims (0 or 1), takes, and then those, flat:
 --       call, created in ms, fixed, variable (empty: unchanged) · call, sequence, body · call, endpoint, sequence ·
---       call, record · key, fingerprint, answer, how long that is kept in ms ·
+--       call, record · key, fingerprint, call, answer, how long that is kept in ms ·
 --       conversation, epoch, nonce, version, head, number of its calls, those calls
 -- Gives 1 applied, now or before · -1 lost · -2 stale · -3 exists · or, when the key has been claimed for another call:
 --       fingerprint, call, status, answer
 --
--- A take is fenced like a write of the conversation whose calls it takes. The first call is the one that is claimed for.
+-- A take is fenced as the next write of the conversation whose calls it takes. The full record needs none.
 -- The fence is written last: a script that breaks off halfway is repeated as a whole, and every write in it may be.
 -- Nonces are lower-case letters and digits, which every locale sorts as bytes do.
 
@@ -25,7 +25,7 @@ local events = calls + 4 * tonumber(ARGV[11])
 local acks = events + 3 * tonumber(ARGV[12])
 local endings = acks + 3 * tonumber(ARGV[13])
 local claims = endings + 2 * tonumber(ARGV[14])
-local takes = claims + 4 * tonumber(ARGV[15])
+local takes = claims + 5 * tonumber(ARGV[15])
 
 -- A delivery is settled whoever owns the conversation.
 local function settle_all()
@@ -89,45 +89,54 @@ elseif not creates and not whole then
   return refuse(STALE)
 end
 
--- What is taken has to be ours as we know it, or taken already, by a script that broke off halfway. With the full record
--- it is taken from whatever the store has, unless somebody else has it.
+-- What is taken has to be ours as we know it, or taken already, by a script that broke off halfway.
+local moves = {} -- each: which conversation, the calls that leave it, its head and version where they change
 local taken = {} -- call -> the conversation it leaves
-local next_write = {} -- conversation -> whether the take is its next write
-local owners = {}
+local versions = {} -- of those conversations, as far as we have come
 local at = takes
-for _ = 1, tonumber(ARGV[16]) do
-  local from, from_epoch, from_nonce = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2]
+for _ = 1, whole and 0 or tonumber(ARGV[16]) do
+  local from, from_epoch, from_nonce, from_version = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], tonumber(ARGV[at + 3])
   local known = redis.call('HMGET', prefix .. ':conv:' .. from, 'epoch', 'nonce', 'version', 'owner')
-  local known_epoch, as_known = tonumber(known[1]), false
-  if known_epoch then
-    local newer = known_epoch > from_epoch or (known_epoch == from_epoch and known[2] >= from_nonce)
-    if newer and known[4] ~= owner then
-      return refuse(LOST)
-    end
-    local missing = tonumber(ARGV[at + 3]) - tonumber(known[3])
-    as_known = known_epoch == from_epoch and known[2] == from_nonce and missing <= 1
-    next_write[from] = as_known and missing == 1
-    owners[from] = string.match(known[4], '^(.*):')
+  local known_epoch = tonumber(known[1])
+  if not known_epoch then
+    return refuse(STALE)
+  elseif known[4] ~= owner and (known_epoch > from_epoch or (known_epoch == from_epoch and known[2] >= from_nonce)) then
+    return refuse(LOST)
   end
-  if not whole and not as_known then
+  local missing = from_version - (versions[from] or tonumber(known[3]))
+  if known_epoch ~= from_epoch or known[2] ~= from_nonce or missing > 1 then
     return refuse(STALE)
   end
-  local first = at + 6
-  at = first + tonumber(ARGV[at + 5])
-  for i = first, at - 1 do
+  local move = { from = from, calls = {} }
+  if missing == 1 then
+    versions[from] = from_version
+    move.head, move.version = ARGV[at + 4], ARGV[at + 3]
+  end
+  for i = at + 6, at + 5 + tonumber(ARGV[at + 5]) do
+    move.calls[#move.calls + 1] = ARGV[i]
     taken[ARGV[i]] = from
   end
+  moves[#moves + 1] = move
+  at = at + 6 + tonumber(ARGV[at + 5])
 end
 
 -- Calls that come with their fixed part are new to the store, or it was older than us, or they are taken: nobody else's
--- is, and nothing that has ended is resurrected.
+-- is, and nothing that has ended is resurrected. An older store has a call where it was before it moved: the full record
+-- takes it from any conversation of ours, and leaves that one's fence alone, for our next write there to tell the rest.
 local held = {}
 for i = calls, events - 1, 4 do
   if ARGV[i + 2] ~= '' then
     local call = ARGV[i]
     held[call] = holder(call)
     if held[call] and held[call] ~= conversation and held[call] ~= taken[call] then
-      local own = is_final(held[call]) and whole and (stored[4] == owner or ends_here(call))
+      local own
+      if is_final(held[call]) then
+        own = whole and (stored[4] == owner or ends_here(call))
+      elseif whole and redis.call('HGET', prefix .. ':conv:' .. held[call], 'owner') == owner then
+        own = true
+        taken[call] = held[call]
+        moves[#moves + 1] = { from = held[call], calls = { call } }
+      end
       if not own then
         return refuse(whole and LOST or EXISTS)
       end
@@ -140,10 +149,10 @@ if claims < takes then
   local known = redis.call('HMGET', claim, 'fingerprint', 'call', 'status', 'answer')
   if not known[1] then
     redis.call(
-      'HSET', claim, 'fingerprint', ARGV[claims + 1], 'call', ARGV[calls], 'status', 201, 'answer', ARGV[claims + 2]
+      'HSET', claim, 'fingerprint', ARGV[claims + 1], 'call', ARGV[claims + 2], 'status', 201, 'answer', ARGV[claims + 3]
     )
-    redis.call('PEXPIRE', claim, ARGV[claims + 3])
-  elseif known[2] ~= ARGV[calls] and not whole then -- a call that is told anew lives, whoever has the key now
+    redis.call('PEXPIRE', claim, ARGV[claims + 4])
+  elseif known[2] ~= ARGV[claims + 2] and not whole then -- a call that is told anew lives, whoever has the key now
     return refuse(known)
   end
 end
@@ -187,36 +196,29 @@ for i = endings, claims - 1, 2 do
 end
 
 -- Where nothing that lives is left it is said where that went, and where nothing at all is left the record is released.
--- What the store does not know as we do keeps its fence: our next write there tells it everything.
-at = takes
-for _ = 1, tonumber(ARGV[16]) do
-  local name = ARGV[at]
-  local from = prefix .. ':conv:' .. name
-  local first, last = at + 6, at + 5 + tonumber(ARGV[at + 5])
-  if owners[name] then
-    for i = first, last do
-      redis.call('HDEL', from, 'i:' .. ARGV[i], 'v:' .. ARGV[i])
-    end
-    local left, lives = false, false
-    for _, field in ipairs(redis.call('HKEYS', from)) do
-      if string.sub(field, 1, 2) == 'i:' then
-        left = true
-        lives = lives or not is_final(holder(string.sub(field, 3)))
-      end
-    end
-    if not lives then
-      redis.call('HSET', from, 'merged_into', conversation)
-    end
-    if not left then
-      redis.call('HSETNX', from, 'released', '')
-      redis.call('PEXPIRE', from, ARGV[9])
-      redis.call('HDEL', prefix .. ':owned:' .. owners[name], name)
-    end
-    if next_write[name] then
-      redis.call('HSET', from, 'head', ARGV[at + 4], 'version', ARGV[at + 3])
+for _, move in ipairs(moves) do
+  local from = prefix .. ':conv:' .. move.from
+  for _, call in ipairs(move.calls) do
+    redis.call('HDEL', from, 'i:' .. call, 'v:' .. call)
+  end
+  local left, lives = false, false
+  for _, field in ipairs(redis.call('HKEYS', from)) do
+    if string.sub(field, 1, 2) == 'i:' then
+      left = true
+      lives = lives or not is_final(holder(string.sub(field, 3)))
     end
   end
-  at = last + 1
+  if not lives then
+    redis.call('HSET', from, 'merged_into', conversation)
+  end
+  if not left then
+    redis.call('HSETNX', from, 'released', '')
+    redis.call('PEXPIRE', from, ARGV[9])
+    redis.call('HDEL', prefix .. ':owned:' .. ARGV[6], move.from)
+  end
+  if move.version then
+    redis.call('HSET', from, 'head', move.head, 'version', move.version)
+  end
 end
 
 if creates or whole then

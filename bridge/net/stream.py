@@ -1,0 +1,273 @@
+"""SIP over connections (§18): one listener that takes those of peers and makes its own, and sends by whichever leads there.
+
+A connection is found by its remote address, whoever made it. `FlowLost` is said once for each that ends and each that cannot
+be made. TCP; TLS and WebSocket are later rooms beside it. Counts what passes, and bounds what connections may cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import partial
+from ipaddress import ip_network
+from typing import Final
+
+from bridge.engine.inputs import FlowLost, Packet, StreamBroken
+from bridge.errors import LocalProtocolError
+from bridge.net.binding import bound_socket
+from bridge.net.connection import Connection, Ending, StreamCounts, StreamLimits
+from bridge.sip.flow import Flow, Send
+
+# Each way, in the kernel, where it would otherwise grow to 4 or 6 MB: 100 messages, or 1,000 a second around the world.
+SOCKET_BUFFER: Final = 65_536
+BACKLOG: Final = 1024  # connections that wait to be accepted; the kernel may grant less (net.core.somaxconn)
+
+_OPTIONS: Final = (
+    (socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER),
+    (socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER),
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    # A peer that has vanished is found within 2 minutes where nothing is sent, and within 30 s where something is.
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
+)
+_ANYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 -- compared, not bound
+# The ends that we have made ourselves, and their reasons in `bridge_dropped_total`. What is broken counts as malformed.
+_DROPPED: Final[Mapping[Ending, str]] = {
+    "idle": "connection_idle",
+    "no_pong": "connection_no_pong",
+    "slow_message": "connection_slow_message",
+    "slow_reader": "connection_slow_reader",
+    "unreachable": "connection_unreachable",
+}
+
+
+class _Attempt:
+    """A connection that is being made, and what waits for it."""
+
+    __slots__ = ("size", "task", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: list[bytes] = []
+        self.size = 0
+        self.task: asyncio.Task[None]
+
+
+class StreamListener:
+    """All connections of one TCP listener. `give` and `dropped` are called on the loop; they must not block.
+
+    `bind` before `open` where something has to be sent, or known, before the first connection is accepted: until then the
+    kernel keeps what comes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        host: str,
+        port: int,
+        give: Callable[[Packet | StreamBroken | FlowLost], None],
+        *,
+        dropped: Callable[[str, Flow], None],
+        limits: StreamLimits | None = None,
+    ) -> None:
+        """`dropped`: a reason of the closed list of `bridge_dropped_total`, and whose it is."""
+        self.name = name  # as its flows call it: "tcp:0.0.0.0:5060"
+        self.address = (host, port)  # once bound: as bound
+        self.counts = StreamCounts()
+        self.limits = limits or StreamLimits()
+        self.ended: asyncio.Future[None] | None = None  # done when it is closed; its exception: by what
+        self._host = host
+        self._port = port
+        self._give = give
+        self._dropped = dropped
+        self._socket: socket.socket | None = None
+        self._server: asyncio.Server | None = None
+        self._is_closing = False
+        self._connections: set[Connection] = set()  # all that hold a socket
+        self._sources: Counter[str] = Counter()  # of those that peers have made
+        self._by_flow: dict[Flow, Connection] = {}  # those that take sends
+        self._attempts: dict[Flow, _Attempt] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def connections(self) -> int:
+        """How many there are, those that are being made included."""
+        return len(self._connections) + len(self._attempts)
+
+    async def bind(self) -> None:
+        """From here on it can send, and peers can connect. StartError names what is in the way and the remedy."""
+        self._socket = await self._listening()
+
+    async def open(self) -> None:
+        """Begin to accept, and bind first where that has not happened. StartError as `bind`."""
+        if self._socket is None:
+            self._socket = await self._listening()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Connection(self), sock=self._socket, backlog=BACKLOG)
+
+    async def _listening(self) -> socket.socket:
+        made = await bound_socket(self.name, self._host, self._port, socket.SOCK_STREAM, _prepare)
+        made.listen(BACKLOG)
+        self.address = made.getsockname()[:2]
+        self.ended = asyncio.get_running_loop().create_future()
+        return made
+
+    async def close(self) -> None:
+        """Send what is queued, close every connection, and wait for it. Closing what never was open does nothing."""
+        self._is_closing = True
+        if self._server is not None:
+            self._server.close()
+        elif self._socket is not None:
+            self._socket.close()
+        tasks = [attempt.task for attempt in self._attempts.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=self.limits.close_s)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        for connection in list(self._connections):
+            connection.end("shutdown")
+        await self._empty.wait()
+        if self._server is not None:
+            await self._server.wait_closed()
+        if self.ended is not None and not self.ended.done():
+            self.ended.set_result(None)
+
+    def send(self, send: Send) -> None:
+        """One message to the flow's peer: by the connection that leads there, or by a new one."""
+        flow, data = send
+        connection = self._by_flow.get(flow)
+        if connection is not None:
+            connection.write(data)
+            return
+        if self._socket is None or self._is_closing:
+            raise LocalProtocolError(f"{self.name} is not open")
+        attempt = self._attempts.get(flow)
+        if attempt is None:
+            if self.connections >= self.limits.connections:
+                self.counts.not_sent += 1
+                self._dropped("connections_full", flow)
+                self._give(FlowLost(flow))
+                return
+            attempt = self._attempts[flow] = _Attempt()
+            attempt.task = asyncio.get_running_loop().create_task(self._connect(flow), name=f"connect {flow}")
+            attempt.task.add_done_callback(partial(self._attempted, flow))
+        attempt.size += len(data)
+        if attempt.size > self.limits.unsent_bytes:
+            self.counts.not_sent += 1
+            self._give_up(flow, attempt, "slow_reader")
+        else:
+            attempt.waiting.append(data)
+
+    # Connections of ours
+
+    async def _connect(self, flow: Flow) -> None:
+        loop = asyncio.get_running_loop()
+        if not 0 < flow.port < 65_536:  # a URI may say anything
+            raise OSError(errno.EADDRNOTAVAIL, f"no port of a peer: {flow.port}")
+        made = socket.socket(socket.AF_INET6 if ":" in flow.host else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            made.settimeout(0.0)
+            _prepare(made)
+            if self._host not in _ANYWHERE:
+                made.bind((self.address[0], 0))
+            async with asyncio.timeout(self.limits.connect_s):
+                await loop.sock_connect(made, (flow.host, flow.port))
+        except BaseException:
+            made.close()
+            raise
+        await loop.create_connection(lambda: Connection(self, flow), sock=made)
+
+    def _attempted(self, flow: Flow, task: asyncio.Task[None]) -> None:
+        """The attempt is over. Its sends have left with `opened`, or never will."""
+        attempt = self._attempts.get(flow)
+        error = None if task.cancelled() else task.exception()
+        if attempt is not None and attempt.task is task:
+            self._give_up(flow, attempt, "unreachable")
+        if error is not None and not isinstance(error, OSError) and self.ended is not None and not self.ended.done():
+            self.ended.set_exception(error)  # a fault of ours, which nobody else would hear of
+
+    def _give_up(self, flow: Flow, attempt: _Attempt, ending: Ending) -> None:
+        del self._attempts[flow]
+        attempt.task.cancel()
+        self.counts.not_sent += len(attempt.waiting)
+        self._lost(flow, ending)
+
+    # What connections tell
+
+    def flow_of(self, host: str, port: int) -> Flow:
+        return Flow("tcp", self.name, host, port)
+
+    def give(self, given: Packet | StreamBroken | FlowLost) -> None:
+        self._give(given)
+
+    def opened(self, connection: Connection) -> bool:
+        flow = connection.flow
+        attempt = self._attempts.pop(flow, None) if connection.dialed else None
+        full = self.connections >= self.limits.connections
+        self._connections.add(connection)
+        self._empty.clear()
+        if connection.dialed:
+            if attempt is None:  # given up in the last moment
+                return False
+            self.counts.made += 1
+            self._by_flow[flow] = connection
+            for data in attempt.waiting:
+                connection.write(data)
+            return True
+        self.counts.accepted += 1
+        source = _source(flow)
+        self._sources[source] += 1
+        if full or self._is_closing:
+            self._dropped("connections_full", flow)
+            return False
+        if self._sources[source] > self.limits.per_source:
+            self._dropped("connections_full_source", flow)
+            return False
+        self._by_flow[flow] = connection
+        return True
+
+    def released(self, connection: Connection, ending: Ending) -> None:
+        flow = connection.flow
+        if self._by_flow.get(flow) is connection:  # else it never was there, or another one from the same place is
+            del self._by_flow[flow]
+            self._lost(flow, ending)
+        else:
+            self.counts.ended[ending] += 1
+
+    def closed(self, connection: Connection) -> None:
+        if connection not in self._connections:
+            return
+        self._connections.remove(connection)
+        if not connection.dialed:
+            source = _source(connection.flow)
+            self._sources[source] -= 1
+            if not self._sources[source]:
+                del self._sources[source]
+        if not self._connections:
+            self._empty.set()
+
+    def _lost(self, flow: Flow, ending: Ending) -> None:
+        self.counts.ended[ending] += 1
+        if self._is_closing:
+            return
+        if ending in _DROPPED:
+            self._dropped(_DROPPED[ending], flow)
+        self._give(FlowLost(flow))
+
+
+def _prepare(made: socket.socket) -> None:
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    for level, option, value in _OPTIONS:  # what a listening socket has, those that it accepts have too
+        made.setsockopt(level, option, value)
+
+
+def _source(flow: Flow) -> str:
+    """Who counts as one: of IPv6 anybody has 2^64 addresses."""
+    return str(ip_network((flow.host.partition("%")[0], 64), strict=False)) if ":" in flow.host else flow.host
