@@ -367,7 +367,12 @@ class Keyspace:
         return RegistrationWritten(write.ticket, left)
 
     @staticmethod
-    def _keep(table: _Table[K, V], key: K, value: V, write: WriteRegistration) -> None:
+    def _keep(
+        table: Table[AddressOfRecord, _Registration],
+        key: AddressOfRecord,
+        value: _Registration,
+        write: WriteRegistration,
+    ) -> None:
         """For ever, or, without bindings, for a while."""
         if write.expires_ms is None:
             table.put(key, value, keep_s=IDLE_S)
