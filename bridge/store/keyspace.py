@@ -7,9 +7,9 @@ fall back to how it was a while ago. Refuses to know connections, queues and wha
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 from bridge.ambient import Clock
 from bridge.calls.facts import CallId, ConversationId
@@ -36,6 +36,9 @@ from bridge.store import REMEMBERED_S, ConversationRecord, Due, Lease, UserChang
 from bridge.store.tables import Table
 
 IDLE_S = 30 * 86_400.0  # for how long an address of record is remembered that nobody is bound to
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 Answer: TypeAlias = Literal["applied", "lost", "stale", "exists"]
 
@@ -367,12 +370,7 @@ class Keyspace:
         return RegistrationWritten(write.ticket, left)
 
     @staticmethod
-    def _keep(
-        table: Table[AddressOfRecord, _Registration],
-        key: AddressOfRecord,
-        value: _Registration,
-        write: WriteRegistration,
-    ) -> None:
+    def _keep(table: Table[K, V], key: K, value: V, write: WriteRegistration) -> None:
         """For ever, or, without bindings, for a while."""
         if write.expires_ms is None:
             table.put(key, value, keep_s=IDLE_S)
