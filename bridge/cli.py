@@ -23,7 +23,7 @@ from bridge import __version__, service
 from bridge.calling import Account, Manner, place_call, wait_for_calls
 from bridge.config import Config, Key, keys, load
 from bridge.contract.openapi import document
-from bridge.demo import demo as run_demo
+from bridge.demo.running import demo as run_demo
 from bridge.doctor import Verdict, examine
 from bridge.errors import ConfigurationError, StartError
 from bridge.phone.softphone import callable_uri

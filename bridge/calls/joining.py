@@ -104,6 +104,8 @@ def peer_gone(call: Call, *, ended: bool, now: float) -> None:
     if link is None or call.is_over:
         return
     call.link = None  # whatever follows, there is nobody to be told
+    if link.joined:
+        call.done(Dial)  # it came to its end by `call.joined`, and is not canceled by what follows
     if link.how == "dial" and not link.asked and not link.joined:
         ending.hang_up(call, "local", "canceled", now=now, caused_by=link.action_id)
     elif ended and link.end_with_peer:

@@ -60,6 +60,7 @@ def test_the_party_hangs_up() -> None:
     bob.bye()
     assert [request.method for request in world.requests("BYE")] == ["BYE"]
     assert world.ended == {"by": "policy", "reason": "peer_ended", "sip_code": None, "sip_reason": None, "q850": None}
+    assert told(world, world.call_id) == ["call.incoming", "call.answered", "call.joined", "call.ended"]
 
 
 @pytest.mark.parametrize(
