@@ -24,13 +24,13 @@ run: $(VENV)/.run ## the demo's bridge and application, staying up, ready for a 
 
 test: system-deps check ## checks and all tests, ring by ring, each within its time (at most 12 minutes together)
 	@rm -rf $(VENV)/rings
-	.ci/ring unit     210 -n 2 --ignore tests/docs -m "not interop and not chaos and not slow"
+	.ci/ring unit     210 -n 2 --dist loadgroup --ignore tests/docs -m "not interop and not chaos and not slow"
 	.ci/ring interop  220 -m "interop and not slow"
 	.ci/ring chaos    220 -m "chaos and not slow"
 	@echo "All rings:" && tail -q -n 1 $(VENV)/rings/*.log
 
-test-fast: $(VENV)/.dev ## the inner loop: no SIP peers, no killed processes, under a minute
-	.ci/ring fast      60 -n 2 -x --ignore tests/docs -m "not interop and not chaos and not slow" $(ARGS)
+test-fast: $(VENV)/.dev ## the inner loop: no SIP peers, no killed processes, no packaging, under a minute
+	.ci/ring fast      60 -n 2 -x --ignore tests/docs -m "not interop and not chaos and not packaging and not slow" $(ARGS)
 
 test-long: $(VENV)/.dev system-deps ## minutes to hours: many seeds, the whole chaos table, long fuzzing
 	.ci/ring long   14400 -m slow $(ARGS)
@@ -42,20 +42,22 @@ check: $(VENV)/.dev ## lint, format, types, the direction of imports, the docume
 	$(BIN)/lint-imports
 	@if [ -d tests/docs ]; then .ci/ring docs 60 tests/docs; fi
 
-docs: $(VENV)/.dev ## write anew what docs/ has from the code: keys, errors, metrics
+docs: $(VENV)/.dev ## write anew what docs/ and helm/ have from the code: keys, errors, metrics, the schema
 	$(BIN)/python -m tests.docs.generated
+	$(BIN)/python -m tests.packaging.generated
 
 bench: $(VENV)/.dev system-deps ## the yardsticks of quality.md: CPU per call, memory, growth; a table, and JSON beside it
 	$(BIN)/python -m benchmarks $(ARGS)
 
-system-deps: ## the system packages of the tests (redis-server, SIPp, baresip, Kamailio); installed where we may
+system-deps: ## the programs of the tests (redis-server, SIPp, baresip, Kamailio; helm); installed where we may
 	@.ci/system-deps
+	@.ci/helm
 
 lock: $(VENV)/.made ## write requirements.lock anew: the newest versions that pyproject.toml allows
 	.ci/lock $(BIN)/python
 
 clean: ## remove what make has made; ./data, where a bridge may have its calls, stays
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .tools build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- what the targets stand on -----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [w1] [w4] [w5] [engine] [--quick] [--profile]`: measure, print tables, write JSON beside them."""
+"""`python -m benchmarks [w1] [w2] [w3] [w4] [w5] [register] [engine] [--quick] [--profile]`: measure, print tables, write JSON beside them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from benchmarks.holding import Growth, Holder, Level, measure_alone, weigh
 from benchmarks.machine import read_machine
 from benchmarks.peers import PACKAGES, install
 from benchmarks.processes import BenchmarkError
+from benchmarks.registering import USERS, measure_registering
+from benchmarks.relaying import RelayCost, Relayed, compile_programs, measure_relay, relays
 from benchmarks.report import Results, render, write
 from benchmarks.stacks import ROOT, Stack, Variant, start_bridge, start_peer
 
-NAMES = ("engine", "w1", "w4", "w5")
+NAMES = ("engine", "w1", "w2", "w3", "w4", "w5", "register")
 RESULTS = ROOT / "benchmarks" / "results"
 PAIRS_FOR_MANY = 11_384  # what stacks.MEDIA_PORTS holds
 
@@ -33,6 +35,7 @@ class Scope:
     """How much is measured."""
 
     rates: tuple[float, ...] = (50, 100, 200)
+    joined_rates: tuple[float, ...] = (100, 200)
     seconds: float = 15.0
     runs: int = 3
     warm_up_s: float = LINGER_S
@@ -46,14 +49,19 @@ class Scope:
     growth_few: int = 100
     growth_many: int = 10_000
     growth_rate: float = 100.0
+    register_rates: tuple[float, ...] = (100, 500, 1000)
     engine_held: tuple[int, ...] = (0, 10_000)
     engine_calls: int = 2_000
     engine_rounds: int = 7
     peers: tuple[str, ...] = tuple(PACKAGES)
+    relayed_calls: tuple[int, ...] = (200, 1_000)
+    relayed_seconds: int = 6
+    relayed_runs: int = 3
 
 
 QUICK = Scope(
     rates=(100,),
+    joined_rates=(50,),
     seconds=4.0,
     runs=1,
     warm_up_s=2.0,
@@ -62,10 +70,14 @@ QUICK = Scope(
     held=(300,),
     growth_few=100,
     growth_many=300,
+    register_rates=(100,),
     engine_held=(0,),
     engine_calls=300,
     engine_rounds=3,
     peers=(),
+    relayed_calls=(50,),
+    relayed_seconds=2,
+    relayed_runs=1,
 )
 
 
@@ -106,6 +118,49 @@ class Measurements:
             except BenchmarkError as error:
                 self._note(str(error))
 
+    def w2(self) -> None:
+        """The joined call: every caller is sent to a callee."""
+        scope = self._scope
+        with ExitStack() as ends:
+            stack = start_bridge(ends, self._place("joined"), Variant(dials=True))
+            prepare(stack)
+            for rate in scope.joined_rates:
+                self._results.joined.append(self._cost(stack, rate))
+
+    def w3(self) -> None:
+        """Relays in turn, so that what disturbs the machine disturbs all of them."""
+        scope = self._scope
+        programs = self._place("programs")
+        try:
+            compile_programs(programs)
+        except BenchmarkError as error:
+            self._note(str(error))
+            return
+        starts = relays(programs)
+        if not scope.peers:
+            del starts["rtpengine"]
+        for calls in scope.relayed_calls:
+            runs: dict[str, list[Relayed]] = {name: [] for name in starts}
+            for _ in range(scope.relayed_runs):
+                for name, start in list(starts.items()):
+                    try:
+                        place = self._place(name.replace(", ", "-"))
+                        run = measure_relay(
+                            name,
+                            start,
+                            calls,
+                            seconds=scope.relayed_seconds,
+                            programs=programs,
+                            directory=place,
+                            say=self._say,
+                        )
+                    except BenchmarkError as error:
+                        self._note(str(error))
+                        del starts[name]
+                    else:
+                        runs[name].append(run)
+            self._results.relays += [RelayCost(name, calls, tuple(done)) for name, done in runs.items() if done]
+
     def held(self, names: Sequence[str]) -> None:
         """W4 and W5, on the same held calls."""
         scope = self._scope
@@ -126,6 +181,15 @@ class Measurements:
                     self._say(f"{weight.held} held: {weight.per_call_kb('signalling'):.1f} KiB per call")
             if few is not None:
                 self._results.growth.append(Growth(few, self._level(stack, holder, scope.growth_many)))
+
+    def registering(self) -> None:
+        """Phones that renew their bindings."""
+        scope = self._scope
+        with ExitStack() as ends:
+            stack = start_bridge(ends, self._place("bridge"), Variant(users=USERS))
+            for rate in scope.register_rates:
+                found = measure_registering(stack, rate, seconds=scope.seconds, runs=scope.runs, say=self._say)
+                self._results.registering.append(found)
 
     def _level(self, stack: Stack, holder: Holder, calls: int) -> Level:
         held = holder.hold(calls)
@@ -209,8 +273,14 @@ def measure(names: Sequence[str], scope: Scope, results: Results, *, profile: bo
             measurements.engine()
         if "w1" in names:
             measurements.w1(profile=profile)
+        if "w2" in names:
+            measurements.w2()
+        if "w3" in names:
+            measurements.w3()
         if {"w4", "w5"} & set(names):
             measurements.held(names)
+        if "register" in names:
+            measurements.registering()
     finally:
         if keep:
             print(f"logs are in {directory}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""W1, the answered call: what it costs, how long the caller waits, how many a second are held."""
+"""W1, the answered call, and W2, the joined call: what it costs, how long the caller waits, how many a second are held."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from benchmarks.load import Latency, Load, Probed, Tally, finished, latency, probe_rate, read_probe, start_probe
 from benchmarks.machine import Calibration
 from benchmarks.processes import BenchmarkError
-from benchmarks.stacks import WEBHOOKS_PER_CALL, Stack
+from benchmarks.stacks import ANSWERED_WEBHOOKS, Stack
 
 LINGER_S = 33.0  # the longest timer of a finished transaction (64·T1) and a little
 SETTLE_S = 5.0  # what the last webhooks are given
@@ -31,13 +31,14 @@ class Run:
     webhooks: int
     settled_s: float  # from the load's end to the last webhook
     loop_ms: float
+    webhooks_per_call: int = ANSWERED_WEBHOOKS
 
     @property
     def clean(self) -> bool:
         """No call failed, every webhook came."""
         tally = self.tally
         answered = tally.failed == 0 and tally.successful == tally.created > 0
-        return answered and self.webhooks == WEBHOOKS_PER_CALL * tally.successful
+        return answered and self.webhooks == self.webhooks_per_call * tally.successful
 
     @property
     def latency(self) -> Latency:
@@ -61,7 +62,7 @@ def run_load(stack: Stack, rate: float, seconds: float, *, label: str) -> Run:
             code, probe_code = sipp.wait(seconds + GIVING_UP_S), probe.wait(seconds + GIVING_UP_S)
             ended = time.monotonic()
             probed = read_probe(probe.log.read_text(), seconds) if probe_code == 0 else None
-            _settle(stack, told_before + WEBHOOKS_PER_CALL * (load.calls + (probed.tally.created if probed else 0)))
+            _settle(stack, told_before + stack.webhooks * (load.calls + (probed.tally.created if probed else 0)))
             settled_s = time.monotonic() - ended
         finally:
             sipp.end()
@@ -90,7 +91,7 @@ def _run(
     tally = replace(tally, failed=tally.created - tally.successful) + probed.tally
     cpu_ms = {role: (after[role] - before[role]) * 1000 / max(1, tally.created) for role in after}
     told = sum(stack.counts().values()) - told_before
-    return Run(rate, tally, probed.milliseconds, by_sipp, cpu_ms, told, settled_s, loop_ms)
+    return Run(rate, tally, probed.milliseconds, by_sipp, cpu_ms, told, settled_s, loop_ms, stack.webhooks)
 
 
 def _settle(stack: Stack, wanted: int) -> None:
@@ -192,7 +193,7 @@ def why_not(run: Run) -> str:
     if tally.failed:
         return f"{tally.failed} of {tally.created} calls failed, {tally.retransmissions} retransmissions"
     if not run.clean:
-        return f"{run.webhooks} of {WEBHOOKS_PER_CALL * tally.created} webhooks came within {SETTLE_S:g} s"
+        return f"{run.webhooks} of {run.webhooks_per_call * tally.created} webhooks came within {SETTLE_S:g} s"
     return f"the load itself came to {tally.rate:.0f} calls/s only"
 
 

@@ -1,29 +1,35 @@
-"""The application of the measurements: answers every call, counts every webhook. A process of its own.
+"""The application of the measurements: answers every call, or dials somebody for it, and counts every webhook. A process of
+its own.
 
-`python -m benchmarks.application HOST PORT [SECRET]`. With a secret every signature is checked by the `standardwebhooks`
+`python -m benchmarks.application HOST PORT [--secret SECRET] [--dial URI]`. With a secret every signature is checked by the `standardwebhooks`
 library and every call's order too, which costs it more than answering does: for runs that show, not for runs that measure.
 `GET /counts` tells.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import signal
-import sys
 from collections import Counter
 
 import uvloop
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
-ANSWER = json.dumps({"actions": [{"action": "answer"}]}).encode()
+
+def reply_of(dials: str | None) -> bytes:
+    """What every call gets: an answer, or somebody else."""
+    action = {"action": "answer"} if dials is None else {"action": "dial", "to": dials}
+    return json.dumps({"actions": [action]}).encode()
 
 
 class Application:
     """What has come so far."""
 
-    def __init__(self, secret: str | None) -> None:
+    def __init__(self, secret: str | None, dials: str | None) -> None:
+        self._reply = reply_of(dials)
         self._webhook = None if secret is None else Webhook(secret)
         self._types: Counter[str] = Counter()
         self._bytes = 0
@@ -42,7 +48,7 @@ class Application:
         self._types[kind] += 1
         self._bytes += len(body)
         if kind == "call.incoming":
-            return web.Response(body=ANSWER, content_type="application/json")
+            return web.Response(body=self._reply, content_type="application/json")
         return web.Response()
 
     def counts(self) -> dict[str, object]:
@@ -66,17 +72,27 @@ class Application:
             self._last[stream] = sequence
 
 
-async def serve(host: str, port: int, secret: str | None) -> None:
+async def serve(host: str, port: int, secret: str | None, dials: str | None) -> None:
     """Serve until SIGTERM."""
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, over.set)
-    runner = web.ServerRunner(web.Server(Application(secret).handle))
+    runner = web.ServerRunner(web.Server(Application(secret, dials).handle))
     await runner.setup()
     await web.TCPSite(runner, host, port, backlog=4096).start()
     await over.wait()
     await runner.cleanup()
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("host")
+    parser.add_argument("port", type=int)
+    parser.add_argument("--secret")
+    parser.add_argument("--dial")
+    given = parser.parse_args()
+    uvloop.run(serve(given.host, given.port, given.secret, given.dial))
+
+
 if __name__ == "__main__":
-    uvloop.run(serve(sys.argv[1], int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else None))
+    main()

@@ -17,6 +17,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -117,11 +118,7 @@ class Probe:
                 data, notes, _, _ = self._socket.recvmsg(65536, 128)
             except BlockingIOError:
                 return
-            arrived_ns = next(
-                (_nanoseconds(note) for level, kind, note in notes if (level, kind) == (1, SO_TIMESTAMPNS)),
-                time.time_ns(),
-            )
-            self._hear(data, arrived_ns)
+            self._hear(data, arrival_ns(notes))
 
     def _hear(self, data: bytes, arrived_ns: int) -> None:
         named, method = _CALL.search(data), _CSEQ.search(data)
@@ -140,6 +137,13 @@ class Probe:
             self._to[call] = to[1].decode() if to else ""
             for following in ("ACK", "BYE"):
                 self._socket.sendto(self._request(following, call, self._to[call]), (self._target, 5060))
+
+
+def arrival_ns(notes: Sequence[tuple[int, int, bytes]]) -> int:
+    """When the kernel has got a datagram, by what it has noted beside it."""
+    return next(
+        (_nanoseconds(note) for level, kind, note in notes if (level, kind) == (1, SO_TIMESTAMPNS)), time.time_ns()
+    )
 
 
 def _nanoseconds(note: bytes) -> int:

@@ -16,8 +16,12 @@ from benchmarks.engine import Figure
 from benchmarks.holding import Growth, Level, Weight
 from benchmarks.machine import Machine
 from benchmarks.profiling import Profile, lines
+from benchmarks.registering import Registering, Renewals
+from benchmarks.relaying import RelayCost
 
 COLUMNS = ("signalling", "supervisor", "media", "redis", "application")
+_RELAY_HEAD = ("W3", "calls", "µs/packet", "× C", "lost", "p50", "p99", "behind", "loop ms")
+BEHIND_MS = 20  # the load was late by a packet or more: what was lost or slow then was perhaps not the relay's fault
 _COST_HEAD = ("calls/s", "ours", *COLUMNS, "p50", "p95", "p99", "failed", "loop ms")
 
 
@@ -29,15 +33,28 @@ class Results:
     quick: bool
     engine: list[Figure] = field(default_factory=list)
     costs: list[tuple[str, Cost]] = field(default_factory=list)  # with what was special about the set-up
+    joined: list[Cost] = field(default_factory=list)
     capacities: list[Capacity] = field(default_factory=list)
+    relays: list[RelayCost] = field(default_factory=list)
     weights: list[Weight] = field(default_factory=list)
     growth: list[Growth] = field(default_factory=list)
+    registering: list[Registering] = field(default_factory=list)
     profiles: list[Profile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what could not be measured, and why
 
     def to_data(self) -> dict[str, Any]:
         data: dict[str, Any] = {"machine": _plain(self.machine), "quick": self.quick}
-        for name in ("engine", "capacities", "weights", "growth", "profiles", "notes"):
+        for name in (
+            "engine",
+            "joined",
+            "capacities",
+            "relays",
+            "weights",
+            "growth",
+            "registering",
+            "profiles",
+            "notes",
+        ):
             data[name] = _plain(getattr(self, name))
         data["costs"] = [{"setup": setup} | _plain(cost) for setup, cost in self.costs]
         return data
@@ -78,8 +95,18 @@ def render(results: Results) -> str:
             "median (lowest–highest) of runs\n"
             + table(("W1", *_COST_HEAD), [_cost_row(setup, cost) for setup, cost in results.costs])
         )
+    if results.joined:
+        parts.append(
+            "W2 joined call: the same for a caller who is sent to a callee, both with their webhooks and their state\n"
+            + table(("W2", *_COST_HEAD), [_cost_row("", cost) for cost in results.joined])
+        )
     if results.capacities:
         parts.append(_capacities(results.capacities))
+    if results.relays:
+        parts.append(
+            "W3 relay: CPU µs per relayed packet of G.711, all processes of the relay; how long a packet took, in ms\n"
+            + table(_RELAY_HEAD, [_relay_row(each, results.relays) for each in results.relays])
+        )
     if results.weights:
         head = ("W4", "held", "signalling", "media", "redis", "signalling in all, MiB")
         rows = [_weight_row(each) for each in results.weights]
@@ -92,10 +119,35 @@ def render(results: Results) -> str:
             "less what the held calls cost by themselves\n"
             + table(("W5", *_COST_HEAD), [_cost_row(f"{each.cost.held} held", each.cost) for each in levels])
         )
+    if results.registering:
+        head = ("REGISTER", "per s", "ours", *COLUMNS, "p50", "p99", "challenged", "failed", "loop ms")
+        parts.append(
+            "REGISTER with digest, one write, one webhook: CPU ms each, REGISTER→200 in ms; median (lowest–highest)\n"
+            + table(head, [_registering_row(each) for each in results.registering])
+        )
     parts += ["PROFILE of signalling\n" + "\n".join(lines(profile)) for profile in results.profiles]
     if results.notes:
         parts.append("NOTES\n" + "\n".join(f"- {note}" for note in results.notes))
     return "\n\n".join(parts)
+
+
+def _relay_row(cost: RelayCost, costs: Sequence[RelayCost]) -> list[str]:
+    bare = next((each for each in costs if each.relay == "C" and each.calls == cost.calls), None)
+    us = [run.us for run in cost.runs]
+    ratio = math.nan if bare is None else median(us) / median(run.us for run in bare.runs)
+    sent = sum(run.sent for run in cost.runs)
+    behind = max(run.behind_ms for run in cost.runs)
+    return [
+        cost.relay,
+        str(cost.calls),
+        spread(us),
+        "–" if math.isnan(ratio) else f"{ratio:.2f}",
+        f"{sum(run.lost for run in cost.runs)} of {sent}",
+        spread([run.p50_ms for run in cost.runs], ".1f"),
+        spread([run.p99_ms for run in cost.runs], ".1f"),
+        f"{behind}{'!' if behind > BEHIND_MS else ''}",
+        spread([run.loop_ms for run in cost.runs]),
+    ]
 
 
 def _engine_row(figure: Figure) -> list[str]:
@@ -140,6 +192,22 @@ def _cost_row(setup: str, cost: Cost) -> list[str]:
     ]
 
 
+def _registering_row(row: Registering) -> list[str]:
+    runs = row.runs
+    dirty = "" if all(run.clean for run in runs) else "!"
+    return [
+        "bridge",
+        f"{row.rate:g}",
+        spread([run.ours_ms() for run in runs]),
+        *(spread([run.cpu_ms[role] for run in runs if role in run.cpu_ms]) for role in COLUMNS),
+        spread([run.latency.p50 for run in runs], ".1f"),
+        spread([run.latency.p99 for run in runs], ".1f"),
+        str(sum(run.challenged for run in runs)),
+        f"{sum(run.failed for run in runs)}{dirty}",
+        spread([run.loop_ms for run in runs]),
+    ]
+
+
 def _capacities(capacities: Sequence[Capacity]) -> str:
     parts = []
     for capacity in capacities:
@@ -180,10 +248,15 @@ def _plain(value: object) -> Any:
             data = {name: getattr(value, name) for name in value.__slots__ if name != "milliseconds"}
             added = {"clean": value.clean, "ours_ms": value.ours_ms(), "latency": value.latency}
             return _plain(data | added)
+        case Renewals():
+            data = {name: getattr(value, name) for name in value.__slots__}
+            return _plain(data | {"clean": value.clean, "ours_ms": value.ours_ms()})
         case Growth():
             return {"ratio": value.ratio, "few": _plain(value.few), "many": _plain(value.many)}
         case Level():
             return {"net_ms": value.net_ms, "alone_ms_per_s": value.alone_ms_per_s, "cost": _plain(value.cost)}
+        case RelayCost():
+            return {"relay": value.relay, "calls": value.calls, "runs": _plain(value.runs)}
         case Cost():
             return {name: _plain(getattr(value, name)) for name in value.__slots__} | {"latency": _plain(value.latency)}
         case Weight():

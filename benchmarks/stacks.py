@@ -15,11 +15,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.phones import PASSWORD, REALM, username
 from benchmarks.processes import BenchmarkError, Process, Role, children_of, cpu_s, private_loopback, rss_kb
 from bridge.webhooks.signing import new_secret
 
 ROOT = Path(__file__).resolve().parent.parent
-WEBHOOKS_PER_CALL = 3
+ANSWERED_WEBHOOKS = 3  # incoming, answered, ended
+# The caller's incoming, answered, joined, ended; the party's initiated, ringing, answered, joined, ended.
+JOINED_WEBHOOKS = 9
+CALLEE_PORT = 5070
 MEDIA_PORTS = "10000-32767"  # below the ports that Linux lends out: 11,384 pairs
 
 
@@ -31,6 +35,8 @@ class Variant:
     log_format: str = "json"
     media_workers: int | None = None  # None: the bridge's own default, one for each core
     max_calls: int = 20_000
+    dials: bool = False  # every caller is sent to a callee, and joined with it
+    users: int = 0  # who may register
     verify: bool = False  # the application checks each signature: it then costs more than it answers
 
 
@@ -43,6 +49,7 @@ class Stack:
     directory: Path
     processes: list[Process]
     roles: tuple[Role, ...]
+    webhooks: int = ANSWERED_WEBHOOKS  # per call
     sources: int = field(default=1)  # loopback addresses given to SIPp so far, our own being the first
 
     def new_source(self) -> str:
@@ -113,7 +120,8 @@ def start_bridge(stack: ExitStack, directory: Path, variant: Variant) -> Stack:
         Role("supervisor", (bridge.pid,)),
         Role("media", tuple(pid for pid, command in children.items() if "bridge.media.worker" in command)),
     ]
-    return Stack("bridge", place.host, directory, [*processes, bridge], (*roles, *_roles(processes)))
+    webhooks = JOINED_WEBHOOKS if variant.dials else ANSWERED_WEBHOOKS
+    return Stack("bridge", place.host, directory, [*processes, bridge], (*roles, *_roles(processes)), webhooks)
 
 
 def start_peer(stack: ExitStack, directory: Path, variant: Variant, name: str, library: Path) -> Stack:
@@ -141,12 +149,24 @@ def _surroundings(stack: ExitStack, directory: Path, variant: Variant) -> tuple[
     redis = Process("redis", [*redis_command, "--appendonly", "yes"], directory=directory)
     stack.callback(redis.end)
     redis.await_ready(lambda: _connects(host, 6379))
-    command = [sys.executable, "-m", "benchmarks.application", host, "3000", *([secret] if variant.verify else [])]
+    command = [sys.executable, "-m", "benchmarks.application", host, "3000"]
+    command += ["--secret", secret] if variant.verify else []
+    command += ["--dial", f"sip:callee@{host}:{CALLEE_PORT}"] if variant.dials else []
     application = Process("application", command, directory=directory, environment={"PYTHONPATH": str(ROOT)})
     stack.callback(application.end)
     application.await_ready(lambda: _get(f"http://{host}:3000/counts") is not None)
     place = Place(host, directory, f"http://{host}:3000/calls", secret, 6379, variant)
-    return place, [redis, application]
+    return place, [redis, application, *([_callee(stack, host, directory)] if variant.dials else [])]
+
+
+def _callee(stack: ExitStack, host: str, directory: Path) -> Process:
+    """SIPp's own user agent server: 180, 200, and the 200 to the BYE."""
+    home = directory / "callee"
+    home.mkdir()
+    command = ["sipp", "-sn", "uas", "-i", host, "-p", str(CALLEE_PORT), "-nostdin", "-skip_rlimit"]
+    callee = Process("callee", command, directory=home)
+    stack.callback(callee.end)
+    return callee
 
 
 def _roles(processes: list[Process]) -> tuple[Role, ...]:
@@ -158,7 +178,7 @@ def _bridge_config(place: Place) -> dict[str, object]:
     return {
         "node_id": "benchmark",
         "data_dir": str(place.directory / "data"),
-        "sip": {"listen": [f"udp:{place.host}:5060"]},
+        "sip": {"listen": [f"udp:{place.host}:5060"], **({"domains": [REALM]} if variant.users else {})},
         # No RTP flows here, and a call is held for as long as the measurement wants.
         "media": {"ports": MEDIA_PORTS, "timeout_s": 3600}
         | ({} if variant.media_workers is None else {"workers": variant.media_workers}),
@@ -166,6 +186,7 @@ def _bridge_config(place: Place) -> dict[str, object]:
         "api": {"listen": f"{place.host}:8080"},
         "webhooks": {"url": place.webhook_url, "secrets": [place.secret]},
         "limits": {"max_calls": variant.max_calls},
+        "users": [{"username": username(number), "password": PASSWORD} for number in range(variant.users)],
         "log": {"level": variant.log_level, "format": variant.log_format},
     }
 

@@ -1,4 +1,4 @@
-"""The `sip-bridge` command: serve, demo, call, doctor, openapi.
+"""The `sip-bridge` command: serve, demo, call, phone, doctor, openapi.
 
 Turns options into configuration and exit codes, and hands over at once: `serve` becomes the supervisor, which starts
 `signalling` with what it has read. Refuses to know how anything is done. Exit codes (contract §5): 2 wrong
@@ -20,12 +20,13 @@ import click
 import structlog
 
 from bridge import __version__, service
-from bridge.calling import place_call
+from bridge.calling import Account, Manner, place_call, wait_for_calls
 from bridge.config import Config, Key, keys, load
 from bridge.contract.openapi import document
-from bridge.demo import demo as run_demo
+from bridge.demo.running import demo as run_demo
 from bridge.doctor import Verdict, examine
 from bridge.errors import ConfigurationError, StartError
+from bridge.phone.softphone import callable_uri
 from bridge.settings.sources import KeyPath
 from bridge.supervisor import Plan
 from bridge.telemetry.logging import configure
@@ -222,3 +223,55 @@ def call(uri: str, *, user: str, host: str | None, seconds: float, timeout: floa
         )
     except (StartError, ValueError) as error:
         _end(str(error), NOT_STARTED)
+
+
+@main.command()
+@click.option("--register", "uri", metavar="URI", help="Register for this address: sip:alice@127.0.0.1:5060.")
+@click.option(
+    "--password-file", type=click.Path(path_type=Path), help="Holds the password.  [default: the variable SIP_PASSWORD]"
+)
+@click.option("--username", help="Who proves it.  [default: the user part of the URI]")
+@click.option("--user", help="The user part of its own address.  [default: that of the URI; else phone]")
+@click.option("--host", help="Our own address.  [default: the one that reaches the registrar; else 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="And our port.  [default: a free one]")
+@click.option(
+    "--answer-after", type=click.FloatRange(0), default=1.0, show_default=True, help="How many seconds it rings."
+)
+@click.option("--reject", type=click.IntRange(400, 699), help="Reject calls with this code instead: 486 is busy.")
+def phone(
+    uri: str | None,
+    *,
+    password_file: Path | None,
+    username: str | None,
+    user: str | None,
+    host: str | None,
+    port: int,
+    answer_after: float,
+    reject: int | None,
+) -> None:
+    """Be a small soft phone that is called, and show what it gets and says as a ladder. A tone is what it says.
+
+    Ctrl-C hangs up, unregisters and ends it. Exit code 0: it could be called until then.
+    """
+    try:
+        account = None
+        if uri is not None:
+            account = Account(uri, username, _password(password_file))
+            user = user or callable_uri(uri).user
+        manner = Manner(user or "phone", host, port, answer_after, reject)
+        sys.exit(wait_for_calls(manner, account, say=click.echo))
+    except (StartError, ValueError) as error:
+        _end(str(error), NOT_STARTED)
+
+
+def _password(file: Path | None) -> str:
+    """From a file or the environment: what stands on a command line, everybody on the machine can read."""
+    if file is None:
+        password = os.environ.get("SIP_PASSWORD")
+        if not password:
+            raise StartError("a password is needed to register: --password-file FILE, or the variable SIP_PASSWORD")
+        return password
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartError(f"the password cannot be read: {error}") from error

@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_v
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bridge import __version__
+from bridge.contract.dialing import DialBody
 from bridge.contract.operations import Scope
 from bridge.errors import ConfigurationError
 from bridge.outbox.schedule import Schedule
@@ -25,6 +26,7 @@ from bridge.rtp.rules import Latching
 from bridge.settings.applications import Application, ApplicationLimits, ApplicationWebhook, Match
 from bridge.settings.complaints import complaints, key_paths
 from bridge.settings.sources import CommandLineSource, EnvironmentSource, FileSource, KeyPath, Source, dotted
+from bridge.settings.users import Registrar, User
 from bridge.settings.values import (
     LONGEST_S,
     Address,
@@ -63,7 +65,6 @@ KEYS_LATER = frozenset(
         "cluster.listen",
         "cluster.advertise",
         "webhooks.allow_private",
-        "users",
         "trunks",
         "node_overrides",
     }
@@ -87,9 +88,11 @@ __all__ = [
     "Match",
     "Media",
     "PortRange",
+    "Registrar",
     "Sip",
     "SipTimers",
     "Store",
+    "User",
     "Webhooks",
     "keys",
     "load",
@@ -163,6 +166,14 @@ class Sip(Section):
     connection_idle_s: Seconds = Field(
         default=3600.0, description="a TCP connection without a word for so long is closed; CRLF keep-alives are words"
     )
+    authenticate: Literal["registered", "all", "none"] = Field(
+        default="registered",
+        description="which callers must prove who they are: registered (whose From is one of our users), all or none",
+    )
+    realm: Annotated[str, Field(pattern=r'^[^"\\\s][^"\\\r\n]{0,99}$')] | None = Field(
+        default=None, description="what passwords are for; default: the first of sip.domains, else sip-bridge"
+    )
+    registrar: Registrar = Registrar()
     timers: SipTimers = SipTimers()
 
     @field_validator("listen")
@@ -177,6 +188,11 @@ class Sip(Section):
     @classmethod
     def _lower(cls, domains: tuple[str, ...]) -> tuple[str, ...]:
         return lower_hosts(domains)
+
+    @property
+    def effective_realm(self) -> str:
+        """What passwords are for. Who changes it changes every HA1."""
+        return self.realm or (self.domains[0] if self.domains else "sip-bridge")
 
 
 class Media(Section):
@@ -363,6 +379,9 @@ class Config(Section):
     applications: Annotated[tuple[Application, ...], Field(max_length=1000)] = Field(
         default=(), description="which webhooks answer for which addresses, first match first"
     )
+    users: Annotated[tuple[User, ...], Field(max_length=100_000)] = Field(
+        default=(), description="who may register: [{username: alice, password: ...}]; more can be made by REST"
+    )
     limits: Limits = Limits()
     log: Log = Log()
 
@@ -374,7 +393,19 @@ class Config(Section):
         ids = [webhook.id for application in self.all_applications for webhook in application.webhooks]
         if len(set(ids)) < len(ids):
             raise ValueError("two webhooks have the same id: what waits for one would go to the other")
+        self._check_users()
         return self
+
+    def _check_users(self) -> None:
+        if len({user.username for user in self.users}) < len(self.users):
+            raise ValueError("two users have the same username")
+        for user in self.users:
+            proof = user.proof(self.sip.effective_realm)
+            missing = [each for each in self.sip.registrar.algorithms if proof.of(each) is None]
+            if missing:
+                raise ValueError(
+                    f"the user {user.username} has no ha1 for {missing[0]}, which sip.registrar.digest offers to all"
+                )
 
     @property
     def all_applications(self) -> tuple[Application, ...]:
@@ -386,10 +417,20 @@ class Config(Section):
 
     @property
     def all_secrets(self) -> tuple[str, ...]:
-        """Every configured secret: what a log must not show."""
+        """Every configured secret that we go on holding: what a log must not show.
+
+        Users' passwords are not: nothing is kept of them but hashes that print as ***, and there may be thousands.
+        """
         secrets = [key.key for key in self.api.keys]
         secrets += [
             secret for application in self.applications for hook in application.webhooks for secret in hook.secrets
+        ]
+        secrets += [
+            password
+            for application in self.applications
+            for action in application.fallback
+            if isinstance(action, DialBody)
+            for password in action.passwords
         ]
         secrets += [*self.webhooks.secrets, *([self.cluster.secret] if self.cluster.secret else [])]
         return tuple(secret.get_secret_value() for secret in secrets)

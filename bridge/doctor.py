@@ -30,7 +30,7 @@ from bridge.store.embedded import find_server
 from bridge.store.redis import RedisStore
 
 CONNECT_S = 3.0
-SPARE_DESCRIPTORS = 64  # of a process, besides the ports of its calls and the connections of its peers
+SPARE_DESCRIPTORS = 128  # of a process, besides the ports of its calls and the connections of its peers
 OLDEST_TESTED = (7, 0)
 
 

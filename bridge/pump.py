@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol, overload
 
 import structlog
 
 from bridge.ambient import Clock
-from bridge.contract.replies import read_reply
+from bridge.contract.replies import read_registration_reply, read_reply
 from bridge.engine.commit import Ack, Commit, Postponed, Release
 from bridge.engine.effects import (
     Acknowledge,
@@ -29,12 +28,27 @@ from bridge.engine.effects import (
     HeldPorts,
     Noted,
     OpenPorts,
+    Originated,
+    OriginateRefused,
     Postpone,
+    Resolve,
     SetRule,
 )
-from bridge.engine.inputs import Delivered, FlowLost, Input, Packet, StoreAway, StoreBack, StreamBroken, Woken
+from bridge.engine.inputs import (
+    Command,
+    Delivered,
+    FlowLost,
+    Input,
+    Originate,
+    Packet,
+    StoreAway,
+    StoreBack,
+    StreamBroken,
+    Woken,
+)
 from bridge.engine.node import Node
-from bridge.errors import StoreUnavailable
+from bridge.engine.registrations import ASKING, Deregistered, ForgetEvents, ReadBindings, WriteRegistration
+from bridge.errors import BridgeError, StoreUnavailable
 from bridge.outbox.effects import Delivery
 from bridge.outbox.health import advice
 from bridge.outbox.schedule import Outcome
@@ -49,6 +63,7 @@ log = structlog.get_logger("bridge.node")
 # longer. Measured: with a wake-up for each of two deadlines per call, 200 calls/s pay a tenth of their CPU for it.
 GRAIN_S = 0.005
 
+_LET_GO = "this process has let go of its calls"
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}  # as the standard library counts them
 
 
@@ -65,6 +80,9 @@ class WriteOutlet(Protocol):
     def acknowledge(self, acks: tuple[Ack, ...]) -> None: ...
     def postpone(self, postponed: Postponed) -> None: ...
     def release(self, release: Release) -> None: ...
+    def read_bindings(self, wanted: ReadBindings) -> None: ...
+    def write_registration(self, write: WriteRegistration) -> None: ...
+    def forget_events(self, settled: ForgetEvents) -> None: ...
 
 
 class MediaOutlet(Protocol):
@@ -76,10 +94,22 @@ class MediaOutlet(Protocol):
     def reconcile(self, sessions: Mapping[str, HeldPorts]) -> None: ...
 
 
+class RegistrationOutlet(Protocol):
+    """Who has asked for bindings to be removed."""
+
+    def deregistered(self, said: Deregistered) -> None: ...
+
+
 class WebhookOutlet(Protocol):
     """The webhook sender."""
 
     def send(self, delivery: Delivery) -> None: ...
+
+
+class NameOutlet(Protocol):
+    """What looks names up."""
+
+    def resolve(self, wanted: Resolve) -> None: ...
 
 
 class Pump:
@@ -97,16 +127,19 @@ class Pump:
         self._wakes_at = 0.0  # what the timer is set to
         self._woken_at = 0.0  # when it last woke the node
         self._level: int = log.get_effective_level()  # what is below costs nothing
-        self._answers: dict[int, CommandAccepted | CommandRefused] = {}
+        self._asked: dict[int, asyncio.Future[Any]] = {}  # by request: who waits for its answer
         self._carry: dict[type[Effect], Callable[..., None]] = {
             CommandAccepted: self._answered,
             CommandRefused: self._answered,
+            Originated: self._answered,
+            OriginateRefused: self._answered,
             Dropped: self._dropped,
             Noted: self._noted,
         }
         self._counted: dict[str, Callable[[Mapping[str, object]], None]] = {
             "call_answered": lambda facts: metrics.setup_seconds.observe(float(str(facts["ring_s"]))),
             "call_ended": lambda facts: metrics.call_ended(str(facts["reason"])),
+            "authentication_failed": lambda facts: metrics.authentication_failed(str(facts["why"])),
         }
         self._closed = False
         self._faults = Flood()
@@ -122,6 +155,8 @@ class Pump:
         store: WriteOutlet,
         media: MediaOutlet,
         webhooks: WebhookOutlet,
+        names: NameOutlet,
+        registrations: RegistrationOutlet,
     ) -> None:
         """Whose inputs and where effects go. Before the first input."""
         self.node = node
@@ -132,16 +167,24 @@ class Pump:
             Acknowledge: lambda effect: store.acknowledge(effect.acks),
             Postpone: lambda effect: store.postpone(effect.postponed),
             Release: store.release,
+            ReadBindings: store.read_bindings,
+            WriteRegistration: store.write_registration,
+            ForgetEvents: store.forget_events,
+            Deregistered: registrations.deregistered,
             Deliver: lambda effect: webhooks.send(effect.delivery),
             OpenPorts: media.open_ports,
             SetRule: media.set_rule,
             ClosePorts: media.close_ports,
             AdoptPorts: lambda effect: media.reconcile(effect.sessions),
+            Resolve: names.resolve,
         }
 
     def close(self) -> None:
         """Deaf and still from now on: what adapters say while they are closed, or find out later, is not heard."""
         self._closed = True
+        for waiting in self._asked.values():
+            if not waiting.done():
+                waiting.set_exception(StoreUnavailable(_LET_GO))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -181,6 +224,9 @@ class Pump:
 
     def _faulted(self, about: Input | Effect) -> None:
         self._metrics.dropped("fault")
+        waiting = self._asked.get(about.request) if isinstance(about, Command | Originate) else None
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(BridgeError("its step has failed, and the log says how"))
         withheld = self._faults.admit(self._clock.now())
         if withheld is not None:
             call = getattr(about, "call", None) or getattr(about, "session", None)
@@ -219,16 +265,29 @@ class Pump:
         self._metrics.webhook_attempt(outcome)
         reply = None
         if delivery.decision and outcome.delivered and outcome.error is None:
-            reply = read_reply(outcome.body, outcome.content_type)
+            reads = read_registration_reply if delivery.event_type == ASKING else read_reply
+            reply = reads(outcome.body, outcome.content_type)
         elif not delivery.decision and not outcome.delivered:
             self._tell_failure(delivery, outcome)  # of a decision's failure the engine tells, with what comes of it
         self.give(Delivered(delivery.delivery, outcome, reply))
 
-    def answer(self, request: int) -> CommandAccepted | CommandRefused:
-        """The answer to a `Command` given before. Each can be taken once. StoreUnavailable once closed: try elsewhere."""
+    @overload
+    async def ask(self, asked: Command) -> CommandAccepted | CommandRefused: ...
+    @overload
+    async def ask(self, asked: Originate) -> Originated | OriginateRefused: ...
+    async def ask(self, asked: Command | Originate) -> object:
+        """Give it, and wait for its answer, which may depend on a write. Whoever asks says how long that is worth.
+
+        StoreUnavailable once closed: another process will know.
+        """
         if self._closed:
-            raise StoreUnavailable("this process has let go of its calls")
-        return self._answers.pop(request)
+            raise StoreUnavailable(_LET_GO)
+        waiting = self._asked[asked.request] = asyncio.get_running_loop().create_future()
+        try:
+            self.give(asked)
+            return await waiting
+        finally:
+            del self._asked[asked.request]
 
     def _tell_failure(self, delivery: Delivery, outcome: Outcome) -> None:
         """One line that says what to do."""
@@ -254,8 +313,10 @@ class Pump:
         self._metrics.sip_message("out", send.data)
         self._outlets[send.flow.listener].send(send)
 
-    def _answered(self, effect: CommandAccepted | CommandRefused) -> None:
-        self._answers[effect.request] = effect
+    def _answered(self, effect: CommandAccepted | CommandRefused | Originated | OriginateRefused) -> None:
+        waiting = self._asked.get(effect.request)
+        if waiting is not None and not waiting.done():  # else nobody waits any longer
+            waiting.set_result(effect)
 
     def _dropped(self, effect: Dropped) -> None:
         self._metrics.dropped(effect.reason)
@@ -272,7 +333,7 @@ class Pump:
             if withheld is None:
                 return
             if withheld:
-                effect = replace(effect, facts=(*effect.facts, ("withheld_before", withheld)))
+                effect = effect._replace(facts=(*effect.facts, ("withheld_before", withheld)))
         write(log, effect)
 
     # The one timer

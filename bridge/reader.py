@@ -10,11 +10,14 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from bridge.ambient import Tokens
 from bridge.api import CallFilters, Page, Position, Resource
 from bridge.calls.actions import Action
 from bridge.calls.facts import CallId, ConversationId
+from bridge.contract.originating import OriginateBody
 from bridge.contract.render import call_resource, conversation_resource
-from bridge.engine.effects import CommandAccepted, CommandRefused
+from bridge.engine.commit import Claim, Remembered
+from bridge.engine.effects import CommandAccepted, CommandRefused, Originated, OriginateRefused
 from bridge.engine.inputs import Command
 from bridge.errors import StoreUnavailable
 from bridge.pump import Pump
@@ -27,9 +30,10 @@ _READ_AT_ONCE = 200  # and read together then, because what is asked for is seld
 class Reader:
     """`CallReader` and `CallControl` of the API."""
 
-    def __init__(self, *, pump: Pump, store: Store) -> None:
+    def __init__(self, *, pump: Pump, store: Store, tokens: Tokens) -> None:
         self._pump = pump
         self._store = store
+        self._tokens = tokens
         self._requests = 0
 
     async def command(
@@ -37,12 +41,20 @@ class Reader:
     ) -> CommandAccepted | CommandRefused:
         """Run actions on a live call. Answered at once; events tell the outcome."""
         self._requests += 1
-        self._pump.give(Command(self._requests, call, actions, listed))
-        answer = self._pump.answer(self._requests)
+        answer = await self._pump.ask(Command(self._requests, call, actions, listed))
         unknown = isinstance(answer, CommandRefused) and answer.code == "not_found"
         if unknown and await self._store.final_record(call) is not None:
             return CommandRefused(answer.request, "ended", "the call has ended")
         return answer
+
+    async def originate(self, wanted: OriginateBody, claim: Claim | None) -> Originated | OriginateRefused:
+        """Call a party. Answered once the call is stored, or nothing was made; events tell what comes of it."""
+        self._requests += 1
+        call = CallId("call_" + self._tokens.token(24))
+        return await self._pump.ask(wanted.to_originate(self._requests, call, claim))
+
+    async def remembered(self, key: str) -> Remembered | None:
+        return await self._store.remembered(key)
 
     async def call(self, call: CallId) -> Resource | None:
         carried = self._pump.node.call(call)
@@ -83,12 +95,12 @@ class Reader:
     async def conversation(self, conversation: ConversationId) -> Resource | None:
         alive = self._pump.node.conversation(conversation)
         if alive is not None:
-            return conversation_resource(alive.id, alive.legs, created_at=alive.created_at)
+            return conversation_resource(alive.id, alive.legs, created_at=alive.created_at, joined=alive.is_joined)
         stored = await self._store.conversation(conversation)
         if stored is None:
             return None
-        head, calls = stored
-        return conversation_resource(conversation, calls, created_at=float(_object(head)["created_at"]))
+        created_at = float(_object(stored.head)["created_at"])
+        return conversation_resource(conversation, stored.calls, created_at=created_at, merged_into=stored.merged_into)
 
     async def conversations(self, *, before: Position | None, limit: int) -> Page:
         places = sorted(
@@ -99,7 +111,9 @@ class Reader:
         for place in wanted[:limit]:
             held = self._pump.node.conversation(ConversationId(place.id))
             if held is not None:
-                data.append(conversation_resource(held.id, held.legs, created_at=held.created_at))
+                data.append(
+                    conversation_resource(held.id, held.legs, created_at=held.created_at, joined=held.is_joined)
+                )
         return Page(data, wanted[limit - 1] if len(wanted) > limit else None)
 
     def _listed(self, call: CallId, record: bytes | None) -> Resource | None:

@@ -1,4 +1,4 @@
-"""`sip-bridge call`: what it says and how it ends, against a far end that answers by hand."""
+"""`sip-bridge call` and `phone`: what they say and how they end, against a far end that answers and asks by hand."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from functools import partial
+from typing import Any
 
 import pytest
 
 from bridge import calling
-from bridge.calling import NOT_ANSWERED, Calling
+from bridge.calling import NOT_ANSWERED, NOT_REGISTERED, Account, Calling, Manner, Waiting
 from bridge.errors import StartError
 from bridge.net.addresses import way_to
 from bridge.phone.softphone import Phone
@@ -173,3 +174,77 @@ class TestWay:
     def test_a_host_that_cannot_be_called_is_refused_before_anything_is_sent(self) -> None:
         with pytest.raises(ValueError, match="no SIP URI"):
             Calling("tel:100", user="kim", host=None, say=print)
+
+
+class Wait:
+    """One run of `sip-bridge phone`, and what it has said so far."""
+
+    def __init__(self, account: Account | None = None, **manner: Any) -> None:
+        self.lines: list[str] = []
+        self.waiting = Waiting(Manner("alice", **manner), account, say=self.lines.append)
+        self.task = asyncio.create_task(self.waiting.run())
+
+    async def code(self) -> int:
+        async with asyncio.timeout(20.0):
+            return await self.task
+
+    async def port(self) -> int:
+        """Where it listens, as it says."""
+        await until(lambda: self.lines, "it says where it is")
+        return int(self.lines[0].partition("@127.0.0.1:")[2].partition(".")[0])
+
+    def messages(self) -> list[str]:
+        return [line[14:].strip(" │─▶◀") for line in self.lines if "─" in line]
+
+
+class TestPhone:
+    async def test_it_rings_answers_and_sums_up(self, far: FarEnd) -> None:
+        wait = Wait(answer_after_s=0.0)
+        far.turn_to(await wait.port())
+        far.invite(sdp=far.sdp())
+        accepted = await until(lambda: [each for each in far.came if each.status == 200], "it answers")
+        far.follow_up("ACK", accepted[0], branch="ack")
+        await until(lambda: far.rtp, "it speaks")
+        far.follow_up("BYE", accepted[0], 2)
+        await until(lambda: wait.lines[-1].endswith("ended by them"), "it sums up")
+        interrupt()
+        assert await wait.code() == 0
+        assert wait.messages() == ["INVITE (SDP)", "180 Ringing", "200 OK (SDP)", "ACK", "BYE", "200 OK"]
+
+    async def test_ctrl_c_in_a_call_hangs_up(self, far: FarEnd) -> None:
+        wait = Wait(answer_after_s=0.0)
+        far.turn_to(await wait.port())
+        far.invite(sdp=far.sdp())
+        accepted = await until(lambda: [each for each in far.came if each.status == 200], "it answers")
+        far.follow_up("ACK", accepted[0], branch="ack")
+        await until(lambda: far.rtp, "it speaks")
+        interrupt()
+        far.answer(await far.asked("BYE"), 200)
+        assert await wait.code() == 0
+
+    async def test_it_rejects_if_it_shall(self, far: FarEnd) -> None:
+        wait = Wait(reject=486)
+        far.turn_to(await wait.port())
+        far.invite(sdp=far.sdp())
+        assert (await far.responds(1, "INVITE")).status == 486
+        interrupt()
+        assert await wait.code() == 0
+
+    async def test_it_registers_and_unregisters(self, far: FarEnd) -> None:
+        wait = Wait(Account(f"sip:alice@{far.shown}", None, "correct horse"))
+        request = await far.asked("REGISTER")
+        far.answer(request, 200, contact=request["contact"])
+        await until(lambda: "200 Whatever" in wait.messages(), "it is registered")
+        interrupt()
+        last = await far.asked("REGISTER", 2)
+        assert last["expires"] == "0"
+        far.answer(last, 200)
+        assert await wait.code() == 0
+
+    async def test_refused_it_says_so_and_ends(self, far: FarEnd) -> None:
+        account = Account(f"sip:alice@{far.shown}", None, "correct horse")
+        wait = Wait(account)
+        far.answer(await far.asked("REGISTER"), 403, "Forbidden")
+        assert await wait.code() == NOT_REGISTERED
+        assert wait.lines[-1] == "Not registered: 403 Forbidden"
+        assert "correct horse" not in repr(account)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from bridge import cli
+from bridge.calling import Account, Manner
 from bridge.cli import main
 from bridge.config import keys
 from tests.support.served import Served
@@ -42,6 +44,36 @@ class TestHelp:
         assert "signalling" not in shown
         for command in ("serve", "doctor", "openapi"):
             assert f"  {command} " in shown
+
+
+class TestPassword:
+    """Of `phone`: never on the command line, where everybody on the machine could read it."""
+
+    @pytest.mark.parametrize("options", [[], ["--password-file", "/no/such/file"]])
+    def test_without_one_nothing_is_sent(self, run: CliRunner, options: list[str]) -> None:
+        result = invoke(run, "phone", "--register", "sip:alice@127.0.0.1:5060", *options)
+        assert result.exit_code == 1
+        assert result.output.startswith(("sip-bridge: a password is needed", "sip-bridge: the password cannot be read"))
+
+    @pytest.mark.parametrize("from_file", [True, False])
+    def test_it_comes_from_a_file_or_the_environment(
+        self, run: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, from_file: bool
+    ) -> None:
+        given: list[Account | None] = []
+
+        def wait_for_calls(manner: Manner, account: Account | None, *, say: object) -> int:
+            assert manner.user == "alice"
+            given.append(account)
+            return 0
+
+        monkeypatch.setattr(cli, "wait_for_calls", wait_for_calls)
+        (tmp_path / "password").write_text("correct horse\n")
+        options = ["--password-file", str(tmp_path / "password")] if from_file else []
+        if not from_file:
+            monkeypatch.setenv("SIP_PASSWORD", "correct horse")
+        result = invoke(run, "phone", "--register", "sip:alice@127.0.0.1:5060", *options)
+        assert result.exit_code == 0, result.output
+        assert given == [Account("sip:alice@127.0.0.1:5060", None, "correct horse")]
 
 
 class TestWrongConfiguration:

@@ -11,6 +11,7 @@ from bridge.calls.events import CallEnded
 from bridge.config import Config, Listener, Media, PortRange, keys, load
 from bridge.errors import ConfigurationError
 from bridge.settings.sources import KeyPath
+from bridge.sip.digest import Ha1, make_ha1
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # of the Standard Webhooks documentation
 NOTHING: Mapping[KeyPath, tuple[str, Sequence[str]]] = {}
@@ -103,7 +104,7 @@ class TestComplaints:
                 "bridge.yaml:2: health.zzz: no such key; here can stand: listen",
             ),
             ("sip: {ports: 1-2}", "bridge.yaml:1: sip.ports: no such key; did you mean media.ports?"),
-            ("users: {}", "bridge.yaml:1: users: not in this release (0.1.0) yet: remove it"),
+            ("trunks: {}", "bridge.yaml:1: trunks: not in this release (0.1.0) yet: remove it"),
             (
                 "sip:\n  listen:\n  - udp:127.0.0.1:5060\n  - tls:127.0.0.1:5061",
                 "bridge.yaml:4: sip.listen[1].uri: tls:127.0.0.1:5061 is not in this release (0.1.0) yet, which listens "
@@ -214,6 +215,14 @@ class TestSecrets:
         assert config.store.url.get_secret_value() == "redis://:pw@host/0"
         assert set(config.all_secrets) == {"s3cret", SECRET}
 
+    def test_a_password_of_a_fallback_is_one_and_reaches_the_process_that_needs_it(self, file: Path) -> None:
+        to = "{uri: 'sip:b@example.org', auth: {username: desk, password: hunter2}}"
+        config = read(file, _application("desk", more=f"fallback: [{{action: dial, to: [{to}]}}]"))
+        assert "hunter2" in config.all_secrets
+        assert "hunter2" not in repr(config) + str(config.model_dump()) + config.model_dump_json()
+        (action,) = Config.from_json(config.to_json()).applications[0].fallback
+        assert action == config.applications[0].fallback[0]
+
     def test_a_secret_file_that_is_not_there_is_named(self, file: Path) -> None:
         told = complaint(file, "cluster: {secret: {file: /nowhere/secret}}")
         assert told == "bridge.yaml:1: cluster.secret: cannot read /nowhere/secret: No such file or directory"
@@ -320,6 +329,54 @@ class TestApplications:
 def _application(name: str, *, hook: str = "", hook_id: str | None = None, more: str = "") -> str:
     hook_fields = f"id: {hook_id or name}, url: 'http://127.0.0.1:3000/', decision: true{', ' if hook else ''}{hook}"
     return f"applications:\n- name: {name}\n  webhooks: [{{{hook_fields}}}]\n  {more}\n"
+
+
+class TestUsers:
+    def test_a_user_has_a_password_or_what_stands_for_it(self, file: Path) -> None:
+        (file.parent / "bob").write_text("battery\n")
+        config = read(
+            file,
+            "sip: {domains: example.com}\n"
+            "users:\n- {username: alice, password: horse}\n- {username: bob, password: {file: bob}}\n"
+            f"- {{username: carol, ha1: {{md5: {'AB' * 16}}}, aor: sip:100@example.com}}",
+        )
+        alice, bob, carol = config.users
+        assert alice.proof("example.com") == make_ha1("alice", "example.com", "horse")
+        assert bob.proof("example.com") == make_ha1("bob", "example.com", "battery")
+        assert (carol.proof("example.com"), carol.aor) == (Ha1(md5="ab" * 16), "sip:100@example.com")
+        assert "horse" not in repr(config)
+
+    def test_passwords_are_for_the_first_domain_unless_a_realm_is_given(self, file: Path) -> None:
+        assert read(file, "").sip.effective_realm == "sip-bridge"
+        assert read(file, "sip: {domains: 'a.example,b.example'}").sip.effective_realm == "a.example"
+        assert read(file, "sip: {domains: a.example, realm: phones}").sip.effective_realm == "phones"
+
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ("users: [{username: a}]", "give either password or ha1"),
+            (f"users: [{{username: a, password: b, ha1: {{md5: {'a' * 32}}}}}]", "give either password or ha1"),
+            ("users: [{username: a, ha1: {md5: abc}}]", "expected 32 hexadecimal digits"),
+            ("users: [{username: a, password: b, aor: a}]", "expected sip:user@host"),
+            ("users: [{username: 'a b', password: b}]", "users[0].username"),
+            ("users: [{username: a, password: b}, {username: a, password: c}]", "two users have the same username"),
+            (
+                f"sip: {{registrar: {{digest: SHA-256}}}}\nusers: [{{username: a, ha1: {{md5: {'a' * 32}}}}}]",
+                "no ha1 for SHA-256",
+            ),
+            ("sip: {registrar: {digest: 'MD5,MD5'}}", "given twice"),
+            ("sip: {registrar: {digest: SHA-1}}", "sip.registrar.digest"),
+            ("sip: {registrar: {min_expires_s: 90, default_expires_s: 60}}", "expected min_expires_s"),
+            ("sip: {realm: 'a\"b'}", "sip.realm"),
+            ("sip: {authenticate: some}", "sip.authenticate"),
+        ],
+    )
+    def test_what_cannot_be(self, file: Path, text: str, told: str) -> None:
+        assert told in complaint(file, text)
+
+    def test_they_reach_the_signalling_process(self, file: Path) -> None:
+        config = read(file, "users: [{username: alice, password: horse}]")
+        assert Config.from_json(config.to_json()).users == config.users
 
 
 class TestMediaPorts:

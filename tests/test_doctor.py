@@ -116,22 +116,22 @@ class TestPorts:
 
     def test_too_few_descriptors_are_warned_of(self, monkeypatch: pytest.MonkeyPatch) -> None:
         wanted = config(media={"ports": "20000-20999", "workers": 2})
-        monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 564))
+        monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 628))
         assert worst(look_at_descriptors(wanted)).verdict is FINE
-        monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 563))
+        monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 627))
         found = worst(look_at_descriptors(wanted))
         assert found.verdict is WARNING
-        assert "ulimit -Hn 564" in found.text
+        assert "ulimit -Hn 628" in found.text
 
     def test_so_are_too_few_for_the_connections(self, monkeypatch: pytest.MonkeyPatch) -> None:
         listen = ["udp:0.0.0.0:5060", "tcp:0.0.0.0:5060", "tcp:[::]:5060"]
         wanted = config(media={"ports": "20000-20009"}, sip={"listen": listen}, limits={"max_connections": 1000})
-        monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 2064))
+        monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 2128))
         assert worst(look_at_descriptors(wanted)).verdict is FINE
-        monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 2063))
+        monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 2127))
         found = worst(look_at_descriptors(wanted))
         assert (found.verdict, found.subject) == (WARNING, "limits.max_connections")
-        assert "ulimit -Hn 2064" in found.text
+        assert "ulimit -Hn 2128" in found.text
 
     async def test_a_listener_of_each_kind_is_tried(self) -> None:
         port = PORTS.one()

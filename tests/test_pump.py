@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 import pytest
 from structlog.testing import capture_logs
 
+from bridge.calls.actions import Target
 from bridge.calls.facts import CallId, ConversationId
 from bridge.engine.commit import Ack, Commit, Postponed, Release
 from bridge.engine.effects import (
@@ -23,6 +24,8 @@ from bridge.engine.effects import (
     HeldPorts,
     Noted,
     OpenPorts,
+    Originated,
+    OriginateRefused,
     Postpone,
     SetRule,
 )
@@ -33,6 +36,7 @@ from bridge.engine.inputs import (
     FlowLost,
     Input,
     InvalidReply,
+    Originate,
     Packet,
     PortsOpened,
     StoreAway,
@@ -41,7 +45,7 @@ from bridge.engine.inputs import (
     Woken,
 )
 from bridge.engine.node import Node
-from bridge.errors import StoreUnavailable
+from bridge.errors import BridgeError, StoreUnavailable
 from bridge.outbox.effects import Delivery
 from bridge.outbox.schedule import Outcome
 from bridge.pump import GRAIN_S, Pump
@@ -87,7 +91,8 @@ class Outlet:
         self.carried.append(what)
 
     send = commit = acknowledge = postpone = release = take
-    open_ports = set_rule = close_ports = reconcile = take
+    read_bindings = write_registration = forget_events = deregistered = take
+    open_ports = set_rule = close_ports = reconcile = resolve = take
 
 
 class Timer:
@@ -118,6 +123,8 @@ class Bench:
             store=self.outlet,
             media=self.outlet,
             webhooks=self.outlet,
+            names=self.outlet,
+            registrations=self.outlet,
         )
         monkeypatch.setattr(loop, "call_later", self._call_later)
 
@@ -452,16 +459,63 @@ class TestNotes:
         assert bench.node.given == [StoreAway(), StoreBack(), Committed(3)]
 
 
-class TestCommands:
+def originate(request: int) -> Originate:
+    return Originate(
+        request=request,
+        call=CALL,
+        application="desk",
+        to=(Target("sip:b@example.org"),),
+        from_=None,
+        timeout_s=60.0,
+        max_duration_s=None,
+        fork="parallel",
+        on_redirect="follow",
+        client_state=None,
+        tags=(),
+        conversation=None,
+        actions=(),
+        claim=None,
+    )
+
+
+class TestAsked:
     @pytest.mark.parametrize("answer", [CommandAccepted(5, ()), CommandRefused(5, "not_found", "no such call")])
-    async def test_a_command_s_answer_can_be_taken_once(
-        self, bench: Bench, answer: CommandAccepted | CommandRefused
-    ) -> None:
+    async def test_a_command_is_answered_at_once(self, bench: Bench, answer: CommandAccepted | CommandRefused) -> None:
         bench.causes(answer)
-        bench.pump.give(Command(5, CALL, (), False))
-        assert bench.pump.answer(5) is answer
-        with pytest.raises(KeyError):
-            bench.pump.answer(5)
+        assert await bench.pump.ask(Command(5, CALL, (), False)) is answer
+
+    async def test_what_has_to_be_stored_is_answered_when_it_is(self, bench: Bench) -> None:
+        answers = {1: Originated(8, CALL, b"{}"), 2: OriginateRefused(7, "overload", "full")}
+        bench.node.effects = lambda given: [answers[given.ticket]] if isinstance(given, Committed) else []
+        asked = [asyncio.ensure_future(bench.pump.ask(originate(request))) for request in (7, 8)]
+        await asyncio.sleep(0)
+        assert bench.node.given == [originate(7), originate(8)]
+        assert not any(each.done() for each in asked)
+        bench.pump.give(Committed(1))
+        assert await asked[1] is answers[1]
+        assert not asked[0].done()
+        bench.pump.give(Committed(2))
+        assert await asked[0] is answers[2]
+
+    async def test_an_answer_that_comes_too_late_is_nobody_s(self, bench: Bench) -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await bench.pump.ask(originate(7))
+        bench.causes(Originated(7, CALL, b"{}"))
+        with capture_logs() as lines:
+            bench.pump.give(NOTHING)
+        assert lines == []
+        assert await bench.pump.ask(originate(7)) == Originated(7, CALL, b"{}")  # nothing is left of the first
+
+    async def test_one_whose_step_fails_does_not_wait(self, bench: Bench) -> None:
+        def fail(_: Input) -> list[Effect]:
+            raise KeyError("no such call")
+
+        bench.node.effects = fail
+        for asked in (Command(5, CALL, (), False), originate(6)):
+            with capture_logs() as lines, pytest.raises(BridgeError):
+                await bench.pump.ask(asked)
+            assert [line["about"] for line in lines] == [type(asked).__name__]
 
 
 class TestClosed:
@@ -477,8 +531,12 @@ class TestClosed:
         assert [timer.canceled for timer in bench.timers] == [True]
         assert lines == []
 
-    async def test_a_command_is_for_somebody_else(self, bench: Bench) -> None:
+    async def test_what_is_asked_is_for_somebody_else(self, bench: Bench) -> None:
+        waiting = asyncio.ensure_future(bench.pump.ask(originate(5)))
+        await asyncio.sleep(0)
         bench.pump.close()
-        bench.pump.give(Command(5, CALL, (), False))
         with pytest.raises(StoreUnavailable):
-            bench.pump.answer(5)
+            await waiting
+        with pytest.raises(StoreUnavailable):
+            await bench.pump.ask(Command(6, CALL, (), False))
+        assert bench.node.given == [originate(5)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,8 +15,21 @@ from bridge.api import CallFilters, Page, Position
 from bridge.calls.actions import Answer, Hangup, Park, Ring
 from bridge.calls.call import Identity, Plan
 from bridge.calls.facts import CallId, ConversationId
-from bridge.engine.effects import ClosePorts, CommandAccepted, CommandRefused, Deliver, HeldPorts, OpenPorts, SetRule
-from bridge.engine.inputs import Packet, PortsClosed, PortsOpened
+from bridge.contract.originating import OriginateBody
+from bridge.engine.commit import CallWrite, Claim, Remembered, Take
+from bridge.engine.effects import (
+    ClosePorts,
+    CommandAccepted,
+    CommandRefused,
+    Deliver,
+    Effect,
+    HeldPorts,
+    OpenPorts,
+    Originated,
+    Resolve,
+    SetRule,
+)
+from bridge.engine.inputs import Committed, Input, Originate, Packet, PortsClosed, PortsOpened, Resolved
 from bridge.engine.node import Node
 from bridge.engine.settings import Application, Listener, Match, NodeSettings
 from bridge.errors import StoreUnavailable
@@ -23,11 +37,13 @@ from bridge.outbox.effects import Delivery, Endpoint
 from bridge.outbox.schedule import Outcome
 from bridge.pump import Pump
 from bridge.reader import Reader
+from bridge.registry import Registry
 from bridge.service import ContractRenderer
 from bridge.sip.flow import Flow, Send
 from bridge.store.memory import MemoryStore
 from bridge.telemetry.metrics import Metrics
-from tests.support.caller import Message, read_message
+from tests.store.writes import commit
+from tests.support.phone import Message, read_message
 from tests.support.waiting import until
 
 FLOW = Flow("udp", "udp:5060", "192.0.2.1", 5062)
@@ -61,8 +77,17 @@ class House:
             applications=(_application("sales", "7*"), _application("desk")),
         )
         node = Node(settings, render=ContractRenderer(), tokens=SystemTokens(), chance=lambda: 0.5)
-        self.pump.connect(node, listeners={"udp:5060": self}, store=self.memory, media=self, webhooks=_Post(self))
-        self.reader = Reader(pump=self.pump, store=self.memory)
+        self.registry = Registry(pump=self.pump, store=self.memory, clock=self, realm="r", users={})
+        self.pump.connect(
+            node,
+            listeners={"udp:5060": self},
+            store=self.memory,
+            media=self,
+            webhooks=_Post(self),
+            registrations=self.registry,
+            names=self,
+        )
+        self.reader = Reader(pump=self.pump, store=self.memory, tokens=SystemTokens())
 
     def now(self) -> float:
         return self.time
@@ -81,6 +106,9 @@ class House:
         asyncio.get_running_loop().call_soon(self.pump.give, PortsClosed(wanted.session, None))
 
     def reconcile(self, sessions: Mapping[str, HeldPorts]) -> None: ...
+
+    def resolve(self, wanted: Resolve) -> None:
+        asyncio.get_running_loop().call_soon(self.pump.give, Resolved(wanted.reader, ()))
 
     # The caller
 
@@ -220,6 +248,54 @@ class TestCommands:
             assert said.code == code
 
 
+class _Engine:
+    """A node that stores what it is asked to originate, and answers when it is told that this is done."""
+
+    def __init__(self) -> None:
+        self.asked: list[Originate] = []
+
+    def give(self, given: Input, *, now: float) -> list[Effect]:
+        match given:
+            case Originate():
+                self.asked.append(given)
+            case Committed(number):
+                asked = self.asked[number]
+                return [Originated(asked.request, asked.call, b"{}")]
+        return []
+
+    def deadline(self) -> float | None:
+        return None
+
+
+class TestOriginate:
+    async def test_each_call_has_a_name_of_its_own_and_is_answered_when_it_is_stored(self, house: House) -> None:
+        engine = _Engine()
+        house.pump.node = cast("Node", engine)
+        body = OriginateBody.model_validate({"to": "sip:b@example.org", "application": "sales"})
+        asked = [asyncio.ensure_future(house.reader.originate(body, claim)) for claim in (None, Claim("ops:k", "f"))]
+        await until(lambda: len(engine.asked) == 2, "both are asked for")
+        assert not any(each.done() for each in asked)
+        for number in (1, 0):
+            house.pump.give(Committed(number))
+            said = await asked[number]
+            assert isinstance(said, Originated)
+            assert said.call == engine.asked[number].call
+        first, second = engine.asked
+        assert first.request != second.request
+        assert first.call != second.call
+        assert all(re.fullmatch("call_[a-z2-7]{24}", each.call) for each in engine.asked)
+        assert [(each.application, each.claim) for each in engine.asked] == [
+            ("sales", None),
+            ("sales", Claim("ops:k", "f")),
+        ]
+
+    async def test_what_came_of_a_key_is_read_from_the_store(self, house: House) -> None:
+        assert await house.reader.remembered("ops:k") is None
+        house.memory.commit(commit(1, claim=Claim("ops:k", "f", CallId("call_a"), b"{}")))
+        await asyncio.sleep(0)
+        assert await house.reader.remembered("ops:k") == Remembered("f", CallId("call_a"), 201, b"{}")
+
+
 class TestStoreAway:
     async def test_what_only_the_store_knows_is_unavailable_and_says_so(self, house: House) -> None:
         call = await house.ended("one")
@@ -229,6 +305,7 @@ class TestStoreAway:
             house.reader.calls(ALL, before=None, limit=10),
             house.reader.events(call),
             house.reader.conversation(ConversationId("conv_gone")),
+            house.reader.remembered("ops:k"),
             house.reader.command(call, (Hangup(),), listed=False),
         ):
             with pytest.raises(StoreUnavailable):
@@ -250,6 +327,19 @@ class TestConversations:
             assert read is not None
             assert (read["id"], read["calls"]) == (conversation, [call])
         assert await house.reader.conversation(ConversationId("conv_nobody")) is None
+
+    async def test_one_whose_calls_were_taken_says_by_which(self, house: House) -> None:
+        for name in ("a", "b"):
+            made = commit(1, conversation=f"conv_{name}", call=f"call_{name}")
+            house.memory.commit(made._replace(head=b'{"created_at": 1000000.0}'))
+        move = commit(2, conversation="conv_b", call="call_b")
+        moved = CallWrite(CallId("call_a"), 1000, b"fixed", b"variable")
+        take = Take(ConversationId("conv_a"), 1, "m", 2, b'{"created_at": 1000000.0}', (CallId("call_a"),))
+        house.memory.commit(move._replace(calls=(*move.calls, moved), takes=(take,)))
+        await asyncio.sleep(0)
+        read = await house.reader.conversation(ConversationId("conv_a"))
+        assert read is not None
+        assert (read["calls"], read["merged_into"]) == ([], "conv_b")
 
     async def test_live_ones_are_listed_newest_first_page_by_page(self, house: House) -> None:
         calls = [await house.begin(name) for name in ("one", "two", "three")]
@@ -299,7 +389,7 @@ class TestList:
 
     async def test_a_call_that_only_the_index_knows_is_passed_over(self, house: House) -> None:
         call = await house.begin("one")
-        reader = Reader(pump=house.pump, store=_Rows([(5, call, None), (4, NOBODY, None)]))
+        reader = Reader(pump=house.pump, store=_Rows([(5, call, None), (4, NOBODY, None)]), tokens=SystemTokens())
         page = await reader.calls(ALL, before=None, limit=10)
         assert [each["id"] for each in page.data] == [call]
 
@@ -329,14 +419,14 @@ class TestLongList:
         return _Rows([(number, CallId(f"call_{number:04}"), record(number)) for number in reversed(range(5000))])
 
     async def test_a_rare_match_is_looked_for_a_part_at_a_time(self, house: House, store: _Rows) -> None:
-        reader = Reader(pump=house.pump, store=store)
+        reader = Reader(pump=house.pump, store=store, tokens=SystemTokens())
         pages = await _pages(reader, CallFilters(application="sales"), 1)
         assert [len(page.data) for page in pages] == [0, 0, 1, 1]
         assert [page.next for page in pages[:2]] == [Position(3000, "call_3000"), Position(1000, "call_1000")]
         assert store.asked < 40  # by hundreds, and not one by one
 
     async def test_without_a_filter_no_more_is_read_than_is_shown(self, house: House, store: _Rows) -> None:
-        reader = Reader(pump=house.pump, store=store)
+        reader = Reader(pump=house.pump, store=store, tokens=SystemTokens())
         page = await reader.calls(ALL, before=None, limit=3)
         assert [each["id"] for each in page.data] == ["call_4999", "call_4998", "call_4997"]
         assert store.asked == 1

@@ -12,7 +12,10 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from bridge.calls.actions import Action
 from bridge.calls.facts import CallId, CallState, ConversationId, Direction
-from bridge.engine.effects import CommandAccepted, CommandRefused
+from bridge.contract.originating import OriginateBody
+from bridge.engine.commit import Claim, Remembered
+from bridge.engine.effects import CommandAccepted, CommandRefused, Originated, OriginateRefused
+from bridge.sip.registrar import AddressOfRecord
 
 Resource: TypeAlias = dict[str, Any]  # as `bridge.contract.render` makes it
 
@@ -50,6 +53,14 @@ class CallControl(Protocol):
         """Run these actions on this call. `listed`: they replace its list; otherwise it is one, refused if it does not fit."""
         ...
 
+    async def originate(self, wanted: OriginateBody, claim: Claim | None) -> Originated | OriginateRefused:
+        """Call a party. Answered once the call is stored, or nothing was made."""
+        ...
+
+    async def remembered(self, key: str) -> Remembered | None:
+        """What came of the first request with this key; None for a new one. May raise `StoreUnavailable`."""
+        ...
+
 
 class CallReader(Protocol):
     """What reads calls and conversations. Every method may raise `StoreUnavailable`: that is a 503."""
@@ -72,6 +83,40 @@ class CallReader(Protocol):
 
     async def conversations(self, *, before: Position | None, limit: int) -> Page:
         """Conversations, newest first, from the one after `before`."""
+        ...
+
+
+class Registrations(Protocol):
+    """What knows who is reachable where, and who may be. Every coroutine may raise `StoreUnavailable`: that is a 503."""
+
+    async def registrations(
+        self, *, after: AddressOfRecord | None, limit: int
+    ) -> tuple[Sequence[Resource], AddressOfRecord | None]:
+        """Registrations from the one behind `after`, and where the next page begins; None: there is none."""
+        ...
+
+    async def registration(self, aor: AddressOfRecord) -> Resource | None:
+        """The Registration; None when nothing is bound."""
+        ...
+
+    async def deregister(self, aor: AddressOfRecord) -> int | None:
+        """Remove all its bindings; how many there were. None: the store has not confirmed it in time."""
+        ...
+
+    def is_from_file(self, username: str) -> bool:
+        """Whether this user stands in the configuration."""
+        ...
+
+    async def user(self, username: str) -> Resource | None:
+        """The User; None when there is none."""
+        ...
+
+    async def put_user(self, username: str, password: str, aor: AddressOfRecord | None) -> tuple[bool, Resource]:
+        """Make or change a user: whether there was one, and the User."""
+        ...
+
+    async def delete_user(self, username: str) -> Resource | None:
+        """The User as it was; None when there was none."""
         ...
 
 

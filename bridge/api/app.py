@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
-from bridge.api import CallControl, CallReader, Health
+from bridge.api import CallControl, CallReader, Health, Registrations
 from bridge.api.auth import CALLER, ApiKey, Keyring, needs
 from bridge.api.calls import Calls
 from bridge.api.conversations import Conversations
@@ -22,6 +22,7 @@ from bridge.api.docs import Documents
 from bridge.api.exchange import BODY_MAX, refuse_query
 from bridge.api.health import Watch
 from bridge.api.problems import problem_response, tell_problems
+from bridge.api.registrations import RegistrationsAndUsers
 from bridge.contract.operations import HEALTH, OPERATIONS, Operation
 from bridge.telemetry.metrics import Metrics
 
@@ -32,6 +33,7 @@ def make_app(
     *,
     control: CallControl,
     reader: CallReader,
+    registrations: Registrations,
     health: Health,
     metrics: Metrics,
     keys: Sequence[ApiKey] = (),
@@ -45,6 +47,7 @@ def make_app(
     handlers = {
         **calls.handlers(),
         **Conversations(calls=calls, reader=reader).handlers(),
+        **RegistrationsAndUsers(registrations).handlers(),
         **Watch(health=health, metrics=metrics).handlers(),
         **Documents().handlers(),
     }
@@ -106,14 +109,10 @@ def _noted(operation: Operation, handler: Handler) -> Handler:
 
     async def noted(request: web.Request) -> web.StreamResponse:
         response = await handler(request)
-        name = "call" if "call_id" in request.match_info else "conversation"
-        _log.info(
-            "command",
-            operation=operation.id,
-            caller=request[CALLER].name,
-            status=response.status,
-            **{name: request.match_info[f"{name}_id"]},
-        )
+        about = {name.removesuffix("_id"): said for name, said in request.match_info.items()}
+        if hdrs.LOCATION in response.headers:
+            about["call"] = response.headers[hdrs.LOCATION].rpartition("/")[2]
+        _log.info("command", operation=operation.id, caller=request[CALLER].name, status=response.status, **about)
         return response
 
     return noted

@@ -1,4 +1,4 @@
-"""`/v1/calls`: list, read, hang up, act (contract §2).
+"""`/v1/calls`: call a party, list, read, hang up, act (contract §2).
 
 Commands go to the engine through `CallControl`, which answers once what they change is stored; resources come through
 `CallReader`. Knows nothing of the states an action fits: that is the call's.
@@ -16,13 +16,16 @@ from aiohttp.typedefs import Handler
 from bridge.api import CallControl, CallFilters, CallReader, Resource
 from bridge.api.cursors import read_position, read_sequence, write_sequence
 from bridge.api.exchange import answer, page, read_body, read_query
-from bridge.api.problems import invalid, no_such, problem_response, refused
+from bridge.api.idempotency import created, read_claim, replay
+from bridge.api.problems import invalid, no_such, not_originated, problem_response, refused
 from bridge.calls.actions import Action, Hangup
 from bridge.calls.facts import ActionId, CallId
-from bridge.contract.actions import COMMANDS, ActionBody, ActionList, to_actions
+from bridge.contract.actions import COMMANDS, ActionList, to_actions
+from bridge.contract.bodies import ActionBody
+from bridge.contract.originating import OriginateBody
 from bridge.contract.queries import CallsQuery, PageQuery
 from bridge.contract.refusals import Refusal
-from bridge.engine.effects import CommandAccepted, CommandRefused
+from bridge.engine.effects import CommandAccepted, CommandRefused, Originated
 from bridge.errors import StoreUnavailable
 
 FOREIGN_CURSOR = (Refusal("query.cursor", "is not a `next_cursor` of this list"),)
@@ -42,6 +45,7 @@ class Calls:
         """One for each operation, by its id."""
         return {
             "list_calls": self.list_calls,
+            "originate_call": self.originate_call,
             "read_call": self.read_call,
             "delete_call": self.delete_call,
             "list_call_events": self.list_call_events,
@@ -58,6 +62,27 @@ class Calls:
             return invalid(FOREIGN_CURSOR)
         filters = CallFilters(query.state, query.direction, query.application)
         return page(await self._reader.calls(filters, before=before, limit=query.limit))
+
+    async def originate_call(self, request: web.Request) -> web.StreamResponse:
+        body = await read_body(request, OriginateBody)
+        if not isinstance(body, OriginateBody):
+            return body
+        claim = await read_claim(request)
+        if isinstance(claim, web.Response):
+            return claim
+        remembered = None if claim is None else await self._control.remembered(claim.key)
+        if claim is not None and remembered is not None:
+            return replay(claim, remembered)
+        try:
+            async with asyncio.timeout(self._command_timeout_s):
+                said = await self._control.originate(body, claim)
+        except TimeoutError:
+            return unconfirmed(None)
+        if isinstance(said, Originated):
+            return created(said.call, said.body)
+        if claim is not None and said.remembered is not None:
+            return replay(claim, said.remembered)  # two came at the same time, and the other one was first
+        return not_originated(said)
 
     async def read_call(self, request: web.Request) -> web.StreamResponse:
         resource = await self._reader.call(_call(request))

@@ -9,7 +9,7 @@ from bridge.api import CallReader
 from bridge.api.calls import FOREIGN_CURSOR, Calls, unconfirmed
 from bridge.api.cursors import read_position
 from bridge.api.exchange import answer, page, read_query
-from bridge.api.problems import invalid, no_such, refused
+from bridge.api.problems import invalid, no_such, problem_response, refused
 from bridge.calls.actions import Hangup
 from bridge.calls.facts import ActionId, ConversationId
 from bridge.contract.queries import PageQuery
@@ -51,6 +51,8 @@ class Conversations:
         resource = await self._reader.conversation(conversation)
         if resource is None:
             return no_such("conversation")
+        if resource["merged_into"] is not None:
+            return problem_response("merged", f"a join has moved its calls to {resource['merged_into']}")
         action_ids: list[ActionId] = []
         for call in resource["calls"]:
             said = await self._calls.command(call, (Hangup(),), listed=False)

@@ -12,6 +12,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from bridge.api import Position
 
 _POSITION = re.compile(r"p([0-9]{1,15})\.([a-z0-9_]{1,100})")
+_NAME = re.compile(r"n(.{1,255})", re.DOTALL)
 _SEQUENCE = re.compile(r"s([0-9]{1,9})")
 
 
@@ -37,13 +38,24 @@ def read_sequence(cursor: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def write_name(name: str) -> str:
+    """The cursor for a place in a list that is ordered by name."""
+    return _write(f"n{name}")
+
+
+def read_name(cursor: str) -> str | None:
+    """The name; None for what `write_name` has not made."""
+    found = _NAME.fullmatch(_read(cursor))
+    return found[1] if found else None
+
+
 def _write(text: str) -> str:
-    return urlsafe_b64encode(text.encode("ascii")).decode("ascii").rstrip("=")
+    return urlsafe_b64encode(text.encode()).decode("ascii").rstrip("=")
 
 
 def _read(cursor: str) -> str:
     try:
-        text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+        text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
     except ValueError:
         return ""
     # base64 has several spellings of the same bytes, and its decoder skips foreign characters: only ours counts.

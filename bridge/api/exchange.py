@@ -14,6 +14,8 @@ from bridge.api import Page
 from bridge.api.cursors import write_position
 from bridge.api.problems import invalid, problem_response
 from bridge.contract.actions import NAMES
+from bridge.contract.dialing import NO_ROUTE
+from bridge.contract.problems import Code
 from bridge.contract.refusals import REFUSALS_MAX, Refusal, quote, refusals_of
 from bridge.contract.render import render
 
@@ -50,7 +52,10 @@ async def read_body(request: web.Request, model: type[M]) -> M | web.Response:
         first = error.errors(include_url=False, include_input=False)[0]
         if first["type"] == "json_invalid":
             return problem_response("malformed", f"the body is no JSON: {first['ctx']['error']}")
-        return invalid(refusals_of(error, tags=NAMES))
+        findings = error.errors(include_url=False, include_input=False, include_context=False)
+        # The code of its own is for requests that are right but for that.
+        code: Code = NO_ROUTE if all(found["type"] == NO_ROUTE for found in findings) else "invalid"
+        return invalid(refusals_of(error, tags=NAMES), code=code)
 
 
 def read_query(request: web.Request, model: type[M]) -> M | web.Response:

@@ -17,13 +17,23 @@ from aiohttp.typedefs import Handler
 from bridge.contract.problems import KINDS, RETRY_AFTER_S, Code, problem
 from bridge.contract.refusals import Refusal
 from bridge.contract.render import render
-from bridge.engine.effects import CommandRefused
+from bridge.engine.effects import CommandRefused, OriginateRefused
 from bridge.errors import StoreUnavailable
 
 MEDIA_TYPE = "application/problem+json"
 
 # What the engine may say to a command. A test holds it complete.
 REFUSALS: Final[Mapping[str, Code]] = {"not_found": "not_found", "wrong_state": "wrong_state", "ended": "ended"}
+
+# ... and to a call that is asked for: the code, and the field that is wrong where it is one's.
+NOT_ORIGINATED: Final[Mapping[str, tuple[Code, str | None]]] = {
+    "no_such_application": ("invalid", "application"),
+    "not_found": ("not_found", None),
+    "key_reused": ("key_reused", None),
+    "overload": ("overload", None),
+    "draining": ("not_ready", None),
+    "store_away": ("store_unavailable", None),
+}
 
 # What aiohttp raises by itself.
 _RAISED: Final[Mapping[int, Code]] = {
@@ -60,15 +70,21 @@ def problem_response(
     return web.Response(status=status, body=body, content_type=MEDIA_TYPE, headers=given)
 
 
-def invalid(refusals: tuple[Refusal, ...]) -> web.Response:
+def invalid(refusals: tuple[Refusal, ...], *, code: Code = "invalid") -> web.Response:
     """422, each field named; the first in the sentence too, for whoever reads only that."""
-    return problem_response("invalid", str(refusals[0]), refusals=refusals)
+    return problem_response(code, str(refusals[0]), refusals=refusals)
 
 
 def refused(said: CommandRefused, call_id: str) -> web.Response:
     """The engine's refusal. Only of a call that exists is the id worth repeating."""
     code = REFUSALS[said.code]
     return problem_response(code, said.detail, call_id=None if code == "not_found" else call_id)
+
+
+def not_originated(said: OriginateRefused) -> web.Response:
+    """The engine's refusal to call a party."""
+    code, field = NOT_ORIGINATED[said.code]
+    return problem_response(code, said.detail) if field is None else invalid((Refusal(field, said.detail),), code=code)
 
 
 def no_such(what: str) -> web.Response:

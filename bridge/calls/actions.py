@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +66,103 @@ class Hangup:
     client_state: str | None = None
 
 
-Action: TypeAlias = Ring | Answer | Reject | Pause | Park | Hangup
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What we prove ourselves with where a target asks for it (RFC 7616)."""
 
-_BY_NAME: dict[str, type[Action]] = {kind.name: kind for kind in (Ring, Answer, Reject, Pause, Park, Hangup)}
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One place to look for a party."""
+
+    uri: str  # sip: or sips:; an address of record of ours stands for all its contacts
+    auth: Credentials | None = None
+    headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # extra headers of its INVITE
+
+
+Fork = Literal["parallel", "serial"]
+OnRedirect = Literal["follow", "report"]
+AnswerCaller = Literal["on_answer", "now"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dial:
+    """Seek a party and join it to this call: one new call, whose attempts the targets are.
+
+    Done when that party has left again, or every attempt has failed: then the list goes on. Told by `call.joined`, or by
+    the attempts' failures, which are events of the new call.
+    """
+
+    name: ClassVar[str] = "dial"
+    to: tuple[Target, ...]
+    from_: str | None = None  # the URI of the INVITE's From; None: the caller's own
+    fork: Fork = "parallel"
+    timeout_s: float = 60.0  # how long each target may ring
+    on_redirect: OnRedirect = "follow"
+    answer_caller: AnswerCaller = "on_answer"  # "now": before anybody has been found
+    end_with_peer: bool = True  # when one of the two ends, so does the other
+    client_state: str | None = None  # of the new call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Join:
+    """Let this call and another one hear each other. Told by `call.joined`."""
+
+    name: ClassVar[str] = "join"
+    call_id: str
+    end_with_peer: bool = False
+    client_state: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leave:
+    """Back to a conversation of its own. Told by `call.left`."""
+
+    name: ClassVar[str] = "leave"
+    client_state: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Put the far end on hold by a re-INVITE. Ends in `action.completed`."""
+
+    name: ClassVar[str] = "hold"
+    client_state: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unhold:
+    """Take the far end off hold. Ends in `action.completed`."""
+
+    name: ClassVar[str] = "unhold"
+    client_state: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mute:
+    """Nobody hears this call any more; the far end is not told. Ends in `action.completed`."""
+
+    name: ClassVar[str] = "mute"
+    client_state: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unmute:
+    """This call is heard again. Ends in `action.completed`."""
+
+    name: ClassVar[str] = "unmute"
+    client_state: str | None = None
+
+
+Action: TypeAlias = Ring | Answer | Reject | Pause | Park | Hangup | Dial | Join | Leave | Hold | Unhold | Mute | Unmute
+
+_BY_NAME: dict[str, type[Action]] = {
+    kind.name: kind
+    for kind in (Ring, Answer, Reject, Pause, Park, Hangup, Dial, Join, Leave, Hold, Unhold, Mute, Unmute)
+}
 
 
 def to_data(action: Action) -> dict[str, Any]:
@@ -79,9 +173,30 @@ def to_data(action: Action) -> dict[str, Any]:
         if each.name == "headers":
             if value:
                 data["headers"] = {name: list(values) for name, values in value.items()}
+        elif each.name == "to":
+            data["to"] = [target_to_data(target) for target in value]
         elif value != each.default:
             data[each.name] = value
     return data
+
+
+def target_to_data(target: Target) -> dict[str, Any]:
+    """A target as plain data."""
+    data: dict[str, Any] = {"uri": target.uri}
+    if target.auth is not None:
+        data["auth"] = [target.auth.username, target.auth.password]
+    if target.headers:
+        data["headers"] = {name: list(values) for name, values in target.headers.items()}
+    return data
+
+
+def target_from_data(data: Mapping[str, Any]) -> Target:
+    """The target that `target_to_data` wrote."""
+    return Target(
+        data["uri"],
+        Credentials(*data["auth"]) if "auth" in data else None,
+        {name: tuple(values) for name, values in data.get("headers", {}).items()},
+    )
 
 
 def from_data(data: Mapping[str, Any]) -> Action:
@@ -90,4 +205,6 @@ def from_data(data: Mapping[str, Any]) -> Action:
     known = {each.name: data[each.name] for each in fields(kind) if each.name in data}
     if "headers" in known:
         known["headers"] = {name: tuple(values) for name, values in known["headers"].items()}
+    if "to" in known:
+        known["to"] = tuple([target_from_data(target) for target in known["to"]])
     return kind(**known)

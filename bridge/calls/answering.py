@@ -8,13 +8,24 @@ from functools import lru_cache
 
 from bridge.calls.actions import Answer
 from bridge.calls.call import Call, Identity, Phase, Plan
-from bridge.calls.effects import Accept, ArmTimer, CallTimer, CloseMedia, DisarmTimer, OpenMedia, Respond
+from bridge.calls.effects import (
+    Accept,
+    ArmTimer,
+    CallTimer,
+    CloseMedia,
+    DisarmTimer,
+    Meet,
+    Respond,
+)
 from bridge.calls.ending import end, hang_up, refuse
 from bridge.calls.events import CallAnswered, CallIncoming
 from bridge.calls.facts import ActionId, CallId, ConversationId, Ended, Party
-from bridge.calls.streams import set_stream
+from bridge.sdp.codecs import DEFAULT, Codec
 from bridge.sdp.description import MalformedSdp, SessionDescription, parse
-from bridge.sdp.offer_answer import DEFAULT, Codec, Negotiated, Unacceptable, answer, offer, offered_codecs, read_answer
+from bridge.sdp.media_lines import Direction, Unacceptable
+from bridge.sdp.offer_answer import Answered, Negotiated, answer, offer, offered_codecs, read_answer
+from bridge.sdp.relaying import answer_as
+from bridge.sdp.video import offers_video
 from bridge.sip.dialog import Dialog
 from bridge.sip.flow import Flow
 from bridge.sip.headers import NameAddr, content_type
@@ -99,22 +110,56 @@ def ring(call: Call) -> None:
         call.out.append(Respond(call.invite_key, response, gated=False))
 
 
-def begin_answer(call: Call, action: Answer, action_id: ActionId) -> None:
-    """Ports first: our SDP names them."""
+def begin_answer(call: Call, action: Answer, action_id: ActionId | None, *, now: float) -> None:
+    """Ports first, where there are none yet: our SDP names them."""
     call.phase = Phase.ANSWERING
     call.answer_action = action_id
     call.answer_headers = action.headers
-    call.out.append(OpenMedia())
+    if call.media_open:
+        _accept(call, now=now)
+    else:
+        call.open_media(video=may_have_video(call))
 
 
-def media_opened(call: Call, address: str, port: int, *, now: float) -> None:
-    """Ports are there: agree on the media and accept, unless the call has ended in the meantime."""
-    call.media_open = True
-    call.media_address, call.media_port = address, port
+def may_have_video(call: Call) -> bool:
+    """Whether the far end offers a picture, and the linked call takes one."""
+    return call.offer is not None and offers_video(call.offer) and bool(call.peer_media and call.peer_media.video)
+
+
+def media_opened(call: Call, address: str, port: int, *, video: bool, now: float) -> None:
+    """Ports are there. With all of them the call agrees on its media and accepts, unless it has ended in the meantime."""
+    if video:
+        call.video_port = port
+    else:
+        call.media_open = True
+        call.media_address, call.media_port = address, port
+    if call.is_over:
+        call.out.append(CloseMedia())
+    elif call.has_ports:
+        ports_there(call, now=now)
+
+
+def ports_there(call: Call, *, now: float) -> None:
+    """Whatever waited for ports goes on."""
     if call.phase is Phase.ANSWERING:
         _accept(call, now=now)
-    elif call.is_over:
-        call.out.append(CloseMedia())
+    elif call.phase is Phase.UNANSWERED and call.peer_media is not None:
+        send_early_media(call)
+
+
+def send_early_media(call: Call) -> None:
+    """183 with our answer: the party that was dialed is heard before it answers. The 200 will say the same (§13.2.1)."""
+    if call.offer is None or call.invite_key is None or call.local_sdp is not None or _answer_offer(call) is not None:
+        return  # it has been said already, or will be refused when it comes to an answer
+    response = respond(
+        _invite(call),
+        183,
+        to_tag=call.tag,
+        contact=call.identity.contact,
+        headers=(("Server", call.identity.server), ("Content-Type", "application/sdp")),
+        body=call.local_sdp or b"",
+    )
+    call.out.append(Respond(call.invite_key, response, gated=True))
 
 
 def no_media(call: Call, *, now: float) -> None:
@@ -125,21 +170,55 @@ def no_media(call: Call, *, now: float) -> None:
 
 def _accept(call: Call, *, now: float) -> None:
     invite = _invite(call)
-    call.sdp_version = 1
     if call.offer is None:
-        call.local_sdp = offer(call.local_end(), codecs=our_codecs(call.plan)).encode()
-    else:
-        taken = answer(call.offer, call.local_end(), codecs=our_codecs(call.plan))
-        if isinstance(taken, Unacceptable):
-            warning = warning_of(taken)
+        call.sdp_version = 1
+        call.local_sdp = offer(call.local_end(), codecs=offerable(call)).encode()
+    elif call.local_sdp is None:  # else a 183 has said it already
+        refusal = _answer_offer(call)
+        if refusal is not None:
+            warning = warning_of(refusal)
             refuse(call, 488, "policy", "not_acceptable", now=now, headers=(warning,), caused_by=call.answer_action)
             return
-        call.local_sdp, call.negotiated = taken.description.encode(), taken.negotiated
-        call.held = taken.negotiated.held
-        set_stream(call)
-    call.dialog = Dialog.as_server(invite, call.tag, call.flow)
+    call.dialog = Dialog.as_server(invite, call.tag, call.way)
     call.phase = Phase.ACCEPTED
     call.out.append(Accept(call.invite_key, accepted_response(call)))
+
+
+def _answer_offer(call: Call) -> Unacceptable | None:
+    """Our answer to the offer of the INVITE, in the codec of the party that is to be heard, if there is one."""
+    if call.offer is None:
+        raise AssertionError("an answer needs an offer")
+    call.sdp_version = 1
+    taken = answer_to(call, call.offer)
+    if isinstance(taken, Unacceptable):
+        return taken
+    call.local_sdp, call.negotiated = taken.description.encode(), taken.negotiated
+    call.held = taken.negotiated.held
+    call.set_media()
+    return None
+
+
+def answer_to(call: Call, offered: SessionDescription) -> Answered | Unacceptable:
+    """What we say to an offer of the far end (RFC 3264 §6).
+
+    A call that is linked answers in the codec of the other one, because nobody here translates; where that is not
+    offered, or there is no other, in one that we know ourselves.
+    """
+    direction: Direction = "sendonly" if call.on_hold else "sendrecv"
+    if call.peer_media is not None:
+        taken = answer_as(offered, call.local_end(), call.peer_media, direction=direction)
+        if isinstance(taken, Answered) or call.is_joined:
+            return taken
+    return answer(offered, call.local_end(), codecs=offerable(call), direction=direction)
+
+
+def offerable(call: Call) -> tuple[Codec, ...]:
+    """The codecs that this call may speak: those of its plan, and the one that it was relayed in before."""
+    ours = our_codecs(call.plan)
+    agreed = call.peer_media or call.negotiated
+    if agreed is None or agreed.codec.encoding in {codec.encoding for codec in ours}:
+        return ours
+    return (*agreed.incoming, *[codec for codec in ours if not codec.is_event])
 
 
 def accepted_response(call: Call) -> Response:
@@ -173,12 +252,13 @@ def acknowledged(call: Call, ack: Request, *, now: float) -> None:
     call.phase = Phase.ANSWERED
     call.answered_at = now
     call.emit(CallAnswered(ring_s=now - call.created_at), caused_by=call.answer_action)
-    if call.list is not None and call.list.current and call.list.current.action_id == call.answer_action:
-        call.list.current = None
+    call.done(Answer)
     call.invite = call.offer = call.answer_action = call.invite_key = None
     call.answer_headers = {}
     call.out.append(DisarmTimer(CallTimer.RING_LIMIT))
-    call.out.append(ArmTimer(CallTimer.DURATION_LIMIT, call.plan.duration_limit_s))
+    call.out.append(ArmTimer(CallTimer.DURATION_LIMIT, call.duration_limit_s))
+    if call.link is not None:
+        call.out.append(Meet())
     wanted = call.hangup_wanted
     if wanted is not None:
         hang_up(call, wanted.ended_by, wanted.reason, now=now, headers=wanted.headers, caused_by=wanted.caused_by)
@@ -194,14 +274,14 @@ def unacknowledged(call: Call, *, now: float) -> None:
     hang_up(call, "network", "ack_timeout", now=now, caused_by=cause or call.answer_action)
 
 
-def canceled(call: Call, *, q850: int | None, now: float) -> None:
+def canceled(call: Call, reason: str, *, q850: int | None, now: float) -> None:
     """The caller gave up before our 2xx left (§9.2). 487 leaves at once: nothing more depends on this call."""
     if call.is_over or call.accept_sent:
         return
     if call.invite is not None and call.invite_key is not None:
         response = respond(call.invite, 487, to_tag=call.tag, headers=(("Server", call.identity.server),))
         call.out.append(Respond(call.invite_key, response, gated=False))
-    end(call, Ended("remote", "canceled", sip_code=487, sip_reason="Request Terminated", q850=q850), now=now)
+    end(call, Ended("remote", reason, sip_code=487, sip_reason="Request Terminated", q850=q850), now=now)
 
 
 def offer_in(request: Request) -> SessionDescription | MalformedSdp | None:
@@ -228,7 +308,7 @@ def _take_answer(call: Call, ack: Request) -> bool:
     call.negotiated = agreed
     call.held = agreed.held
     call.media_generation += 1
-    set_stream(call)
+    call.set_media()
     return True
 
 

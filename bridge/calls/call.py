@@ -1,8 +1,9 @@
-"""A call: one party that wants us. What it is, what it shows, and what it still owes.
+"""A call: one party that wants us, or that we want. What it is, what it shows, and what it still owes.
 
 Plain mutable data with the few rules that every chapter of its life needs; the chapters stand beside it: `answering`
-(from INVITE to ACK), `holding` (the far end changes the session), `ending`, `lists` (what the application wants next),
-and `machine` (one `step` over all of them). Knows nothing of transports, stores or webhooks.
+(from INVITE to ACK, called), `dialing` (the same, calling), `holding` and `reoffering` (the far end, or we, change the
+session), `joining` (who hears whom), `ending`, `lists` (what the application wants next), and `machine` (one `step` over
+all of them). Knows nothing of transports, stores or webhooks.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from bridge.calls.actions import Action, Park, Reject
-from bridge.calls.effects import CallEffect, Emit
+from bridge.calls.actions import Action, Dial, Park, Reject
+from bridge.calls.effects import CallEffect, Emit, OpenMedia, SetMedia, Tell
 from bridge.calls.events import ActionCanceled, Event
 from bridge.calls.facts import (
     ActionId,
@@ -30,6 +31,9 @@ from bridge.calls.facts import (
     Source,
 )
 from bridge.calls.lists import ActionList
+from bridge.calls.peering import PeerGone
+from bridge.calls.reoffer import Reoffer
+from bridge.calls.search import Search
 from bridge.rtp.rules import Latching
 from bridge.sdp.description import SessionDescription
 from bridge.sdp.offer_answer import LocalEnd, Negotiated
@@ -40,11 +44,11 @@ from bridge.sip.transaction import TransactionKey
 
 
 class Phase(Enum):
-    """How far an inbound call has come. The public `state` is coarser."""
+    """How far a call has come. The public `state` is coarser."""
 
-    UNANSWERED = "unanswered"  # its application decides
-    ANSWERING = "answering"  # answer was asked for: ports are being opened
-    ACCEPTED = "accepted"  # the 200 is written (and then sent); its ACK has not come
+    UNANSWERED = "unanswered"  # inbound: its application decides; outbound: the party is being sought
+    ANSWERING = "answering"  # inbound only: answer was asked for, ports are being opened
+    ACCEPTED = "accepted"  # the 200 is there, and waits for the ACK: theirs, or ours to be stored
     ANSWERED = "answered"
     ENDING = "ending"  # over for the far end; the media worker still owes its figures
     ENDED = "ended"
@@ -80,8 +84,25 @@ class HangUp(NamedTuple):
     caused_by: ActionId | None = None
 
 
+@dataclass(slots=True)
+class Link:
+    """The other call that this one hears, or is being connected with. Each of the two has one, naming the other."""
+
+    peer: CallId
+    how: Literal["dial", "join"]
+    asked: bool  # by this call's list; the other one was dialed, or joined
+    action_id: ActionId  # of the dial or join
+    end_with_peer: bool  # when one ends, so does the other
+    joined: bool = False  # they hear each other, and it has been told
+    offered: bool = False  # this one has been offered the other's codec
+
+    def mirrored(self, call: CallId) -> Link:
+        """The same, seen from the other side. `call`: whose link this is."""
+        return Link(call, self.how, not self.asked, self.action_id, self.end_with_peer)
+
+
 class Call:
-    """One inbound call. Stepped by `machine.step`; read by whoever renders it."""
+    """One call, of either direction. Stepped by `machine.step`; read by whoever renders it."""
 
     __slots__ = (
         "accept_sent",
@@ -95,8 +116,10 @@ class Call:
         "client_state",
         "conversation_id",
         "created_at",
+        "dial_failure",
         "dialog",
         "direction",
+        "early_media",
         "end_action",
         "ended",
         "ended_at",
@@ -109,24 +132,34 @@ class Call:
         "identity",
         "invite",
         "invite_key",
+        "link",
         "list",
         "local_sdp",
+        "max_duration_s",
+        "max_forwards",
         "media_address",
         "media_generation",
         "media_open",
         "media_port",
+        "mirrored",
+        "muted",
         "negotiated",
         "offer",
+        "on_hold",
         "out",
+        "peer_media",
         "phase",
         "plan",
         "quality",
         "recovered",
         "reinvite",
         "reinvite_key",
+        "reoffer",
         "ringing",
         "sdp_version",
+        "search",
         "sequence",
+        "shown",
         "sip_call_id",
         "source",
         "tag",
@@ -134,6 +167,8 @@ class Call:
         "to",
         "user_agent",
         "via_host",
+        "video_port",
+        "video_wanted",
         "wait_until",
     )
 
@@ -145,35 +180,41 @@ class Call:
         plan: Plan,
         identity: Identity,
         created_at: float,
-        flow: Flow,
         tag: str,
-        invite: Request,
         from_: Party,
         to: Party,
-        user_agent: str | None,
-        headers: Mapping[str, tuple[str, ...]],
-        offer: SessionDescription | None,
+        flow: Flow | None = None,
+        invite: Request | None = None,
+        search: Search | None = None,
+        user_agent: str | None = None,
+        headers: Mapping[str, tuple[str, ...]] | None = None,
+        offer: SessionDescription | None = None,
     ) -> None:
+        """Either `invite` with its `flow`, for a party that wants us, or `search`, for one that we want."""
         self.id = id
         self.conversation_id = conversation_id
         self.plan = plan
         self.application = plan.name
         self.identity = identity
-        self.direction: Direction = "inbound"
+        self.direction: Direction = "inbound" if search is None else "outbound"
         self.created_at = created_at
-        self.flow = flow
-        self.source = Source(flow.host, flow.port, flow.transport)
-        self.via_host = invite.via.host  # what the caller takes for its own address
+        self.flow = flow  # how its INVITE came, or how our own went that was answered
+        self.source = None if flow is None else Source(flow.host, flow.port, flow.transport)
+        self.via_host = "" if invite is None else invite.via.host  # what the caller takes for its own address
         self.tag = tag
         self.from_ = from_
         self.to = to
         self.user_agent = user_agent
-        self.headers = headers
-        self.sip_call_id = invite.call_id
+        self.headers = headers or {}
+        # An outbound call goes by its first attempt's until one has won.
+        self.sip_call_id = invite.call_id if invite is not None else _first_call_id(search)
+        self.max_forwards = 70 if invite is None else _max_forwards(invite)
+        self.max_duration_s: float | None = None  # less than the plan allows; None: as long as that
         self.authenticated_as: str | None = None
         self.tags: tuple[str, ...] = ()
         self.client_state: str | None = None
         self.recovered = 0
+        self.shown: bytes | None = None  # whoever renders the call keeps here what it need not write again
 
         self.phase = Phase.UNANSWERED
         self.ringing = False
@@ -181,8 +222,14 @@ class Call:
         self.ended_at: float | None = None
         self.ended: Ended | None = None
 
+        # What seeking needs; `mirrored` is the offer of the call that dials, until ours is made of it.
+        self.search = search
+        self.mirrored: SessionDescription | None = None
+        self.early_media = False  # media before the answer: theirs on an outbound call, ours on an inbound one
+        self.dial_failure: tuple[int, str] | None = None  # why the last party dialed for this call was not had
+
         # What answering needs; let go once the ACK has come.
-        self.invite: Request | None = invite
+        self.invite = invite
         self.invite_key: TransactionKey | None = None
         self.offer = offer
         self.answer_action: ActionId | None = None
@@ -194,15 +241,22 @@ class Call:
         # A re-INVITE of the far end, until the ACK of our 2xx; its transaction, until that 2xx has left.
         self.reinvite: Request | None = None
         self.reinvite_key: TransactionKey | None = None
+        self.reoffer: Reoffer | None = None  # a re-INVITE of ours
 
         self.negotiated: Negotiated | None = None
         self.local_sdp: bytes | None = None  # our side of the session, as we sent it last
         self.media_address: str | None = None
         self.media_port: int | None = None
         self.media_open = False  # a worker holds ports for us
+        self.video_wanted = False  # the linked call has a picture, and so may this one
+        self.video_port: int | None = None
         self.media_generation = 0
         self.sdp_version = 0
-        self.held = False
+        self.held = False  # by the far end
+        self.on_hold = False  # by us
+        self.muted = False
+        self.link: Link | None = None
+        self.peer_media: Negotiated | None = None  # what the linked call speaks
         self.quality: Quality | None = None
 
         self.list: ActionList | None = None
@@ -225,11 +279,9 @@ class Call:
         return "ringing" if self.ringing else "initiated"
 
     @property
-    def early_media(self) -> bool:
-        return False  # an inbound call gets none from us before its 200
-
-    @property
     def attempts(self) -> Sequence[Attempt]:
+        if self.search is not None:
+            return tuple([Attempt(it.shown, it.sip_call_id, it.code, it.reason) for it in self.search.attempts])
         code = self.ended.sip_code if self.ended and self.answered_at is None else None
         reason = self.ended.sip_reason if self.ended and self.answered_at is None else None
         if self.answered_at is not None:
@@ -252,6 +304,13 @@ class Call:
     # Small rules that more than one chapter needs
 
     @property
+    def way(self) -> Flow:
+        """Its flow. Only for a call that a message has come or gone for."""
+        if self.flow is None:
+            raise AssertionError("nothing has come or gone for this call yet")
+        return self.flow
+
+    @property
     def is_over(self) -> bool:
         """True once nothing the application asks can change the call any more."""
         return self.phase in (Phase.ENDING, Phase.ENDED)
@@ -259,29 +318,71 @@ class Call:
     @property
     def is_unanswered(self) -> bool:
         """True while a final response to the INVITE is still ours to choose."""
-        return self.phase in (Phase.UNANSWERED, Phase.ANSWERING)
+        return self.search is None and self.phase in (Phase.UNANSWERED, Phase.ANSWERING)
+
+    @property
+    def is_sought(self) -> bool:
+        """True while the party of an outbound call has not been found."""
+        return self.search is not None and self.phase is Phase.UNANSWERED
+
+    @property
+    def is_joined(self) -> bool:
+        return self.link is not None and self.link.joined
+
+    @property
+    def duration_limit_s(self) -> float:
+        """The longest it may last once it is answered."""
+        limit = self.plan.duration_limit_s
+        return limit if self.max_duration_s is None else min(limit, self.max_duration_s)
 
     @property
     def is_undecided(self) -> bool:
         """True until the application, or the plan in its place, has said the first thing about this call."""
-        return self.phase is Phase.UNANSWERED and not self.actions_made and self.wait_until is None
+        return self.is_unanswered and not self.actions_made and self.wait_until is None
 
     def emit(self, event: Event, *, caused_by: ActionId | None = None) -> None:
         self.out.append(Emit(event, caused_by))
+
+    @property
+    def has_ports(self) -> bool:
+        """True once every port that its SDP has to name is there."""
+        return self.media_open and (self.video_port is not None or not self.video_wanted)
+
+    def open_media(self, *, video: bool) -> None:
+        """Ask for ports. `video`: for a picture too."""
+        self.video_wanted = video
+        self.out.append(OpenMedia(video))
+
+    def set_media(self) -> None:
+        """The worker wants a new rule; nothing, where its ports are lost and the call is about to end."""
+        if self.media_open:
+            self.out.append(SetMedia())
 
     def new_action_id(self) -> ActionId:
         """Named after the call and a count, so that the same list taken up by another node has the same names."""
         self.actions_made += 1
         return ActionId(f"act_{self.id[5:]}_{self.actions_made}")
 
+    def done(self, kind: type[Action] | None = None) -> None:
+        """The running action is at its end, if it is of this kind; the list may go on."""
+        current = self.list.current if self.list is not None else None
+        if self.list is not None and (kind is None or (current is not None and isinstance(current.action, kind))):
+            self.list.current = None
+
     def abandon_list(self) -> None:
         """Give up the running list; each action in it that was asked for and is not done is told as canceled."""
         if self.list is None:
             return
         current = self.list.current
+        link = self.link
         for step in self.list.abandon():
             if step.action_id == self.answer_action or (isinstance(step.action, Park) and step is current):
                 continue  # the answer's outcome is still to come; a park is done when something else comes
+            if link is not None and link.joined and step.action_id == link.action_id:
+                continue  # told by `call.joined`, and not undone by what comes next
+            if step is current and isinstance(step.action, Dial) and link is not None:
+                self.out.append(Tell(link.peer, PeerGone(ended=False)))  # nobody wants that party any more
+                self.link = None
             self.cancel_action(step.action.name, step.action_id)
         self.list = None
 
@@ -294,7 +395,7 @@ class Call:
         if self.media_address is None or self.media_port is None:
             raise AssertionError("an SDP needs ports first")
         session_id = int.from_bytes(self.id.encode()[5:12], "big") >> 3
-        return LocalEnd(self.media_address, self.media_port, session_id, self.sdp_version)
+        return LocalEnd(self.media_address, self.media_port, session_id, self.sdp_version, video_port=self.video_port)
 
 
 def join_address(host: str | None, port: int | None) -> str | None:
@@ -302,3 +403,15 @@ def join_address(host: str | None, port: int | None) -> str | None:
     if host is None or port is None:
         return None
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _first_call_id(search: Search | None) -> str:
+    if search is None or not search.attempts:
+        raise AssertionError("an outbound call has somebody to seek")
+    return search.attempts[0].sip_call_id
+
+
+def _max_forwards(invite: Request) -> int:
+    """What a caller has left of it (§8.1.1.6), bounded by what anybody may begin with."""
+    text = invite.headers.get("Max-Forwards")
+    return min(int(text), 70) if text is not None and text.isascii() and text.isdigit() and len(text) < 4 else 70

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
+from bridge.calls.actions import Dial
 from bridge.calls.events import Event
-from bridge.calls.facts import ActionId
-from bridge.rtp.rules import Rule
+from bridge.calls.facts import ActionId, CallId
+from bridge.calls.peering import PeerInput
 from bridge.sip.message import Response
 from bridge.sip.transaction import TransactionKey
 
@@ -24,6 +25,8 @@ class CallTimer(StrEnum):
     PAUSE = "pause"  # the list goes on
     RING_LIMIT = "ring_limit"  # nobody answers
     DURATION_LIMIT = "duration_limit"  # the longest a call may last
+    SEARCH = "search"  # an attempt has rung for long enough
+    GLARE = "glare"  # our re-INVITE may be tried again (§14.1)
     MEDIA_CLOSE = "media_close"  # the worker owes us its figures
 
 
@@ -63,14 +66,14 @@ class Emit:
 
 @dataclass(slots=True)
 class OpenMedia:
-    """Ports for this call; `MediaOpened` or `MediaRefused` comes back."""
+    """Ports for this call; `MediaOpened` or `MediaRefused` comes back, for each stream."""
+
+    video: bool = False  # ports for a picture too
 
 
 @dataclass(slots=True)
 class SetMedia:
-    """The stream has been negotiated, or changed."""
-
-    rule: Rule
+    """The stream has been negotiated, or changed, or somebody else hears it: the worker wants a new rule."""
 
 
 @dataclass(slots=True)
@@ -96,6 +99,77 @@ class DisarmTimer:
 @dataclass(slots=True)
 class DisarmAll:
     """Nothing wakes this call any more."""
+
+
+@dataclass(slots=True)
+class Locate:
+    """Look up where this attempt's target is: `Located`, or `InviteFailed`, comes back."""
+
+    attempt: int
+
+
+@dataclass(slots=True)
+class SendInvite:
+    """This attempt's INVITE, gated: it leaves when the write that this step makes is acknowledged."""
+
+    attempt: int
+    sequence: int  # its CSeq number
+
+
+@dataclass(slots=True)
+class CancelInvite:
+    """CANCEL this attempt's INVITE, at once or as soon as a provisional response has come (§9.1)."""
+
+    attempt: int
+    sequence: int
+    reason: str | None  # the value of a Reason header (RFC 3326)
+
+
+@dataclass(slots=True)
+class SendReinvite:
+    """The re-INVITE that the call keeps as `reoffer`, gated."""
+
+
+@dataclass(slots=True)
+class Acknowledge:
+    """The ACK of a 2xx to an INVITE of ours, gated; `AckSent` comes back."""
+
+    sequence: int
+
+
+@dataclass(slots=True)
+class Seek:
+    """Make a call of the party that is dialed, in this conversation, and link the two; or `DialRefused` comes back."""
+
+    action_id: ActionId
+    dial: Dial
+
+
+@dataclass(slots=True)
+class JoinWith:
+    """Bring that call into this conversation, and link the two; or `JoinRefused` comes back."""
+
+    other: CallId
+    action_id: ActionId
+    end_with_peer: bool
+
+
+@dataclass(slots=True)
+class MoveOut:
+    """Give this call a conversation of its own."""
+
+
+@dataclass(slots=True)
+class Tell:
+    """Something the other call of a link has to know. It is heard after this step."""
+
+    call: CallId
+    given: PeerInput
+
+
+@dataclass(slots=True)
+class Meet:
+    """This call may be ready to be joined with the one it is linked with."""
 
 
 @dataclass(slots=True)
@@ -126,6 +200,16 @@ CallEffect: TypeAlias = (
     | OpenMedia
     | SetMedia
     | CloseMedia
+    | Locate
+    | SendInvite
+    | CancelInvite
+    | SendReinvite
+    | Acknowledge
+    | Seek
+    | JoinWith
+    | MoveOut
+    | Tell
+    | Meet
     | ArmTimer
     | DisarmTimer
     | DisarmAll

@@ -6,9 +6,22 @@ one `call.ended`, and it is the last event.
 from __future__ import annotations
 
 from bridge.calls.call import Call, HangUp, Phase
-from bridge.calls.effects import ArmTimer, CallTimer, CloseMedia, DisarmAll, DisarmTimer, Finished, Respond, SendRequest
+from bridge.calls.effects import (
+    ArmTimer,
+    CallTimer,
+    CancelInvite,
+    CloseMedia,
+    DisarmAll,
+    DisarmTimer,
+    Finished,
+    Respond,
+    SendRequest,
+    Tell,
+)
 from bridge.calls.events import CallEnded
 from bridge.calls.facts import ActionId, Ended, EndedBy, Quality
+from bridge.calls.peering import PeerFailed, PeerGone
+from bridge.calls.search import InviteAttempt
 from bridge.sip.grammar import REASON_PHRASES
 from bridge.sip.user_agent import respond
 
@@ -35,7 +48,20 @@ _REASONS = {
 
 def reason_of_code(code: int) -> str:
     """The end reason that a final response stands for, whoever sent it (contract §4)."""
+    if code < 400:
+        return "redirected"
     return _REASONS.get(code) or ("server_error" if 500 <= code < 600 else "rejected")
+
+
+def passed_on(code: int) -> int:
+    """What a caller is answered when a party that was dialed for it has said this, or nobody has.
+
+    As the party said, unless that was about our own request: a caller can prove nothing to whom we should have (and a 401
+    names a realm), cannot be redirected without a Contact, and has not canceled.
+    """
+    if code < 400 or code == 487:
+        return 480
+    return 403 if code in (401, 407) else code
 
 
 def refuse(
@@ -75,7 +101,10 @@ def hang_up(
     """
     if call.is_over:
         return
-    if not call.accept_sent:
+    if call.is_sought:
+        reason = "canceled" if reason == "hangup" else reason
+        end(call, Ended(ended_by, reason, sip_code=487, sip_reason="Request Terminated"), now=now, caused_by=caused_by)
+    elif not call.accept_sent and call.search is None:
         refuse(call, 480, ended_by, reason, now=now, headers=headers, caused_by=caused_by)
     elif call.phase is Phase.ACCEPTED:
         replaced = call.hangup_wanted
@@ -91,6 +120,11 @@ def end(call: Call, ended: Ended, *, now: float, caused_by: ActionId | None = No
     """The call is over for the far end. Its `call.ended` follows as soon as the media worker has told its figures."""
     call.end_action = caused_by
     _cancel_what_is_left(call, caused_by)
+    if call.search is not None:
+        for attempt in call.search.attempts:
+            if attempt.is_open:
+                give_up(call, attempt)
+    _tell_peer(call, ended)
     call.ended = ended
     call.ended_at = now
     call.out.append(DisarmAll())
@@ -106,20 +140,44 @@ def end(call: Call, ended: Ended, *, now: float, caused_by: ActionId | None = No
     call.out.append(ArmTimer(CallTimer.MEDIA_CLOSE, _MEDIA_CLOSE_S))
 
 
+def give_up(call: Call, attempt: InviteAttempt, *, reason: str | None = None) -> None:
+    """This target is not wanted any more: CANCEL its INVITE, if one is out (§9.1). `reason`: of a Reason header."""
+    if attempt.is_out and not attempt.canceled:
+        attempt.canceled = True
+        call.out.append(CancelInvite(attempt.number, attempt.sequence, reason))
+    attempt.fail(487, "Request Terminated")
+
+
+def _tell_peer(call: Call, ended: Ended) -> None:
+    link = call.link
+    if link is None:
+        return
+    if link.how == "dial" and not link.asked and call.answered_at is None:
+        code, phrase = ended.sip_code or (488 if ended.reason == "not_acceptable" else 480), ended.sip_reason or ""
+        if code == 503 and ended.by != "policy":
+            code, phrase = 500, ""  # nobody is to give up this service because another one is overloaded (§16.7 step 6)
+        call.out.append(Tell(link.peer, PeerFailed(code, phrase)))
+    else:
+        call.out.append(Tell(link.peer, PeerGone(ended=True)))
+
+
 def _cancel_what_is_left(call: Call, caused_by: ActionId | None) -> None:
     """Every action that was accepted is told of: those that do not come to their end any more, as canceled."""
-    wanted = call.hangup_wanted
+    wanted, under_way = call.hangup_wanted, call.reoffer
+    if under_way is not None and under_way.action_id not in (None, caused_by):
+        call.cancel_action(under_way.purpose, under_way.action_id)
     if call.answer_action not in (None, caused_by):
         call.cancel_action("answer", call.answer_action)
     call.abandon_list()
     if wanted is not None and wanted.caused_by not in (None, caused_by):
         call.cancel_action("hangup", wanted.caused_by)
-    call.answer_action = call.hangup_wanted = None
+    call.answer_action = call.hangup_wanted = call.reoffer = None
 
 
 def media_closed(call: Call, quality: Quality | None) -> None:
     """The ports are given back, or nobody will ever say so (then `quality` is None)."""
     call.media_open = False
+    call.video_port = None
     call.quality = quality
     if call.phase is Phase.ENDING:
         call.out.append(DisarmTimer(CallTimer.MEDIA_CLOSE))
@@ -133,4 +191,4 @@ def _finish(call: Call) -> None:
     answered_s = call.ended_at - call.answered_at if call.answered_at is not None else 0.0
     call.emit(CallEnded(duration_s=call.ended_at - call.created_at, answered_s=answered_s), caused_by=call.end_action)
     call.out.append(Finished())
-    call.invite = call.offer = None
+    call.invite = call.offer = call.peer_media = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,68 @@ class CallIncoming:
 
 
 @dataclass(frozen=True, slots=True)
+class CallInitiated:
+    """A party is being sought. Always the first event of an outbound call, stored before its first INVITE leaves."""
+
+    type: ClassVar[str] = "call.initiated"
+    targets: tuple[str, ...]  # the URIs asked for, in their order
+
+
+@dataclass(frozen=True, slots=True)
+class CallRinging:
+    """The first of the attempts rings: 180, or another provisional response that says as much."""
+
+    type: ClassVar[str] = "call.ringing"
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallEarlyMedia:
+    """The far end sends media before its answer."""
+
+    type: ClassVar[str] = "call.early_media"
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallAttemptFailed:
+    """One target could not be had. Those given up because another one answered are not told of."""
+
+    type: ClassVar[str] = "call.attempt_failed"
+    target: str
+    code: int  # the final response's; 408 where none came, 503 where the target cannot be reached (§8.1.3.1)
+    reason: str  # its reason phrase
+
+
+@dataclass(frozen=True, slots=True)
+class CallJoined:
+    """It hears another call from here on, and is heard."""
+
+    type: ClassVar[str] = "call.joined"
+    peer: str  # the other call's id
+
+
+@dataclass(frozen=True, slots=True)
+class CallLeft:
+    """It does not hear the other call any more."""
+
+    type: ClassVar[str] = "call.left"
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallDtmf:
+    """The far end has pressed a key."""
+
+    type: ClassVar[str] = "call.dtmf"
+    digit: str  # 0-9, *, #, A-D
+    duration_ms: int
+    method: Literal["rfc4733", "info"]  # an event in the audio stream, or a SIP INFO
+
+
+@dataclass(frozen=True, slots=True)
 class CallAnswered:
-    """Our 2xx was acknowledged: media flows, the call counts as answered from here."""
+    """The 2xx was acknowledged: media flows, the call counts as answered from here."""
 
     type: ClassVar[str] = "call.answered"
     ring_s: float  # seconds from the INVITE to the ACK
@@ -91,7 +151,14 @@ class ActionCanceled:
 
 Event: TypeAlias = (
     CallIncoming
+    | CallInitiated
+    | CallRinging
+    | CallEarlyMedia
+    | CallAttemptFailed
     | CallAnswered
+    | CallJoined
+    | CallLeft
+    | CallDtmf
     | CallHeld
     | CallResumed
     | CallUpdated

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NewType
+from typing import Literal, NamedTuple, NewType
 
 CallId = NewType("CallId", str)  # "call_" + 24 characters of a-z2-7
 ConversationId = NewType("ConversationId", str)  # "conv_" + 24 characters
@@ -24,9 +24,13 @@ END_REASONS: tuple[str, ...] = (
     "forbidden",
     "no_answer",
     "not_found",
+    "unreachable",
     "unauthorized",
     "not_acceptable",
     "server_error",
+    "redirected",
+    "answered_elsewhere",
+    "peer_ended",
     "park_timeout",
     "media_timeout",
     "max_duration",
@@ -39,8 +43,7 @@ END_REASONS: tuple[str, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Party:
+class Party(NamedTuple):
     """One end as its From or To header names it."""
 
     uri: str
@@ -49,8 +52,7 @@ class Party:
     display_name: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """Where the call's first message came from."""
 
     host: str
@@ -58,8 +60,7 @@ class Source:
     transport: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """Why a call is over (contract: `ended`)."""
 
     by: EndedBy
@@ -81,10 +82,13 @@ class Quality:
     jitter_ms: float = 0.0  # RFC 3550 §6.4.1
     strangers: int = 0  # packets from a source that was not allowed
     invalid: int = 0  # packets that are no RTP
+    packets_relayed: int = 0  # of those received: sent on to whom the call is joined with
+    remote_packets_lost: int | None = None  # of those sent, as the far end reports (RTCP); None: it did not
+    remote_jitter_ms: float | None = None  # likewise
+    round_trip_ms: float | None = None  # between the far end and us
 
 
-@dataclass(frozen=True, slots=True)
-class Media:
+class Media(NamedTuple):
     """The audio stream of a call as negotiated, and at the end what came of it."""
 
     codec: str | None  # "PCMU/8000"
@@ -94,8 +98,7 @@ class Media:
     quality: Quality | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One dialog sought for a call. An inbound call has one: its own."""
 
     target: str

@@ -4,16 +4,15 @@ life. Answered without asking the application, which is told afterwards.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from bridge.calls.answering import answer_in, offer_in, our_codecs, warning_of
+from bridge.calls.answering import answer_in, answer_to, offer_in, offerable, warning_of
 from bridge.calls.call import Call, Phase
-from bridge.calls.effects import Accept, Respond
+from bridge.calls.effects import Accept, Respond, Tell
 from bridge.calls.ending import hang_up
 from bridge.calls.events import CallHeld, CallResumed, CallUpdated
-from bridge.calls.streams import set_stream
+from bridge.calls.peering import PeerMedia
 from bridge.sdp.description import MalformedSdp
-from bridge.sdp.offer_answer import Negotiated, Unacceptable, answer, offer
+from bridge.sdp.media_lines import Unacceptable
+from bridge.sdp.offer_answer import Negotiated, offer
 from bridge.sip.headers import Line
 from bridge.sip.message import Request
 from bridge.sip.transaction import TransactionKey
@@ -28,12 +27,12 @@ def reinvited(call: Call, key: TransactionKey, request: Request) -> None:
     offered = offer_in(request)
     if offered is None:
         call.sdp_version += 1
-        _accept(call, key, request, offer(call.local_end(), codecs=our_codecs(call.plan)).encode())
+        _accept(call, key, request, offer(call.local_end(), codecs=offerable(call)).encode())
         return
     if isinstance(offered, MalformedSdp):
         _refuse(call, key, request, 400, f"Bad SDP: {offered.reason}")
         return
-    taken = answer(offered, call.local_end(), codecs=our_codecs(call.plan))
+    taken = answer_to(call, offered)
     if isinstance(taken, Unacceptable):
         _refuse(call, key, request, 488, None, warning_of(taken))
         return
@@ -42,7 +41,7 @@ def reinvited(call: Call, key: TransactionKey, request: Request) -> None:
         # A changed description is a new version of the session (RFC 3264 §8); the same one keeps its number.
         call.sdp_version += 1
         origin = taken.description.origin._replace(version=str(call.sdp_version))
-        description = replace(taken.description, origin=origin).encode()
+        description = taken.description._replace(origin=origin).encode()
     _accept(call, key, request, description)
     _agree(call, taken.negotiated)
 
@@ -86,6 +85,12 @@ def _accept(call: Call, key: TransactionKey, request: Request, description: byte
     call.out.append(Accept(key, response))
 
 
+def tell_joined(call: Call, agreed: Negotiated) -> None:
+    """Whom it is joined with answers the next offer in what is spoken now."""
+    if call.link is not None and call.link.joined:
+        call.out.append(Tell(call.link.peer, PeerMedia(agreed)))
+
+
 def _agree(call: Call, agreed: Negotiated) -> None:
     """Take over what was agreed on; tell it only if it is something new."""
     before, was_held = call.negotiated, call.held
@@ -93,7 +98,8 @@ def _agree(call: Call, agreed: Negotiated) -> None:
         return
     call.negotiated, call.held = agreed, agreed.held
     call.media_generation += 1
-    set_stream(call)
+    call.set_media()
+    tell_joined(call, agreed)
     if agreed.held and not was_held:
         call.emit(CallHeld())
     elif was_held and not agreed.held:

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from bridge.calls.actions import Action
+from bridge.calls.call import Link
 from bridge.calls.effects import CallTimer
-from bridge.calls.facts import Quality
-from bridge.sip.message import Request
+from bridge.calls.facts import ActionId, Quality
+from bridge.calls.peering import PeerInput
+from bridge.calls.search import Place
+from bridge.sdp.offer_answer import Negotiated
+from bridge.sip.dialog import Dialog
+from bridge.sip.message import Request, Response
 from bridge.sip.transaction import TransactionKey
 
 
@@ -78,6 +83,7 @@ class CancelReceived:
     """The caller has given up; the CANCEL's own 200 has left."""
 
     q850: int | None
+    elsewhere: bool = False  # because somebody else has answered (RFC 3326)
 
 
 @dataclass(slots=True)
@@ -94,11 +100,14 @@ class MediaOpened:
 
     address: str
     port: int
+    video: bool = False  # for its picture
 
 
 @dataclass(slots=True)
 class MediaRefused:
     """No port is left."""
+
+    video: bool = False  # for its picture: then it goes on without one
 
 
 @dataclass(slots=True)
@@ -134,6 +143,128 @@ class Drained:
 
 
 @dataclass(slots=True)
+class Located:
+    """Where an attempt's target is: at least one place; several are the contacts of one address of record."""
+
+    attempt: int
+    places: Sequence[Place]
+
+
+@dataclass(slots=True)
+class Progressed:
+    """A provisional response to an attempt's INVITE."""
+
+    attempt: int
+    response: Response
+
+
+@dataclass(slots=True)
+class InviteAnswered:
+    """The 2xx to an attempt's INVITE that has the party: the first of all."""
+
+    attempt: int
+    response: Response
+    dialog: Dialog
+
+
+@dataclass(slots=True)
+class InviteRefused:
+    """A final response from 300 on."""
+
+    attempt: int
+    response: Response
+    proof: (
+        tuple[tuple[str, str], ...] | None
+    )  # header lines that answer its challenge; None: none, or not to be answered
+
+
+@dataclass(slots=True)
+class InviteFailed:
+    """An attempt has come to nothing without a final response."""
+
+    attempt: int
+    code: int  # the one it stands for (§8.1.3.1)
+    reason: str
+    why: str  # one of END_REASONS
+
+
+@dataclass(slots=True)
+class AckSent:
+    """Our ACK of a 2xx has left."""
+
+
+@dataclass(slots=True)
+class ReinviteAnswered:
+    """The 2xx to our re-INVITE."""
+
+    response: Response
+
+
+@dataclass(slots=True)
+class ReinviteRefused:
+    """A final response from 300 on to our re-INVITE, or none at all: 408."""
+
+    code: int
+    reason: str
+    chance: float  # from 0 to 1
+
+
+@dataclass(slots=True)
+class Linked:
+    """Another call is to be heard from now on."""
+
+    link: Link
+    agreed: Negotiated | None  # what that one speaks, where it is answered
+
+
+@dataclass(slots=True)
+class JoinRefused:
+    """The other call cannot be brought here."""
+
+    action_id: ActionId
+    code: str
+    detail: str
+
+
+@dataclass(slots=True)
+class DialRefused:
+    """Nobody is sought: there are as many calls as there may be."""
+
+    action_id: ActionId
+    detail: str
+
+
+@dataclass(slots=True)
+class Joined:
+    """Both calls of a link are ready: they hear each other."""
+
+    agreed: Negotiated  # what the other one speaks
+
+
+@dataclass(slots=True)
+class CodecWanted:
+    """The other call of a link speaks only this."""
+
+    agreed: Negotiated
+
+
+@dataclass(slots=True)
+class JoinImpossible:
+    """The two calls of a link have no codec in common."""
+
+    detail: str
+
+
+@dataclass(slots=True)
+class KeyPressed:
+    """The far end has pressed a key."""
+
+    digit: str
+    duration_ms: int
+    method: Literal["rfc4733", "info"]
+
+
+@dataclass(slots=True)
 class Elapsed:
     """A deadline of this call has come."""
 
@@ -159,5 +290,21 @@ CallInput: TypeAlias = (
     | StoreTooLate
     | EventsExhausted
     | Drained
+    | Located
+    | Progressed
+    | InviteAnswered
+    | InviteRefused
+    | InviteFailed
+    | AckSent
+    | ReinviteAnswered
+    | ReinviteRefused
+    | Linked
+    | JoinRefused
+    | DialRefused
+    | Joined
+    | CodecWanted
+    | JoinImpossible
+    | KeyPressed
+    | PeerInput
     | Elapsed
 )

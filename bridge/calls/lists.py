@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from bridge.calls.actions import Action
 from bridge.calls.facts import ActionId
 
-Origin = Literal["decision", "command", "commands", "fallback"]
+Origin = Literal["decision", "command", "commands", "fallback", "originated"]
 
 
 class Step(NamedTuple):
@@ -27,7 +27,8 @@ class Step(NamedTuple):
 class ActionList:
     """What is left of a list. `current` has begun and is not done."""
 
-    origin: Origin  # "command": one REST action, after which an unanswered call goes on waiting
+    # "command": one REST action, after which an unanswered call goes on waiting; "originated": begins with the answer
+    origin: Origin
     left: deque[Step]
     current: Step | None = None
 

@@ -8,45 +8,90 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bridge.calls import answering, ending, holding
-from bridge.calls.actions import Action, Answer, Hangup, Park, Pause, Reject, Ring
+from bridge.calls import answering, dialing, ending, holding, joining, reoffering
+from bridge.calls.actions import (
+    Action,
+    Answer,
+    Dial,
+    Hangup,
+    Hold,
+    Join,
+    Leave,
+    Mute,
+    Park,
+    Pause,
+    Reject,
+    Ring,
+    Unhold,
+    Unmute,
+)
 from bridge.calls.call import Call, Phase
-from bridge.calls.effects import ActionsAccepted, ActionsRefused, ArmTimer, CallEffect, CallTimer, DisarmTimer
-from bridge.calls.events import ActionCompleted, ActionFailed
+from bridge.calls.effects import (
+    ActionsAccepted,
+    ActionsRefused,
+    ArmTimer,
+    CallEffect,
+    CallTimer,
+    DisarmTimer,
+    Meet,
+    Tell,
+)
+from bridge.calls.events import ActionCompleted, ActionFailed, CallDtmf
 from bridge.calls.facts import ActionId, Ended, EndedBy
 from bridge.calls.inputs import (
     AcceptSent,
     Acknowledged,
+    AckSent,
     ByeReceived,
     CallInput,
     CancelReceived,
+    CodecWanted,
     Commanded,
     Decided,
+    DialRefused,
     Drained,
     Elapsed,
     EventsExhausted,
+    InviteAnswered,
+    InviteFailed,
+    InviteRefused,
+    Joined,
+    JoinImpossible,
+    JoinRefused,
+    KeyPressed,
+    Linked,
+    Located,
     MediaClosed,
     MediaGone,
     MediaOpened,
     MediaRefused,
     MediaSilent,
+    Progressed,
+    ReinviteAnswered,
     ReInvited,
+    ReinviteRefused,
     ReplyUnusable,
     StoreTooLate,
     Unacknowledged,
     Undecided,
 )
 from bridge.calls.lists import ActionList, Origin, Step
+from bridge.calls.peering import PeerAnswered, PeerFailed, PeerGone, PeerMedia, PeerRinging
 
 _PARK_RING_S = 60.0  # contract: an unanswered parked call gets 180, repeated each minute
 _IMPLIED_PARK = Park()
 _LATER = ("Retry-After", "10")
+# What changes how a call sounds and not what it is doing: one such command leaves the running list alone (docs/adr/0008).
+_BESIDE = (Hold, Unhold, Mute, Unmute)
 _DRAINED = ("Reason", 'SIP;cause=503;text="drained"')  # survival §4
 
 
 def begin(call: Call) -> list[CallEffect]:
     """The first step of a new call."""
-    answering.announce(call)
+    if call.search is None:
+        answering.announce(call)
+    else:
+        dialing.announce(call)
     return _taken(call)
 
 
@@ -57,13 +102,16 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
             answering.acknowledged(call, ack, now=now)
         case Acknowledged(sequence, ack):
             holding.reinvite_acknowledged(call, sequence, ack, now=now)
-        case ByeReceived(q850) if not call.accept_sent:
-            answering.canceled(call, q850=q850, now=now)  # a BYE in the early dialog ends it as a CANCEL does (§15)
+        case ByeReceived(q850) if call.search is None and not call.accept_sent:
+            answering.canceled(
+                call, "canceled", q850=q850, now=now
+            )  # a BYE in the early dialog ends it as a CANCEL does (§15)
         case ByeReceived(q850):
             if not call.is_over:
                 ending.end(call, Ended("remote", "hangup", q850=q850), now=now)
-        case MediaOpened(address, port):
-            answering.media_opened(call, address, port, now=now)
+        case MediaOpened(address, port, video):
+            answering.media_opened(call, address, port, video=video, now=now)
+            _offer_if_ready(call, now=now)
         case MediaClosed(quality):
             ending.media_closed(call, quality)
         case Decided(actions):
@@ -81,14 +129,14 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
         case ReplyUnusable(detail, field):
             if not call.is_over:
                 call.emit(ActionFailed(None, None, "invalid_reply", detail, field))
-        case CancelReceived(q850):
-            answering.canceled(call, q850=q850, now=now)
+        case CancelReceived(q850, elsewhere):
+            answering.canceled(call, "answered_elsewhere" if elsewhere else "canceled", q850=q850, now=now)
         case ReInvited(key, request):
             holding.reinvited(call, key, request)
         case Unacknowledged():
             answering.unacknowledged(call, now=now)
-        case MediaRefused():
-            answering.no_media(call, now=now)
+        case MediaRefused(video):
+            _no_media(call, video=video, now=now)
         case MediaSilent():
             _end_for(call, "network", "media_timeout", now=now)
         case MediaGone():
@@ -103,13 +151,104 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
             _drain(call, now=now)
         case Elapsed(timer):
             _elapsed(call, timer, now=now)
+        case _ if call.search is not None and _search_stepped(call, given, now=now):
+            pass
+        case _:
+            _link_stepped(call, given, now=now)
     _go_on(call, now=now)
     return _taken(call)
+
+
+def _search_stepped(call: Call, given: CallInput, *, now: float) -> bool:
+    """What an outbound call makes of what came of its INVITEs; False: this is something else."""
+    match given:
+        case Located(attempt, places):
+            dialing.located(call, attempt, places, now=now)
+        case Progressed(attempt, response):
+            dialing.progressed(call, attempt, response)
+        case InviteAnswered():
+            dialing.answered(call, given, now=now)
+        case InviteRefused(attempt, response, proof):
+            dialing.refused(call, attempt, response, proof, now=now)
+        case InviteFailed():
+            dialing.failed(call, given, now=now)
+        case AckSent() if call.phase is Phase.ACCEPTED:
+            dialing.acknowledged(call, now=now)
+        case _:
+            return False
+    return True
+
+
+def _link_stepped(call: Call, given: CallInput, *, now: float) -> None:
+    """What concerns the call that this one is linked with, and re-INVITEs of ours."""
+    if call.is_over:
+        _came_too_late(call, given, now=now)
+        return
+    match given:
+        case PeerRinging():
+            joining.peer_ringing(call)
+        case PeerMedia(agreed):
+            joining.peer_media(call, agreed)
+        case PeerAnswered(agreed):
+            joining.peer_answered(call, agreed, now=now)
+        case PeerFailed():
+            joining.peer_failed(call, given)
+        case PeerGone(ended):
+            joining.peer_gone(call, ended=ended, now=now)
+        case Linked(link, agreed):
+            joining.linked(call, link, agreed, now=now)
+            call.out.append(Meet())
+        case Joined(agreed):
+            joining.joined(call, agreed)
+        case CodecWanted(agreed):
+            reoffering.want_codec(call, agreed)
+        case JoinImpossible(detail):
+            joining.impossible(call, detail, now=now)
+        case JoinRefused(action_id, code, detail):
+            call.emit(ActionFailed("join", action_id, code, detail), caused_by=action_id)
+            call.done(Join)
+        case DialRefused(action_id, detail):
+            joining.not_sought(call, action_id, detail)
+        case ReinviteAnswered(response):
+            reoffering.answered(call, response, now=now)
+            call.out.append(Meet())
+        case ReinviteRefused(code, reason, chance):
+            reoffering.refused(call, code, reason, chance=chance, now=now)
+            call.out.append(Meet())
+        case KeyPressed(digit, duration_ms, method):
+            call.emit(CallDtmf(digit, duration_ms, method))
+
+
+def _came_too_late(call: Call, given: CallInput, *, now: float) -> None:
+    """A call that is over has said its last; but a 2xx wants its ACK, and whoever is to hear it is told."""
+    match given:
+        case ReinviteAnswered(response):
+            reoffering.answered(call, response, now=now)
+        case Linked(link):
+            call.out.append(Tell(link.peer, PeerGone(ended=True)))
 
 
 def _taken(call: Call) -> list[CallEffect]:
     effects, call.out = call.out, []
     return effects
+
+
+def _offer_if_ready(call: Call, *, now: float) -> None:
+    if call.is_sought and call.local_sdp is None and call.has_ports:
+        dialing.media_opened(call, now=now)
+
+
+def _no_media(call: Call, *, video: bool, now: float) -> None:
+    if video:
+        call.video_wanted = False  # a call without its picture is better than none
+        if call.has_ports and not call.is_over:
+            answering.ports_there(call, now=now)
+            _offer_if_ready(call, now=now)
+    elif call.is_sought:
+        overloaded = Ended("policy", "overload", sip_code=503, sip_reason="Service Unavailable")
+        ending.end(call, overloaded, now=now)
+    else:
+        answering.no_media(call, now=now)
 
 
 def _end_for(call: Call, ended_by: EndedBy, reason: str, *, now: float) -> None:
@@ -132,7 +271,7 @@ def _elapsed(call: Call, timer: CallTimer, *, now: float) -> None:
             ending.media_closed(call, None)
         case CallTimer.PAUSE:
             call.wait_until = None
-            _done(call)
+            call.done()
         case CallTimer.PARK:
             _fall_back(call, "park_timeout", now=now)
         case CallTimer.PARK_RING:
@@ -140,6 +279,14 @@ def _elapsed(call: Call, timer: CallTimer, *, now: float) -> None:
         case CallTimer.RING_LIMIT:
             if call.is_unanswered:
                 ending.refuse(call, 480, "policy", "no_answer", now=now)
+            elif call.is_sought:
+                too_long = Ended("policy", "no_answer", sip_code=408, sip_reason="Request Timeout")
+                ending.end(call, too_long, now=now)
+        case CallTimer.SEARCH:
+            if call.is_sought:
+                dialing.expired(call, now=now)
+        case CallTimer.GLARE:
+            reoffering.try_again(call)
         case CallTimer.DURATION_LIMIT:
             _end_for(call, "policy", "max_duration", now=now)
 
@@ -162,6 +309,11 @@ def _command(call: Call, actions: Sequence[Action], *, listed: bool, now: float)
     problem = None if listed else _wrong_state(call, actions[0])
     if problem is not None:
         call.out.append(ActionsRefused("wrong_state", problem))
+        return
+    if not listed and isinstance(actions[0], _BESIDE):
+        step = Step(call.new_action_id(), actions[0])
+        _carry_out(call, step, now=now)
+        call.out.append(ActionsAccepted((step.action_id,)))
         return
     steps = _start(call, "commands" if listed else "command", actions, now=now)
     call.out.append(ActionsAccepted(tuple(step.action_id for step in steps)))
@@ -198,7 +350,14 @@ def _give_up(call: Call, *, now: float) -> None:
 
 
 def _go_on(call: Call, *, now: float) -> None:
-    """Run the list until a step has to wait, or the list or the call is over."""
+    """Run the list until a step has to wait, or the list or the call is over.
+
+    On a call that we make, a list has to wait for the answer, unless it is asked for in the meantime and hangs up.
+    """
+    if call.search is not None and call.phase in (Phase.UNANSWERED, Phase.ACCEPTED):
+        asked = call.list if call.list is not None and call.list.origin != "originated" else None
+        if asked is None or not asked.left or not isinstance(asked.left[0].action, Hangup):
+            return
     while call.list is not None and call.list.current is None and not call.is_over:
         step = call.list.take()
         if step is None:
@@ -216,31 +375,36 @@ def _go_on(call: Call, *, now: float) -> None:
 
 def _list_ended(call: Call, origin: Origin, *, now: float) -> None:
     call.list = None
-    if call.phase is not Phase.UNANSWERED:
+    if call.phase is not Phase.UNANSWERED or call.search is not None:
         return  # an answered call stays up, and its application may come back to it at any time
     if origin == "command":
         _park(call, _IMPLIED_PARK.timeout_s, now=now)  # one REST action does not say that nothing will follow
     elif call.cause is not None:
         _give_up(call, now=now)
+    elif call.dial_failure is not None:
+        code, phrase = call.dial_failure
+        told = ending.passed_on(code)
+        same = phrase or None if told == code else None
+        ending.refuse(call, told, "local", ending.reason_of_code(code), now=now, phrase=same)
     else:
         ending.refuse(call, 480, "local", "rejected", now=now)
 
 
 def _carry_out(call: Call, step: Step, *, now: float) -> None:
     action_id, action = step
-    if action.client_state is not None:
+    if action.client_state is not None and not isinstance(action, Dial):  # a dial's is the new call's
         call.client_state = action.client_state
     match action:
         case Ring():
             answering.ring(call)
             call.emit(ActionCompleted(action.name, action_id), caused_by=action_id)
-            _done(call)
+            call.done()
         case Answer():
-            answering.begin_answer(call, action, action_id)
+            answering.begin_answer(call, action, action_id, now=now)
             if call.list is not None and not call.list.left:
                 call.list = None  # nothing is to follow, and the answer itself is kept in mind elsewhere
         case Reject(code=code, reason=phrase):
-            _done(call)
+            call.done()
             _reject(call, code, phrase, action_id, now=now)
         case Pause(seconds=seconds):
             call.wait_until = now + seconds
@@ -248,18 +412,35 @@ def _carry_out(call: Call, step: Step, *, now: float) -> None:
         case Park(timeout_s=timeout_s):
             _park(call, timeout_s, now=now)
         case Hangup(reason=text, headers=extra):
-            _done(call)
+            call.done()
             headers = [(name, value) for name, values in extra.items() for value in values]
             if text is not None:
                 quoted = text.replace("\\", "\\\\").replace('"', '\\"')
                 headers.append(("Reason", f'Q.850;cause=16;text="{quoted}"'))  # normal call clearing
             by: EndedBy = "policy" if call.cause else "local"
             ending.hang_up(call, by, call.cause or "hangup", now=now, headers=tuple(headers), caused_by=action_id)
+        case Dial():
+            joining.dial(call, action, action_id, now=now)
+        case Join():
+            joining.join(call, action, action_id)
+        case _:
+            call.done(type(action))
+            _change(call, action, action_id)
 
 
-def _done(call: Call) -> None:
-    if call.list is not None:
-        call.list.current = None
+def _change(call: Call, action: Action, action_id: ActionId) -> None:
+    """The actions that are done, as far as a list is concerned, as soon as they have begun."""
+    match action:
+        case Leave():
+            joining.leave(call, caused_by=action_id)
+        case Hold():
+            reoffering.hold(call, action_id)
+        case Unhold():
+            reoffering.unhold(call, action_id)
+        case Mute() | Unmute():
+            call.muted = isinstance(action, Mute)
+            call.set_media()
+            call.emit(ActionCompleted(action.name, action_id), caused_by=action_id)
 
 
 def _reject(call: Call, code: int, phrase: str | None, action_id: ActionId, *, now: float) -> None:
@@ -287,7 +468,17 @@ def _ring_parked(call: Call) -> None:
 
 def _wrong_state(call: Call, action: Action) -> str | None:
     """Why this action cannot be carried out now; None when it can."""
-    if isinstance(action, Ring | Answer | Reject) and call.phase is not Phase.UNANSWERED:
-        state = "being answered" if call.phase in (Phase.ANSWERING, Phase.ACCEPTED) else "answered"
-        return f"{action.name} needs an unanswered call, and this one is {state}"
+    if call.is_sought and not isinstance(action, Hangup):
+        return f"{action.name} needs a call that is answered, and the party of this one is still being sought"
+    state = "being answered" if call.phase in (Phase.ANSWERING, Phase.ACCEPTED) else "answered"
+    match action:
+        case Ring() | Answer() | Reject() if call.phase is not Phase.UNANSWERED:
+            return f"{action.name} needs an unanswered call, and this one is {state}"
+        case Dial() if call.link is not None:
+            return f"dial needs a call that is alone, and this one has {call.link.peer}"
+        case Leave() if not call.is_joined:
+            return "leave needs a call that is joined, and this one is alone"
+        case Hold() | Unhold() if call.phase is not Phase.ANSWERED or call.reoffer is not None:
+            doing = f"in the middle of {call.reoffer.purpose}" if call.reoffer is not None else "not answered"
+            return f"{action.name} needs an answered call that nobody is changing, and this one is {doing}"
     return None

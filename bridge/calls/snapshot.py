@@ -13,9 +13,12 @@ from typing import Any
 from bridge.calls.actions import from_data as action_from_data
 from bridge.calls.actions import to_data as action_to_data
 from bridge.calls.answering import invited
-from bridge.calls.call import Call, HangUp, Identity, Phase, Plan
+from bridge.calls.call import Call, HangUp, Identity, Link, Phase, Plan
+from bridge.calls.dialing import sought
 from bridge.calls.facts import ActionId, CallId, ConversationId, Ended
 from bridge.calls.lists import ActionList, Step
+from bridge.calls.reoffer import Reoffer
+from bridge.calls.search import Search
 from bridge.sdp.description import MalformedSdp
 from bridge.sdp.offer_answer import Negotiated
 from bridge.sip.dialog import Dialog
@@ -33,14 +36,30 @@ class UnreadableSnapshot(Exception):  # noqa: N818 -- says what is, not that som
     """Written by a release we do not know, or damaged. The call is left to whoever can read it."""
 
 
-def fixed(call: Call, invite: Request) -> bytes:
-    """What never changes. About the size of the INVITE."""
+def fixed(call: Call, invite: Request | None, *, listener: str = "") -> bytes:
+    """What never changes. About the size of the INVITE.
+
+    A call that we make has none of theirs, but a `listener`: the one whose identity it bears.
+    """
+    if invite is None:
+        return _encode(
+            {
+                "v": VERSION,
+                "application": call.application,
+                "created_at": call.created_at,
+                "tag": call.tag,
+                "listener": listener,
+                "max_forwards": call.max_forwards,
+                "max_duration_s": call.max_duration_s,
+                "tags": call.tags,
+            }
+        ).encode("ascii")
     # Bytes that are no UTF-8 come through as lone surrogates, which JSON escapes and gives back.
     text = invite.encode().decode("utf-8", "surrogateescape")
     user = "null" if call.authenticated_as is None else _text(call.authenticated_as)
     return (
         f'{{"v":{VERSION},"application":{_text(call.application)},"created_at":{call.created_at!r},"tag":{_text(call.tag)},'
-        f'"flow":{_flow(call.flow)},"authenticated_as":{user},'
+        f'"flow":{_flow(call.way)},"authenticated_as":{user},'
         f'"invite":{_text(text)}}}'
     ).encode("ascii")
 
@@ -52,7 +71,9 @@ def variable(call: Call) -> bytes:
     encoder takes four times as long.
     """
     parts = [f'{{"v":{VERSION},"phase":"{call.phase.value}","sequence":{call.sequence}']
-    if call.dialog is not None:
+    if call.search is not None:
+        parts.append(_encode(_outbound(call))[1:-1])
+    elif call.dialog is not None:
         ours, theirs, target = call.dialog.local_sequence, call.dialog.remote_sequence, call.dialog.remote_target
         parts.append(f'"dialog":[{ours},{"null" if theirs is None else theirs},{_text(target)}]')
         if call.dialog.flow != call.flow:
@@ -76,6 +97,16 @@ def variable(call: Call) -> bytes:
         parts.append(_encode(rest)[1:-1])
     parts[-1] += "}"
     return ",".join(parts).encode("ascii")
+
+
+def _outbound(call: Call) -> dict[str, Any]:
+    """What only a call that we make has: it was not there when its dialog began."""
+    data: dict[str, Any] = {"search": call.search.to_data() if call.search is not None else None}
+    if call.dialog is not None:
+        data["made_dialog"] = call.dialog.to_data()
+    if call.flow is not None:  # with early media already
+        data["reached"] = [list(call.flow), call.via_host, call.user_agent]
+    return data
 
 
 def _seldom(call: Call) -> dict[str, Any]:
@@ -102,6 +133,31 @@ def _seldom(call: Call) -> dict[str, Any]:
         data["answer_headers"] = {name: list(values) for name, values in call.answer_headers.items()}
     if call.hangup_wanted is not None:
         data["hangup_wanted"] = call.hangup_wanted
+    if call.video_port is not None:
+        data["video_port"] = call.video_port
+    if call.dial_failure is not None:
+        data["dial_failure"] = call.dial_failure
+    if call.muted:
+        data["muted"] = True
+    if call.on_hold:
+        data["on_hold"] = True
+    if call.link is not None or call.peer_media is not None or call.reoffer is not None or call.early_media:
+        data |= _linked(call)
+    return data
+
+
+def _linked(call: Call) -> dict[str, Any]:
+    """What joining, and being joined, leaves with a call."""
+    data: dict[str, Any] = {}
+    if call.early_media:
+        data["early_media"] = True
+    if call.link is not None:
+        link = call.link
+        data["link"] = [link.peer, link.how, link.asked, link.action_id, link.end_with_peer, link.joined, link.offered]
+    if call.peer_media is not None:
+        data["peer_media"] = call.peer_media.to_data()
+    if call.reoffer is not None:
+        data["reoffer"] = call.reoffer.to_data()
     return data
 
 
@@ -111,13 +167,14 @@ def _flow(flow: Flow) -> str:
 
 def _negotiated(agreed: Negotiated) -> str:
     """What `Negotiated.from_data` reads, as JSON."""
-    name, rate, channels, number = agreed.codec
+    name, rate, channels, number, _ = agreed.codec
+    extras = agreed.extras()
     event = "null" if agreed.telephone_event is None else agreed.telephone_event
     incoming = ",".join([str(each) for each in agreed.payload_types])
     return (
         f'{{"codec":[{_text(name)},{rate},{channels},{number}],"telephone_event":{event},'
         f'"remote":[{_text(agreed.remote_host)},{agreed.remote_port}],"direction":"{agreed.direction}",'
-        f'"held":{"true" if agreed.held else "false"},"payload_types":[{incoming}]}}'
+        f'"held":{"true" if agreed.held else "false"},"payload_types":[{incoming}]{"," + _encode(extras)[1:-1] if extras else ""}}}'
     )
 
 
@@ -131,23 +188,20 @@ def revive(
     identity: Identity,
 ) -> Call:
     """The call as it was when these were written. Raises `UnreadableSnapshot`."""
-    invite = parse_message(fixed["invite"].encode("utf-8", "surrogateescape"))
-    if not isinstance(invite, Request):
-        raise UnreadableSnapshot("the stored INVITE does not parse")
-    flow = Flow(*fixed["flow"])
-    call = invited(
-        id=id,
-        conversation_id=conversation_id,
-        plan=plan,
-        identity=identity,
-        tag=fixed["tag"],  # the far end knows it by this one, whoever carries it on
-        invite=invite,
-        flow=flow,
-        now=fixed["created_at"],
-    )
-    if isinstance(call, MalformedSdp):
-        raise UnreadableSnapshot("the stored offer does not parse")
-    call.authenticated_as = fixed.get("authenticated_as")
+    if "invite" in fixed:
+        call = _revive_inbound(id, conversation_id, plan, identity, fixed)
+    else:
+        call = sought(
+            id=id,
+            conversation_id=conversation_id,
+            plan=plan,
+            identity=identity,
+            tag=fixed["tag"],
+            search=Search.from_data(variable["search"]),
+            now=fixed["created_at"],
+        )
+        call.max_forwards, call.max_duration_s = fixed["max_forwards"], fixed["max_duration_s"]
+        call.tags = tuple(fixed["tags"])
     call.phase = Phase(variable["phase"])
     call.sequence = variable["sequence"]
     call.ringing = variable.get("ringing", False)
@@ -165,10 +219,33 @@ def revive(
     if "hangup_wanted" in variable:
         ended_by, reason, lines, caused_by = variable["hangup_wanted"]
         call.hangup_wanted = HangUp(ended_by, reason, tuple((name, value) for name, value in lines), caused_by)
-    _revive_session(call, invite, variable)
+    _revive_session(call, variable)
+    _revive_link(call, variable)
     if "ended" in variable:
         call.ended_at, call.end_action, *ended = variable["ended"]
         call.ended = Ended(*ended)
+    return call
+
+
+def _revive_inbound(
+    call_id: CallId, conversation_id: ConversationId, plan: Plan, identity: Identity, fixed: dict[str, Any]
+) -> Call:
+    invite = parse_message(fixed["invite"].encode("utf-8", "surrogateescape"))
+    if not isinstance(invite, Request):
+        raise UnreadableSnapshot("the stored INVITE does not parse")
+    call = invited(
+        id=call_id,
+        conversation_id=conversation_id,
+        plan=plan,
+        identity=identity,
+        tag=fixed["tag"],  # the far end knows it by this one, whoever carries it on
+        invite=invite,
+        flow=Flow(*fixed["flow"]),
+        now=fixed["created_at"],
+    )
+    if isinstance(call, MalformedSdp):
+        raise UnreadableSnapshot("the stored offer does not parse")
+    call.authenticated_as = fixed.get("authenticated_as")
     return call
 
 
@@ -183,21 +260,43 @@ def read(data: bytes) -> dict[str, Any]:
     return record
 
 
-def _revive_session(call: Call, invite: Request, variable: dict[str, Any]) -> None:
-    if "dialog" in variable:
-        call.dialog = Dialog.as_server(invite, call.tag, call.flow)
+def _revive_session(call: Call, variable: dict[str, Any]) -> None:
+    if "reached" in variable:
+        flow, call.via_host, call.user_agent = variable["reached"]
+        call.flow = Flow(*flow)
+    if "made_dialog" in variable:
+        call.dialog = Dialog.from_data(variable["made_dialog"])
+        call.sip_call_id = call.dialog.call_id
+    elif "dialog" in variable and call.invite is not None:
+        call.dialog = Dialog.as_server(call.invite, call.tag, call.way)
         call.dialog.local_sequence, call.dialog.remote_sequence, call.dialog.remote_target = variable["dialog"]
-        call.dialog.flow = Flow(*variable.get("flow", call.flow))
+        call.dialog.flow = Flow(*variable.get("flow", call.way))
     if "sdp" in variable:
         call.local_sdp = variable["sdp"].encode("utf-8", "surrogateescape")
         call.media_address, call.media_port, call.media_generation, call.sdp_version = variable["media"]
         call.media_open = True
+        call.video_port = variable.get("video_port")
+        call.video_wanted = call.video_port is not None
     if "negotiated" in variable:
         call.negotiated = Negotiated.from_data(variable["negotiated"])
         call.held = variable.get("held", False)
     if call.phase is Phase.ANSWERED:
         call.invite = call.offer = None
         call.accept_sent = True
+
+
+def _revive_link(call: Call, variable: dict[str, Any]) -> None:
+    call.muted, call.on_hold = variable.get("muted", False), variable.get("on_hold", False)
+    call.early_media = variable.get("early_media", False)
+    if "dial_failure" in variable:
+        code, reason = variable["dial_failure"]
+        call.dial_failure = (code, reason)
+    if "link" in variable:
+        call.link = Link(*variable["link"])
+    if "peer_media" in variable:
+        call.peer_media = Negotiated.from_data(variable["peer_media"])
+    if "reoffer" in variable:
+        call.reoffer = Reoffer.from_data(variable["reoffer"])
 
 
 def _ended_to_data(ended: Ended) -> list[Any]:

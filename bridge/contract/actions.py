@@ -1,4 +1,4 @@
-"""The actions of the contract, §1, that are built: one pydantic model each, and the way to and from `bridge.calls.actions`.
+"""The actions of the contract, §1, that are built: one pydantic model each, and the way to `bridge.calls.actions`.
 
 Every action has two forms with the same fields: in a list it names itself (`{"action": "answer", …}`); as
 `POST /v1/calls/{id}/answer` the path names it. Unknown fields, foreign types and unsafe headers are refused. Knows
@@ -7,55 +7,20 @@ nothing of which action fits which state: that is the call's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from collections.abc import Iterable
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
 from bridge.calls import actions as calls
-from bridge.contract.headers import ExtraHeaders, OneLine
+from bridge.contract.bodies import ActionBody, Body
+from bridge.contract.dialing import DialBody
+from bridge.contract.headers import ExtraHeaders, OneLine, tuples_of
+from bridge.contract.models import CallIdText
 
-CLIENT_STATE_MAX_BYTES = 4096
 LIST_MAX = 50
 PAUSE_MAX_S = 3600.0
 PARK_MAX_S = 86_400.0
-
-
-def _small(state: str) -> str:
-    if len(state.encode()) > CLIENT_STATE_MAX_BYTES:
-        raise PydanticCustomError("too_large", "should be at most {limit} bytes", {"limit": CLIENT_STATE_MAX_BYTES})
-    return state
-
-
-ClientState = Annotated[
-    str,
-    AfterValidator(_small),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "maxLength": CLIENT_STATE_MAX_BYTES,
-            "description": f"Echoed on every event from now on. At most {CLIENT_STATE_MAX_BYTES} bytes of UTF-8.",
-        }
-    ),
-]
-
-
-class Body(BaseModel):
-    """What a request says. Nothing is guessed: a number is a number, and an unknown field is refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class ActionBody(Body):
-    """What every action has."""
-
-    client_state: ClientState | None = None
-
-    def to_action(self) -> calls.Action:
-        """The same as `bridge.calls` says it."""
-        raise NotImplementedError
 
 
 class RingBody(ActionBody):
@@ -71,7 +36,7 @@ class AnswerBody(ActionBody):
     headers: ExtraHeaders | None = None
 
     def to_action(self) -> calls.Answer:
-        return calls.Answer(headers=_tuples(self.headers), client_state=self.client_state)
+        return calls.Answer(headers=tuples_of(self.headers), client_state=self.client_state)
 
 
 class RejectBody(ActionBody):
@@ -109,7 +74,52 @@ class HangupBody(ActionBody):
     headers: ExtraHeaders | None = None
 
     def to_action(self) -> calls.Hangup:
-        return calls.Hangup(reason=self.reason, headers=_tuples(self.headers), client_state=self.client_state)
+        return calls.Hangup(reason=self.reason, headers=tuples_of(self.headers), client_state=self.client_state)
+
+
+class JoinBody(ActionBody):
+    """Let this call and another one hear each other, wherever they live. Told by `call.joined`."""
+
+    call_id: Annotated[CallIdText, Field(description="The other call's `id`.")]
+    end_with_peer: Annotated[bool, Field(description="When one of the two ends, so does the other.")] = False
+
+    def to_action(self) -> calls.Join:
+        return calls.Join(call_id=self.call_id, end_with_peer=self.end_with_peer, client_state=self.client_state)
+
+
+class LeaveBody(ActionBody):
+    """Back to a conversation of its own. Told by `call.left`."""
+
+    def to_action(self) -> calls.Leave:
+        return calls.Leave(client_state=self.client_state)
+
+
+class HoldBody(ActionBody):
+    """Put the far end on hold. Told by `action.completed`."""
+
+    def to_action(self) -> calls.Hold:
+        return calls.Hold(client_state=self.client_state)
+
+
+class UnholdBody(ActionBody):
+    """Take the far end off hold. Told by `action.completed`."""
+
+    def to_action(self) -> calls.Unhold:
+        return calls.Unhold(client_state=self.client_state)
+
+
+class MuteBody(ActionBody):
+    """Let nobody hear this call; its far end is not told. Told by `action.completed`."""
+
+    def to_action(self) -> calls.Mute:
+        return calls.Mute(client_state=self.client_state)
+
+
+class UnmuteBody(ActionBody):
+    """Let this call be heard again. Told by `action.completed`."""
+
+    def to_action(self) -> calls.Unmute:
+        return calls.Unmute(client_state=self.client_state)
 
 
 class Ring(RingBody):
@@ -148,7 +158,52 @@ class Hangup(HangupBody):
     action: Literal["hangup"]
 
 
-ListedAction: TypeAlias = Annotated[Ring | Answer | Reject | Pause | Park | Hangup, Field(discriminator="action")]
+class Dial(DialBody):
+    """Seek a party and join it to this call. Told by `call.joined`, or by the events of the new call."""
+
+    action: Literal["dial"]
+
+
+class Join(JoinBody):
+    """Let this call and another one hear each other, wherever they live. Told by `call.joined`."""
+
+    action: Literal["join"]
+
+
+class Leave(LeaveBody):
+    """Back to a conversation of its own. Told by `call.left`."""
+
+    action: Literal["leave"]
+
+
+class Hold(HoldBody):
+    """Put the far end on hold. Told by `action.completed`."""
+
+    action: Literal["hold"]
+
+
+class Unhold(UnholdBody):
+    """Take the far end off hold. Told by `action.completed`."""
+
+    action: Literal["unhold"]
+
+
+class Mute(MuteBody):
+    """Let nobody hear this call; its far end is not told. Told by `action.completed`."""
+
+    action: Literal["mute"]
+
+
+class Unmute(UnmuteBody):
+    """Let this call be heard again. Told by `action.completed`."""
+
+    action: Literal["unmute"]
+
+
+ListedAction: TypeAlias = Annotated[
+    Ring | Answer | Reject | Pause | Park | Hangup | Dial | Join | Leave | Hold | Unhold | Mute | Unmute,
+    Field(discriminator="action"),
+]
 
 
 class ActionList(Body):
@@ -170,6 +225,13 @@ COMMANDS: dict[str, type[ActionBody]] = {
     "reject": RejectBody,
     "park": ParkBody,
     "hangup": HangupBody,
+    "dial": DialBody,
+    "join": JoinBody,
+    "leave": LeaveBody,
+    "hold": HoldBody,
+    "unhold": UnholdBody,
+    "mute": MuteBody,
+    "unmute": UnmuteBody,
 }
 NAMES: frozenset[str] = frozenset({*COMMANDS, "pause"})
 
@@ -177,19 +239,3 @@ NAMES: frozenset[str] = frozenset({*COMMANDS, "pause"})
 def to_actions(listed: Iterable[ActionBody]) -> tuple[calls.Action, ...]:
     """A list as `bridge.calls` says it."""
     return tuple([model.to_action() for model in listed])
-
-
-def as_json(action: calls.Action) -> dict[str, object]:
-    """One action as a list of JSON writes it. `to_actions` of what this gives is the action again."""
-    given: dict[str, object] = {"action": action.name}
-    for field in fields(action):
-        value = getattr(action, field.name)
-        if isinstance(value, Mapping):
-            value = {name: list(values) for name, values in value.items()}
-        if value not in (None, {}):
-            given[field.name] = value
-    return given
-
-
-def _tuples(headers: Mapping[str, list[str]] | None) -> dict[str, tuple[str, ...]]:
-    return {name: tuple(values) for name, values in headers.items()} if headers else {}

@@ -10,27 +10,30 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter
 
+from bridge.contract.envelope import Envelope
 from bridge.contract.models import (
     ActionIdText,
     Call,
     CallIdText,
     ConversationIdText,
     Ended,
-    EventIdText,
     HeaderLists,
     Quality,
     Resource,
-    Timestamp,
     open_enum,
 )
-
-API_VERSION = "1"
 
 # Why an action failed. `action.failed` may name others later; a client treats an unknown one as "it failed".
 FAILURES: dict[str, str] = {
     "wrong_state": "The action does not fit the state of the call.",
     "invalid_reply": "The application's reply is not of the documented shape; `field` says where.",
     "no_reply": "The application did not answer the decision in time, or not at all.",
+    "no_common_codec": "The two calls have no codec in common, and each has refused the other's.",
+    "overload": "There are as many calls as there may be: nobody is sought.",
+    "refused": "The far end has refused the re-INVITE that this needs.",
+    "not_found": "The call to join with is not alive on this node.",
+    "ended": "The call to join with has ended.",
+    "invalid": "A call cannot be joined with itself.",
 }
 
 
@@ -62,6 +65,45 @@ class CallIncomingData(EventData):
     """What `call.incoming` says."""
 
     request: IncomingRequest
+
+
+class CallInitiatedData(EventData):
+    """What `call.initiated` says."""
+
+    targets: Annotated[list[str], Field(description="The URIs asked for, in their order.")]
+
+
+class TargetData(EventData):
+    """What `call.ringing` and `call.early_media` say."""
+
+    target: Annotated[str, Field(description="Which of the targets.")]
+
+
+class CallAttemptFailedData(TargetData):
+    """What `call.attempt_failed` says."""
+
+    code: Annotated[
+        int,
+        Field(ge=300, le=699, description="Its final SIP status; 408 where none came, 503 where it cannot be reached."),
+    ]
+    reason: Annotated[str, Field(description="Its reason phrase.")]
+
+
+class PeerData(EventData):
+    """What `call.joined` and `call.left` say."""
+
+    peer_call_id: Annotated[CallIdText, Field(description="The other call.")]
+
+
+class CallDtmfData(EventData):
+    """What `call.dtmf` says."""
+
+    digit: Annotated[str, Field(pattern=r"^[0-9*#A-D]$")]
+    duration_ms: Annotated[int, Field(ge=0)]
+    method: Annotated[
+        Literal["rfc4733", "info"],
+        open_enum("rfc4733", "info", description="How it came: an event in the audio stream, or a SIP INFO."),
+    ]
 
 
 class CallAnsweredData(EventData):
@@ -96,14 +138,6 @@ class ActionFailedData(EventData):
     field: Annotated[str | None, Field(description="Where in the reply it is wrong.", examples=["actions.0.code"])]
 
 
-class Envelope(Resource):
-    """What every webhook body is."""
-
-    id: Annotated[EventIdText, Field(description="The same on every attempt, and in the header `webhook-id`.")]
-    timestamp: Annotated[Timestamp, Field(description="When it happened.")]
-    api_version: Literal["1"]
-
-
 class CallIncoming(Envelope):
     """An INVITE wants a decision: reply with `{"actions": […]}`."""
 
@@ -111,11 +145,60 @@ class CallIncoming(Envelope):
     data: CallIncomingData
 
 
+class CallInitiated(Envelope):
+    """A party is being called. Always the first event of an outbound call."""
+
+    type: Literal["call.initiated"]
+    data: CallInitiatedData
+
+
+class CallRinging(Envelope):
+    """The party's phone rings: the first of its targets does."""
+
+    type: Literal["call.ringing"]
+    data: TargetData
+
+
+class CallEarlyMedia(Envelope):
+    """The far end sends media before its answer."""
+
+    type: Literal["call.early_media"]
+    data: TargetData
+
+
+class CallAttemptFailed(Envelope):
+    """One target could not be had. Those given up because another one answered are not told of."""
+
+    type: Literal["call.attempt_failed"]
+    data: CallAttemptFailedData
+
+
 class CallAnswered(Envelope):
-    """Our 2xx was acknowledged: both sides can talk."""
+    """The 2xx was acknowledged: both sides can talk."""
 
     type: Literal["call.answered"]
     data: CallAnsweredData
+
+
+class CallJoined(Envelope):
+    """It hears another call from here on, and is heard."""
+
+    type: Literal["call.joined"]
+    data: PeerData
+
+
+class CallLeft(Envelope):
+    """It does not hear the other call any more."""
+
+    type: Literal["call.left"]
+    data: PeerData
+
+
+class CallDtmf(Envelope):
+    """The far end has pressed a key."""
+
+    type: Literal["call.dtmf"]
+    data: CallDtmfData
 
 
 class CallHeld(Envelope):
@@ -169,7 +252,14 @@ class ActionCanceled(Envelope):
 
 EVENTS: tuple[type[Envelope], ...] = (
     CallIncoming,
+    CallInitiated,
+    CallRinging,
+    CallEarlyMedia,
+    CallAttemptFailed,
     CallAnswered,
+    CallJoined,
+    CallLeft,
+    CallDtmf,
     CallHeld,
     CallResumed,
     CallUpdated,
@@ -181,7 +271,14 @@ EVENTS: tuple[type[Envelope], ...] = (
 
 AnyEvent: TypeAlias = Annotated[
     CallIncoming
+    | CallInitiated
+    | CallRinging
+    | CallEarlyMedia
+    | CallAttemptFailed
     | CallAnswered
+    | CallJoined
+    | CallLeft
+    | CallDtmf
     | CallHeld
     | CallResumed
     | CallUpdated

@@ -13,6 +13,7 @@ _CALL_ID = "call_k5mz3q7wnb2xv6ydtr4shjca"
 _CONVERSATION_ID = "conv_t7c2xk5wqz3mb6nvy4rdsjha"
 _ACTION_ID = "act_k5mz3q7wnb2xv6ydtr4shjca_1"
 _EVENT_ID = "evt_b6nvk5mz3q7w2xydtr4shjca"
+_PEER_ID = "call_w2xydtr4shjcab6nvk5mz3q7"
 
 _QUALITY: Json = {
     "packets_received": 3000,
@@ -23,6 +24,10 @@ _QUALITY: Json = {
     "jitter_ms": 0.412,
     "strangers": 0,
     "invalid": 0,
+    "packets_relayed": 0,
+    "remote_packets_lost": None,
+    "remote_jitter_ms": None,
+    "round_trip_ms": None,
 }
 
 _INCOMING_CALL: Json = {
@@ -48,6 +53,20 @@ _INCOMING_CALL: Json = {
     "tags": [],
 }
 
+_BINDING: Json = {
+    "contact": "sip:alice@192.0.2.7:5060;transport=udp",
+    "q": 1.0,
+    "expires_at": "2026-11-22T10:00:00.000Z",
+    "source": {"address": "192.0.2.7:5060", "transport": "udp"},
+    "flow": {"listener": "udp:0.0.0.0:5060", "behind_nat": False},
+    "user_agent": "baresip v1.0.0",
+    "instance": None,
+    "reg_id": None,
+    "path": [],
+}
+_REGISTRATION: Json = {"aor": "sip:alice@example.com", "bindings": [_BINDING]}
+_USER: Json = {"username": "alice", "aor": None, "source": "api"}
+
 _ANSWERED_CALL: Json = {
     **_INCOMING_CALL,
     "state": "answered",
@@ -70,6 +89,26 @@ _ENDED_CALL: Json = {
     "ended_at": "2026-11-22T09:01:02.500Z",
     "media": {**_ANSWERED_CALL["media"], "quality": _QUALITY},
     "ended": _ENDED,
+}
+
+_OUTBOUND_CALL: Json = {
+    **_INCOMING_CALL,
+    "direction": "outbound",
+    "from": {"uri": "sip:desk@example.com", "user": "desk", "host": "example.com", "display_name": "Front Desk"},
+    "to": {"uri": "sip:bob@example.org", "user": "bob", "host": "example.org", "display_name": None},
+    "source": None,
+    "attempts": [],
+    "sip": {"call_id": "w2xydtr4shjcab6nvk5mz3q7", "user_agent": None, "headers": {}},
+    "tags": ["reminder"],
+}
+
+_RINGING_CALL: Json = {
+    **_OUTBOUND_CALL,
+    "state": "ringing",
+    "attempts": [
+        {"target": "sip:bob@192.0.2.31", "sip_call_id": "w2xydtr4shjcab6nvk5mz3q7", "code": 486, "reason": "Busy Here"},
+        {"target": "sip:bob@192.0.2.32", "sip_call_id": "jcab6nvk5mz3q7w2xydtr4sh", "code": None, "reason": None},
+    ],
 }
 
 _CONVERSATION: Json = {
@@ -100,6 +139,8 @@ def _event(kind: str, at: str, sequence: int, call: Json, *, caused_by: str | No
     }
 
 
+_MERGED_CONVERSATION: Json = {**_CONVERSATION, "calls": [], "merged_into": "conv_q7w2xydtr4shjcab6nvk5mz3"}
+
 _INCOMING: Json = _event(
     "call.incoming",
     "2026-11-22T09:00:00.000Z",
@@ -114,10 +155,10 @@ _INCOMING: Json = _event(
 )
 
 SCHEMAS: dict[str, list[Json]] = {
-    "Call": [_ENDED_CALL],
+    "Call": [_ENDED_CALL, _RINGING_CALL],
     "CallList": [{"data": [_ENDED_CALL], "next_cursor": None}],
     "Receipt": [{"action_id": _ACTION_ID, "action_ids": [_ACTION_ID], "call": _INCOMING_CALL}],
-    "Conversation": [_CONVERSATION],
+    "Conversation": [_CONVERSATION, _MERGED_CONVERSATION],
     "ConversationList": [{"data": [_CONVERSATION], "next_cursor": None}],
     "ConversationReceipt": [{"action_ids": [_ACTION_ID], "conversation": _CONVERSATION}],
     "EventList": [{"data": [_INCOMING], "next_cursor": None}],
@@ -139,7 +180,95 @@ SCHEMAS: dict[str, list[Json]] = {
     "RejectBody": [{"code": 486}],
     "ParkBody": [{"timeout_s": 30}],
     "HangupBody": [{"reason": "closed"}],
+    "DialBody": [
+        {"to": "sip:bob@example.com"},
+        {
+            "to": [
+                "sip:bob@example.com",
+                {
+                    "uri": "sip:4930123456@carrier.example.net",
+                    "auth": {"username": "desk", "password": "…"},
+                    "headers": {"X-Account": "17"},
+                },
+            ],
+            "from": '"Front Desk" <sip:desk@example.com>',
+            "fork": "serial",
+            "timeout_s": 20,
+        },
+    ],
+    "JoinBody": [{"call_id": _PEER_ID}],
+    "Registration": [_REGISTRATION],
+    "RegistrationList": [{"data": [_REGISTRATION], "next_cursor": None}],
+    "Removal": [{"aor": "sip:alice@example.com", "removed": 1}],
+    "User": [_USER],
+    "UserBody": [{"password": "correct horse battery staple"}],
+    "RegistrationReply": [
+        {"actions": [{"action": "accept", "expires_s": 600}]},
+        {"actions": [{"action": "reject"}]},
+        {},
+    ],
+    "RegistrationCreated": [
+        {
+            "id": _EVENT_ID,
+            "type": "registration.created",
+            "timestamp": "2026-11-22T09:00:00.000Z",
+            "api_version": "1",
+            "data": {
+                "stream": "aor:sip:alice@example.com",
+                "sequence": 1,
+                "application": "front-desk",
+                "caused_by": None,
+                "aor": "sip:alice@example.com",
+                "username": "alice",
+                "binding": _BINDING,
+            },
+        }
+    ],
     "CallIncoming": [_INCOMING],
+    "CallInitiated": [
+        _event(
+            "call.initiated",
+            "2026-11-22T09:00:00.000Z",
+            1,
+            _OUTBOUND_CALL,
+            targets=["sip:bob@192.0.2.31", "sip:bob@192.0.2.32"],
+        )
+    ],
+    "CallRinging": [
+        _event("call.ringing", "2026-11-22T09:00:02.000Z", 3, _RINGING_CALL, target="sip:bob@192.0.2.32"),
+    ],
+    "CallAttemptFailed": [
+        _event(
+            "call.attempt_failed",
+            "2026-11-22T09:00:01.000Z",
+            2,
+            {**_OUTBOUND_CALL, "attempts": _RINGING_CALL["attempts"][:1]},
+            target="sip:bob@192.0.2.31",
+            code=486,
+            reason="Busy Here",
+        )
+    ],
+    "CallJoined": [
+        _event(
+            "call.joined",
+            "2026-11-22T09:00:02.600Z",
+            3,
+            _ANSWERED_CALL,
+            caused_by=_ACTION_ID,
+            peer_call_id=_PEER_ID,
+        )
+    ],
+    "CallDtmf": [
+        _event(
+            "call.dtmf",
+            "2026-11-22T09:00:12.000Z",
+            4,
+            _ANSWERED_CALL,
+            digit="5",
+            duration_ms=120,
+            method="rfc4733",
+        )
+    ],
     "CallAnswered": [
         _event("call.answered", "2026-11-22T09:00:02.500Z", 2, _ANSWERED_CALL, caused_by=_ACTION_ID, ring_s=2.5)
     ],
@@ -164,7 +293,7 @@ SCHEMAS: dict[str, list[Json]] = {
             action=None,
             action_id=None,
             code="invalid_reply",
-            detail='actions.0.action: unknown action "dance"; known: answer, hangup, park, pause, reject, ring',
+            detail='actions.0.action: unknown action "dance"; known: answer, dial, hangup, hold, join',
             field="actions.0.action",
         )
     ],

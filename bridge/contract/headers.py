@@ -7,6 +7,7 @@ promises an extension on our behalf is ours alone. Knows nothing of messages: wh
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
@@ -21,6 +22,7 @@ OWNED: frozenset[str] = frozenset(
         *("via", "from", "to", "call-id", "cseq", "contact", "route", "record-route"),
         *("allow", "max-forwards", "min-se", "proxy-require", "rack", "require", "rseq"),
         *("session-expires", "supported", "timestamp"),
+        *("authorization", "proxy-authorization"),
     )
 )
 _OWNED_PREFIX = "content-"
@@ -92,3 +94,8 @@ ExtraHeaders = Annotated[
         }
     ),
 ]
+
+
+def tuples_of(headers: Mapping[str, list[str]] | None) -> dict[str, tuple[str, ...]]:
+    """Extra headers as `bridge.calls` has them."""
+    return {name: tuple(values) for name, values in headers.items()} if headers else {}

@@ -75,9 +75,9 @@ class Source(Resource):
 
 
 class Attempt(Resource):
-    """One dialog sought for a call. An inbound call has one: its own."""
+    """One dialog sought for a call. An inbound call has one: its own; an outbound one has one for each target tried."""
 
-    target: str
+    target: Annotated[str, Field(description="The URI that was called.")]
     sip_call_id: str
     code: Annotated[int | None, Field(description="The final SIP status; null while there is none.")]
     reason: Annotated[str | None, Field(description="Its reason phrase.")]
@@ -106,6 +106,18 @@ class Quality(Resource):
     invalid: Annotated[
         int, Field(ge=0, description="Packets that are no RTP, or not of a negotiated payload type; dropped.")
     ]
+    packets_relayed: Annotated[
+        int, Field(ge=0, description="Of those received: sent on to the call that this one is joined with.")
+    ] = 0
+    remote_packets_lost: Annotated[
+        int | None, Field(description="Of those sent, as the far end reports by RTCP; null: it does not.")
+    ] = None
+    remote_jitter_ms: Annotated[float | None, Field(description="Of those sent, as the far end reports by RTCP.")] = (
+        None
+    )
+    round_trip_ms: Annotated[
+        float | None, Field(description="From us to the far end and back, where RTCP of a joined call tells.")
+    ] = None
 
 
 class Media(Resource):
@@ -142,7 +154,7 @@ class Call(Resource):
     early_media: bool
     from_: Annotated[Party, Field(alias="from")]
     to: Party
-    source: Source
+    source: Annotated[Source | None, Field(description="Null for an outbound call.")]
     authenticated_as: str | None
     created_at: Timestamp
     answered_at: Timestamp | None

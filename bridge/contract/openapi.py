@@ -13,13 +13,15 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from bridge import __version__
-from bridge.calls.events import DECISIONS
 from bridge.contract import examples
 from bridge.contract.actions import DecisionReply
-from bridge.contract.events import EVENTS, Envelope
+from bridge.contract.envelope import Envelope
+from bridge.contract.events import EVENTS
 from bridge.contract.models import Problem
 from bridge.contract.operations import OPERATIONS, SCOPES, Operation
+from bridge.contract.originating import KEY_PATTERN
 from bridge.contract.problems import KINDS, RETRY_AFTER_S, Code, problem
+from bridge.contract.registrations import REGISTRATION_EVENTS, RegistrationReply
 
 Json = dict[str, Any]
 
@@ -34,7 +36,14 @@ Requests are strict: an unknown field is refused, with its JSON path."""
 _PATH_PARAMETERS: dict[str, str] = {
     "call_id": "The call's `id`.",
     "conversation_id": "The conversation's `id`.",
+    "aor": "The address of record: `sip:user@host`.",
+    "username": "The user's name.",
 }
+
+
+WEBHOOKS: tuple[type[Envelope], ...] = (*EVENTS, *REGISTRATION_EVENTS)
+
+_REPLIES: dict[str, type[BaseModel]] = {"call.incoming": DecisionReply, "registration.requested": RegistrationReply}
 
 
 def document() -> Json:
@@ -54,7 +63,7 @@ def document() -> Json:
         "servers": [{"url": "/"}],
         "tags": [{"name": name} for name in dict.fromkeys([*(it.tag for it in OPERATIONS), "webhooks"])],
         "paths": paths,
-        "webhooks": {_type_of(event): {"post": _webhook(event)} for event in EVENTS},
+        "webhooks": {_type_of(event): {"post": _webhook(event)} for event in WEBHOOKS},
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {
@@ -69,8 +78,8 @@ def document() -> Json:
 
 
 def _schemas() -> Json:
-    said: list[type[BaseModel]] = [*EVENTS, Problem]
-    heard: list[type[BaseModel]] = [DecisionReply]
+    said: list[type[BaseModel]] = [*WEBHOOKS, Problem]
+    heard: list[type[BaseModel]] = [*_REPLIES.values()]
     for operation in OPERATIONS:
         said += [model for _, model in operation.answers.values() if not isinstance(model, str)]
         heard += [operation.body] if operation.body else []
@@ -96,7 +105,10 @@ def _operation(operation: Operation) -> Json:
     }
     if operation.description:
         made["description"] = operation.description
-    if parameters := [*_path_parameters(operation.path), *_query_parameters(operation.query)]:
+    parameters = [*_path_parameters(operation.path), *_query_parameters(operation.query)]
+    if operation.idempotent:
+        parameters.append(_IDEMPOTENCY_KEY)
+    if parameters:
         made["parameters"] = parameters
     if operation.body is not None:
         content = {"schema": _reference(operation.body)}
@@ -145,6 +157,8 @@ def _responses(operation: Operation) -> Json:
         if model == _JSON:
             content = {_JSON: {"schema": {"type": "object"}}}
         responses[str(status)] = {"description": said, "content": content}
+        if status == HTTPStatus.CREATED:
+            responses[str(status)]["headers"] = _CREATED_HEADERS
     by_status: dict[int, list[Code]] = {}
     for code in operation.problems:
         by_status.setdefault(KINDS[code].status, []).append(code)
@@ -176,8 +190,25 @@ def _problem_response(status: int, codes: list[Code]) -> Json:
     return made
 
 
-def _header(said: str, schema: Json) -> Json:
-    return {"description": said, "required": True, "schema": schema}
+def _header(said: str, schema: Json, *, required: bool = True) -> Json:
+    return {"description": said, "required": required, "schema": schema}
+
+
+_IDEMPOTENCY_KEY: Json = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same key and body within 24 hours get the first answer again; the same key with another is refused.",
+    "schema": {"type": "string", "pattern": KEY_PATTERN},
+}
+_CREATED_HEADERS: Json = {
+    "Location": _header("The call's path.", {"type": "string"}),
+    "Idempotency-Replayed": _header(
+        "`true`: this is the answer to an earlier request with the same `Idempotency-Key`.",
+        {"type": "string"},
+        required=False,
+    ),
+}
 
 
 def _type_of(event: type[Envelope]) -> str:
@@ -186,11 +217,11 @@ def _type_of(event: type[Envelope]) -> str:
 
 
 def _webhook(event: type[Envelope]) -> Json:
-    decides = _type_of(event) in DECISIONS
-    answer: Json = {"description": "It has arrived." + ("" if decides else " What the body says is ignored.")}
-    if decides:
-        answer["description"] = "The decision. An empty body, or no actions: `park`."
-        answer["content"] = {_JSON: {"schema": _reference(DecisionReply)}}
+    reply = _REPLIES.get(_type_of(event))
+    answer: Json = {"description": "It has arrived. What the body says is ignored."}
+    if reply is not None:
+        answer["description"] = "The decision; an empty body decides too. " + (reply.__doc__ or "")
+        answer["content"] = {_JSON: {"schema": _reference(reply)}}
     return {
         "operationId": _type_of(event).replace(".", "_"),
         "tags": ["webhooks"],

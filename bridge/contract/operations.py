@@ -23,8 +23,10 @@ from bridge.contract.models import (
     Readiness,
     Receipt,
 )
+from bridge.contract.originating import OriginateBody
 from bridge.contract.problems import PAGE, Code
 from bridge.contract.queries import CallsQuery, PageQuery
+from bridge.contract.registrations import Registration, RegistrationList, Removal, User, UserBody
 
 Scope = Literal["read", "control", "admin"]
 SCOPES: tuple[Scope, ...] = ("read", "control", "admin")  # each includes those before it
@@ -35,7 +37,7 @@ class Operation:
     """One method of one path."""
 
     id: str
-    method: Literal["GET", "POST", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     tag: str
     summary: str
@@ -44,6 +46,7 @@ class Operation:
     query: type[BaseModel] | None = None
     body: type[BaseModel] | None = None
     body_required: bool = False
+    idempotent: bool = False  # whether `Idempotency-Key` is read
     answers: Mapping[int, tuple[str, type[BaseModel] | str]]  # status → (description, model or media type)
     problems: tuple[Code, ...] = field(default=())
 
@@ -67,6 +70,24 @@ _CALLS: tuple[Operation, ...] = (
         query=CallsQuery,
         answers={200: ("A page of calls.", CallList)},
         problems=_READ,
+    ),
+    Operation(
+        id="originate_call",
+        method="POST",
+        path="/v1/calls",
+        tag="calls",
+        summary="Call a party",
+        description="Answered once the call is stored, before anybody is called. Events tell what comes of it.",
+        scope="control",
+        body=OriginateBody,
+        body_required=True,
+        idempotent=True,
+        answers={201: ("The call as it was stored; `Location` names it.", Call)},
+        problems=(
+            *_PROTECTED,
+            *("no_route", "key_reused", "not_found", "not_ready", "overload", "store_unavailable", "timeout"),
+            *_BODY,
+        ),
     ),
     Operation(
         id="read_call",
@@ -112,9 +133,18 @@ _CALLS: tuple[Operation, ...] = (
         body=ActionList,
         body_required=True,
         answers=_ACCEPTED,
-        problems=(*_COMMAND, "ended", *_BODY),
+        problems=(*_COMMAND, "ended", "no_route", *_BODY),
     ),
 )
+
+_SUMMARIES = {
+    "hangup": "Hang up a call, with a reason",
+    "dial": "Call a party and join it to a call",
+    "join": "Join two calls",
+    "leave": "Take a call out of its conversation",
+    "hold": "Put the far end on hold",
+    "unhold": "Take the far end off hold",
+}
 
 _ACTIONS: tuple[Operation, ...] = tuple(
     Operation(
@@ -122,12 +152,13 @@ _ACTIONS: tuple[Operation, ...] = tuple(
         method="POST",
         path=f"/v1/calls/{{call_id}}/{name}",
         tag="actions",
-        summary=f"{name.capitalize()} a call" if name != "hangup" else "Hang up a call, with a reason",
+        summary=_SUMMARIES.get(name, f"{name.capitalize()} a call"),
         description=model.__doc__ or "",
         scope="control",
         body=model,
+        body_required=any(field.is_required() for field in model.model_fields.values()),
         answers=_ACCEPTED,
-        problems=(*_COMMAND, "ended", *_BODY),
+        problems=(*_COMMAND, "ended", *_BODY, *(("no_route",) if name == "dial" else ())),
     )
     for name, model in COMMANDS.items()
 )
@@ -166,7 +197,80 @@ _CONVERSATIONS: tuple[Operation, ...] = (
             202: ("Accepted. Each call tells its end.", ConversationReceipt),
             200: ("All its calls had ended already.", ConversationReceipt),
         },
-        problems=_COMMAND,
+        problems=(*_COMMAND, "merged"),
+    ),
+)
+
+_REGISTRATIONS: tuple[Operation, ...] = (
+    Operation(
+        id="list_registrations",
+        method="GET",
+        path="/v1/registrations",
+        tag="registrations",
+        summary="List registrations",
+        description="Addresses of record that phones are bound to, in the order of their bytes.",
+        scope="read",
+        query=PageQuery,
+        answers={200: ("A page of registrations.", RegistrationList)},
+        problems=_READ,
+    ),
+    Operation(
+        id="read_registration",
+        method="GET",
+        path="/v1/registrations/{aor}",
+        tag="registrations",
+        summary="Read a registration",
+        scope="read",
+        answers={200: ("Its bindings.", Registration)},
+        problems=(*_PROTECTED, "not_found", "store_unavailable"),
+    ),
+    Operation(
+        id="delete_registration",
+        method="DELETE",
+        path="/v1/registrations/{aor}",
+        tag="registrations",
+        summary="Remove every binding of an address of record",
+        description="Its phones may register again. That none was bound is no error.",
+        scope="control",
+        answers={200: ("They are gone.", Removal)},
+        problems=(*_PROTECTED, "store_unavailable", "timeout"),
+    ),
+)
+
+_USERS: tuple[Operation, ...] = (
+    Operation(
+        id="put_user",
+        method="PUT",
+        path="/v1/users/{username}",
+        tag="users",
+        summary="Make or change a user",
+        description="What it has registered stays. Other nodes know of it within two seconds.",
+        scope="admin",
+        body=UserBody,
+        body_required=True,
+        answers={200: ("It was there before, and is changed.", User), 201: ("It is made.", User)},
+        problems=(*_PROTECTED, "managed_by_file", "store_unavailable", *_BODY),
+    ),
+    Operation(
+        id="read_user",
+        method="GET",
+        path="/v1/users/{username}",
+        tag="users",
+        summary="Read a user",
+        scope="admin",
+        answers={200: ("The user, without its password.", User)},
+        problems=(*_PROTECTED, "not_found", "store_unavailable"),
+    ),
+    Operation(
+        id="delete_user",
+        method="DELETE",
+        path="/v1/users/{username}",
+        tag="users",
+        summary="Take a user away",
+        description="It cannot register or renew any more. What it has registered stays until it expires, or is deleted.",
+        scope="admin",
+        answers={200: ("As it was.", User)},
+        problems=(*_PROTECTED, "not_found", "managed_by_file", "store_unavailable"),
     ),
 )
 
@@ -218,4 +322,12 @@ _DOCUMENTS: tuple[Operation, ...] = (
     ),
 )
 
-OPERATIONS: tuple[Operation, ...] = (*_CALLS, *_ACTIONS, *_CONVERSATIONS, *HEALTH, *_DOCUMENTS)
+OPERATIONS: tuple[Operation, ...] = (
+    *_CALLS,
+    *_ACTIONS,
+    *_CONVERSATIONS,
+    *_REGISTRATIONS,
+    *_USERS,
+    *HEALTH,
+    *_DOCUMENTS,
+)

@@ -20,12 +20,17 @@ Code = Literal[
     "method_not_allowed",
     "wrong_state",
     "ended",
+    "merged",
+    "managed_by_file",
     "too_large",
     "unsupported_media_type",
     "expectation_failed",
     "invalid",
+    "no_route",
+    "key_reused",
     "internal_error",
     "not_ready",
+    "overload",
     "store_unavailable",
     "timeout",
 ]
@@ -52,14 +57,22 @@ KINDS: dict[Code, Kind] = {
     ),
     "forbidden": Kind(403, "Forbidden", "The API key has not the scope that this asks for; `detail` names it."),
     "not_found": Kind(
-        404, "Not found", "No such path, call or conversation. Ended calls are kept for `store.retention_s`."
+        404,
+        "Not found",
+        "No such path, call, conversation, registration or user. Ended calls stay for `store.retention_s`.",
     ),
     "method_not_allowed": Kind(
         405, "Method not allowed", "The path exists, not with this method. `Allow` lists those it has."
     ),
     "wrong_state": Kind(409, "Wrong state", "The action does not fit the state of the call. Nothing has changed."),
+    "managed_by_file": Kind(
+        409, "Managed by file", "It stands in the configuration file and is read-only here. Change the file."
+    ),
     "ended": Kind(
         410, "Call has ended", "The call is over; no action can reach it any more. Read it to see why it ended."
+    ),
+    "merged": Kind(
+        410, "Conversation has been merged", "A join has moved its calls to another one, which `merged_into` names."
     ),
     "too_large": Kind(413, "Body too large", "Request bodies are limited to 64 KiB."),
     "unsupported_media_type": Kind(
@@ -69,11 +82,24 @@ KINDS: dict[Code, Kind] = {
     "invalid": Kind(
         422, "Invalid request", "A field is unknown, missing or out of range. `errors` names each by its JSON path."
     ),
+    "no_route": Kind(
+        422, "No route", "A number needs a trunk, and there are none in this release. Give a `sip:` or `sips:` URI."
+    ),
+    "key_reused": Kind(
+        422,
+        "Idempotency key reused",
+        "This `Idempotency-Key` came with another request before. Draw a new one for each.",
+    ),
     "internal_error": Kind(
         500, "Internal error", "A defect of this service; its log has the details. Please report it."
     ),
     "not_ready": Kind(
         503, "Not ready", "This process takes no new calls: it is starting, or draining. `Retry-After` says when."
+    ),
+    "overload": Kind(
+        503,
+        "Overload",
+        "This node carries as many calls as it may (`limits.max_calls`). Try again after `Retry-After`.",
     ),
     "store_unavailable": Kind(
         503, "Store unavailable", "The store did not answer. Calls go on. Try again after `Retry-After`."

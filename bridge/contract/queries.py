@@ -37,7 +37,7 @@ class PageQuery(BaseModel):
     ] = LIMIT_DEFAULT
     cursor: Annotated[
         str | None,
-        Field(max_length=200, pattern=r"^[A-Za-z0-9_-]+$", description="`next_cursor` of the page before. Opaque."),
+        Field(max_length=400, pattern=r"^[A-Za-z0-9_-]+$", description="`next_cursor` of the page before. Opaque."),
     ] = None
 
 

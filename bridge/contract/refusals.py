@@ -1,21 +1,29 @@
 """Why a request or a reply cannot be taken: which field, what is wrong with it, what was received.
 
 Turns pydantic's findings into sentences for a person, with a path through the JSON (`actions.0.code`). What was received
-comes from outside: it is shortened, and nothing of it that a terminal or a log would act on is passed on.
+comes from outside: it is shortened, nothing of it that a terminal or a log would act on is passed on, and no password.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from typing import NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from bridge.contract.dialing import LIST_FORM, TARGET_FORM, URI_FORM
+
 QUOTE_MAX = 80  # characters of what was received that are repeated to whoever sent it
 REFUSALS_MAX = 20
 # What a path through a tagged union or a dictionary has that the JSON has not.
-_KEY = "[key]"
+_NO_JSON = frozenset({"[key]", URI_FORM, TARGET_FORM, LIST_FORM})
+
+_SECRET_FIELDS = frozenset({"auth", "password"})
+# Nothing behind the name of such a field is quoted: what it holds may be cut short, badly escaped, or no JSON at all.
+_SECRET_FOLLOWS = re.compile(r"(passw(?:or)?d|\bauth\b).+", re.IGNORECASE | re.DOTALL)
+_URI_PASSWORD = re.compile(r"\b(sips?:[^\s:@\"<>]*:)[^\s@\"<>]*(@|$)", re.IGNORECASE)
 
 
 class Refusal(NamedTuple):
@@ -31,11 +39,12 @@ class Refusal(NamedTuple):
 
 
 def quote(received: str | bytes, limit: int = QUOTE_MAX) -> str:
-    """Text that came from outside: on one line, short, and without what a terminal would act on."""
-    if isinstance(received, bytes):
-        # Four bytes at most make a character, so this many hold all that is shown.
-        received = received[: 4 * limit + 4].decode("utf-8", "replace")
-    short = received if len(received) <= limit else received[:limit] + "…"
+    """Text that came from outside: on one line, short, without passwords and what a terminal would act on."""
+    # Four bytes at most make a character, so this many hold all that is shown.
+    received = received[: 4 * limit + 4]
+    text = received.decode("utf-8", "replace") if isinstance(received, bytes) else received
+    text = _URI_PASSWORD.sub(r"\1…\2", _SECRET_FOLLOWS.sub(r"\1…", text))
+    short = text if len(text) <= limit else text[:limit] + "…"
     return short if short.isprintable() else "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in short)
 
 
@@ -63,6 +72,8 @@ def _refusal(found: ErrorDetails, tags: frozenset[str]) -> Refusal:
 
 
 def _received(found: ErrorDetails) -> str:
+    if _SECRET_FIELDS.intersection(found["loc"]):
+        return ""
     return quote(json.dumps(found["input"], ensure_ascii=False, default=repr))
 
 
@@ -70,7 +81,7 @@ def _path(location: tuple[int | str, ...], tags: frozenset[str]) -> str:
     parts: list[str] = []
     after_index = False
     for part in location:
-        if part != _KEY and not (after_index and part in tags):
+        if part not in _NO_JSON and not (after_index and part in tags):
             parts.append(quote(str(part)))
         after_index = isinstance(part, int)
     return ".".join(parts)

@@ -28,7 +28,7 @@ from bridge.calls.facts import (
     Quality,
     Source,
 )
-from bridge.contract.events import API_VERSION
+from bridge.contract.envelope import API_VERSION
 
 Json = dict[str, Any]  # what the serialiser takes; its leaves are text, numbers, booleans and None
 
@@ -53,7 +53,7 @@ class CallView(Protocol):
     @property
     def to(self) -> Party: ...
     @property
-    def source(self) -> Source: ...
+    def source(self) -> Source | None: ...
     @property
     def authenticated_as(self) -> str | None: ...
     @property
@@ -81,12 +81,15 @@ class CallView(Protocol):
     @property
     def tags(self) -> tuple[str, ...]: ...
 
+    shown: bytes | None  # what `call_json` keeps with the call, None at first
+
 
 @lru_cache(maxsize=1024)
 def _second(at: int) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
 
 
+@lru_cache(maxsize=1024)  # when a call was answered is told three times
 def timestamp(at: float) -> str:
     """Seconds UTC as ISO 8601 with milliseconds."""
     second, millisecond = divmod(round(at * 1000), 1000)
@@ -117,8 +120,11 @@ def _party(party: Party) -> Json:
     return {"uri": party.uri, "user": party.user, "host": party.host, "display_name": party.display_name}
 
 
-def _address(source: Source) -> str:
-    return f"[{source.host}]:{source.port}" if ":" in source.host else f"{source.host}:{source.port}"
+def _source(source: Source | None) -> Json | None:
+    if source is None:
+        return None
+    host = f"[{source.host}]" if ":" in source.host else source.host
+    return {"address": f"{host}:{source.port}", "transport": source.transport}
 
 
 def _quality(quality: Quality | None) -> Json | None:
@@ -133,7 +139,15 @@ def _quality(quality: Quality | None) -> Json | None:
         "jitter_ms": round(quality.jitter_ms, 3),
         "strangers": quality.strangers,
         "invalid": quality.invalid,
+        "packets_relayed": quality.packets_relayed,
+        "remote_packets_lost": quality.remote_packets_lost,
+        "remote_jitter_ms": _rounded(quality.remote_jitter_ms),
+        "round_trip_ms": _rounded(quality.round_trip_ms),
     }
+
+
+def _rounded(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else round(milliseconds, 3)
 
 
 def _media(media: Media | None) -> Json | None:
@@ -162,26 +176,46 @@ def _ended(ended: Ended | None) -> Json | None:
 
 def call_resource(call: CallView) -> Json:
     """The Call as it is now (`models.Call`)."""
-    answered_at, ended_at = call.answered_at, call.ended_at
+    return _unchanging(call) | _changing(call)
+
+
+def call_json(call: CallView) -> bytes:
+    """The same as JSON. What never changes of a call is written once and kept with it: half of each of its events."""
+    return _spliced(call, _changing(call))
+
+
+def _spliced(call: CallView, changing: Json) -> bytes:
+    if call.shown is None:
+        call.shown = render(_unchanging(call))
+    return call.shown[:-1] + b"," + render(changing)[1:]
+
+
+def _unchanging(call: CallView) -> Json:
     return {
         "id": call.id,
-        "conversation_id": call.conversation_id,
         "application": call.application,
         "direction": call.direction,
-        "state": call.state,
-        "early_media": call.early_media,
         "from": _party(call.from_),
         "to": _party(call.to),
-        "source": {"address": _address(call.source), "transport": call.source.transport},
-        "authenticated_as": call.authenticated_as,
+        "source": _source(call.source),
         "created_at": timestamp(call.created_at),
+        "sip": {"call_id": call.sip_call_id, "user_agent": call.user_agent, "headers": call.headers},
+    }
+
+
+def _changing(call: CallView) -> Json:
+    answered_at, ended_at = call.answered_at, call.ended_at
+    return {
+        "conversation_id": call.conversation_id,
+        "state": call.state,
+        "early_media": call.early_media,
+        "authenticated_as": call.authenticated_as,
         "answered_at": None if answered_at is None else timestamp(answered_at),
         "ended_at": None if ended_at is None else timestamp(ended_at),
         "attempts": [
             {"target": it.target, "sip_call_id": it.sip_call_id, "code": it.code, "reason": it.reason}
             for it in call.attempts
         ],
-        "sip": {"call_id": call.sip_call_id, "user_agent": call.user_agent, "headers": call.headers},
         "media": _media(call.media),
         "ended": _ended(call.ended),
         "recovered": call.recovered,
@@ -191,44 +225,73 @@ def call_resource(call: CallView) -> Json:
 
 
 def conversation_resource(
-    conversation: ConversationId, calls: Iterable[CallId], *, created_at: float, joined: bool = False
+    conversation: ConversationId,
+    calls: Iterable[CallId],
+    *,
+    created_at: float,
+    joined: bool = False,
+    merged_into: ConversationId | None = None,
 ) -> Json:
-    """The conversation as it is now (`models.Conversation`). `merged_into` stays null until calls can be joined."""
+    """The conversation as it is now (`models.Conversation`)."""
     return {
         "id": conversation,
         "calls": list(calls),
         "joined": joined,
         "created_at": timestamp(created_at),
-        "merged_into": None,
+        "merged_into": merged_into,
     }
 
 
-def _incoming(event: events.CallIncoming, data: Json) -> None:
+def _incoming(event: events.CallIncoming, call: Json, data: Json) -> None:
     data["request"] = {"method": event.method, "uri": event.uri, "headers": event.headers, "codecs": event.codecs}
 
 
-def _answered(event: events.CallAnswered, data: Json) -> None:
+def _initiated(event: events.CallInitiated, call: Json, data: Json) -> None:
+    data["targets"] = event.targets
+
+
+def _target(event: events.CallRinging | events.CallEarlyMedia, call: Json, data: Json) -> None:
+    data["target"] = event.target
+
+
+def _attempt_failed(event: events.CallAttemptFailed, call: Json, data: Json) -> None:
+    data["target"] = event.target
+    data["code"] = event.code
+    data["reason"] = event.reason
+
+
+def _peer(event: events.CallJoined | events.CallLeft, call: Json, data: Json) -> None:
+    data["peer_call_id"] = event.peer
+
+
+def _dtmf(event: events.CallDtmf, call: Json, data: Json) -> None:
+    data["digit"] = event.digit
+    data["duration_ms"] = event.duration_ms
+    data["method"] = event.method
+
+
+def _answered(event: events.CallAnswered, call: Json, data: Json) -> None:
     data["ring_s"] = round(event.ring_s, 3)
 
 
-def _nothing(event: events.CallHeld | events.CallResumed | events.CallUpdated, data: Json) -> None:
+def _nothing(event: events.CallHeld | events.CallResumed | events.CallUpdated, call: Json, data: Json) -> None:
     """These say it all by their type and the Call."""
 
 
-def _over(event: events.CallEnded, data: Json) -> None:
-    call, media = data["call"], data["call"]["media"]
+def _over(event: events.CallEnded, call: Json, data: Json) -> None:
+    media = call["media"]
     data["ended"] = call["ended"]
     data["duration_s"] = round(event.duration_s, 3)
     data["answered_s"] = round(event.answered_s, 3)
     data["quality"] = media and media["quality"]
 
 
-def _action(event: events.ActionCompleted | events.ActionCanceled, data: Json) -> None:
+def _action(event: events.ActionCompleted | events.ActionCanceled, call: Json, data: Json) -> None:
     data["action"] = event.action
     data["action_id"] = event.action_id
 
 
-def _failed(event: events.ActionFailed, data: Json) -> None:
+def _failed(event: events.ActionFailed, call: Json, data: Json) -> None:
     data["action"] = event.action
     data["action_id"] = event.action_id
     data["code"] = event.code
@@ -236,10 +299,17 @@ def _failed(event: events.ActionFailed, data: Json) -> None:
     data["field"] = event.field
 
 
-# What each type adds to the Call; a test holds it complete.
-ADDITIONS: dict[type[events.Event], Callable[[Any, Json], None]] = {
+# What each type adds to the Call, of which it is shown what changes; a test holds it complete.
+ADDITIONS: dict[type[events.Event], Callable[[Any, Json, Json], None]] = {
     events.CallIncoming: _incoming,
+    events.CallInitiated: _initiated,
+    events.CallRinging: _target,
+    events.CallEarlyMedia: _target,
+    events.CallAttemptFailed: _attempt_failed,
     events.CallAnswered: _answered,
+    events.CallJoined: _peer,
+    events.CallLeft: _peer,
+    events.CallDtmf: _dtmf,
     events.CallHeld: _nothing,
     events.CallResumed: _nothing,
     events.CallUpdated: _nothing,
@@ -267,6 +337,7 @@ def render_event(
     `sequence` counts the call's events from 1; `now` (seconds UTC) is when it happened. `previous_sequence` is left out
     where it is not given.
     """
+    changing = _changing(call)
     data: Json = {
         "stream": call.id,
         "sequence": sequence,
@@ -274,11 +345,11 @@ def render_event(
         "conversation_id": conversation,
         "application": application,
         "caused_by": caused_by,
-        "call": call_resource(call),
     }
     if previous_sequence is not None:
         data["previous_sequence"] = previous_sequence
-    ADDITIONS[type(event)](event, data)
-    return render(
+    ADDITIONS[type(event)](event, changing, data)
+    body = render(
         {"id": event_id, "type": event.type, "timestamp": timestamp(now), "api_version": API_VERSION, "data": data}
     )
+    return b'%b,"call":%b}}' % (body[:-2], _spliced(call, changing))

@@ -13,11 +13,14 @@ from pydantic import TypeAdapter, ValidationError
 from bridge.calls.actions import Action, Park
 from bridge.contract.actions import NAMES, DecisionReply, to_actions
 from bridge.contract.refusals import quote, refusals_of
+from bridge.contract.registrations import REGISTRATION_ACTIONS, RegistrationReply
 from bridge.engine.inputs import InvalidReply
+from bridge.engine.registrations import RegistrationDecision
 
 PARKED: Final[tuple[Action, ...]] = (Park(),)
 
 _REPLY: Final = TypeAdapter(DecisionReply).validator  # the adapter itself would double the time
+_REGISTRATION_REPLY: Final = TypeAdapter(RegistrationReply).validator
 
 
 def read_reply(body: bytes, content_type: str | None) -> tuple[Action, ...] | InvalidReply:
@@ -30,16 +33,27 @@ def read_reply(body: bytes, content_type: str | None) -> tuple[Action, ...] | In
     try:
         reply = _REPLY.validate_json(body)
     except ValidationError as error:
-        return _invalid(body, content_type, error)
+        return _invalid(body, content_type, error, NAMES)
     return to_actions(reply.actions) if reply.actions else PARKED
 
 
-def _invalid(body: bytes, content_type: str | None, error: ValidationError) -> InvalidReply:
+def read_registration_reply(body: bytes, content_type: str | None) -> tuple[RegistrationDecision, ...] | InvalidReply:
+    """What a 2xx answer to `registration.requested` decides. Nothing in it means `accept`."""
+    if not body or body.isspace():
+        return ()
+    try:
+        reply = _REGISTRATION_REPLY.validate_json(body)
+    except ValidationError as error:
+        return _invalid(body, content_type, error, REGISTRATION_ACTIONS)
+    return tuple([action.to_decision() for action in reply.actions or ()])
+
+
+def _invalid(body: bytes, content_type: str | None, error: ValidationError, names: frozenset[str]) -> InvalidReply:
     first = error.errors(include_url=False, include_input=False)[0]
     if first["type"] == "json_invalid":
         kind = f" ({quote(content_type)})" if content_type else ""
         return InvalidReply(f"the reply is no JSON: {first['ctx']['error']}; received {quote(body)}{kind}")
-    refusals = refusals_of(error, tags=NAMES)
+    refusals = refusals_of(error, tags=names)
     field, detail, received = refusals[0]
     more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
     return InvalidReply(f"{field or 'the reply'}: {detail}; received {received or quote(body)}{more}", field or None)

@@ -6,39 +6,60 @@ before it is stored waits at the conversation's gate.
 
 from __future__ import annotations
 
-from bridge.calls import machine, snapshot
-from bridge.calls.call import Phase
+from bridge.calls import joining, machine
+from bridge.calls.call import Call, Phase
 from bridge.calls.effects import (
     Accept,
+    Acknowledge,
     ActionsAccepted,
     ActionsRefused,
     ArmTimer,
     CallEffect,
     CallTimer,
+    CancelInvite,
     CloseMedia,
     DisarmAll,
     DisarmTimer,
     Emit,
     Finished,
+    JoinWith,
+    Locate,
+    Meet,
+    MoveOut,
     OpenMedia,
     Respond,
+    Seek,
+    SendInvite,
+    SendReinvite,
     SendRequest,
     SetMedia,
+    Tell,
 )
 from bridge.calls.events import CallAnswered, CallEnded
 from bridge.calls.inputs import AcceptSent, CallInput, EventsExhausted
-from bridge.engine.commit import Ack, CallWrite, Commit, Ending, EventWrite
-from bridge.engine.effects import ClosePorts, CommandAccepted, CommandRefused, Noted, OpenPorts, SetRule
-from bridge.engine.gate import Answering, Concluded, Created, Publish, Waiting
-from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer
-from bridge.engine.routing import next_hop, without_connection
-from bridge.errors import LocalProtocolError
+from bridge.calls.streams import rule_of, video_rule_of, video_session
+from bridge.engine import linking, seeking
+from bridge.engine.commit import Ending, EventWrite
+from bridge.engine.effects import ClosePorts, CommandAccepted, CommandRefused, Noted, OpenPorts, Originated, SetRule
+from bridge.engine.gate import (
+    Acknowledging,
+    Answering,
+    Concluded,
+    Created,
+    Inviting,
+    Promised,
+    Publish,
+    Waiting,
+)
+from bridge.engine.holdings import Begin, Departure, Holding, Holdings, Leg, Meeting, NodeTimer, OurRequest
+from bridge.engine.routing import without_connection
+from bridge.engine.writing import flush
 from bridge.sip.endpoint import Outcome, TransactionEnded, response_flow
 from bridge.sip.flow import Send
 from bridge.sip.invite_usage import Answered, ArmUsage, Declined, DisarmUsage, UsageEffects, UsageTimer
 from bridge.sip.message import Response
 from bridge.sip.transaction import State, TransactionKey
-from bridge.sip.user_agent import respond, via_value
+from bridge.sip.user_agent import respond
 
 _LATE_TIMERS: tuple[CallTimer | UsageTimer | NodeTimer, ...] = (*UsageTimer, *NodeTimer)  # of an ended call
 _TIMERS = (*CallTimer, *_LATE_TIMERS)
@@ -65,10 +86,8 @@ def carry(
     first: tuple[Waiting, ...] = (),
 ) -> None:
     """Carry out a step's effects. `first`: what else waits for the write that this step makes."""
-    write = False
-    waiting: list[Waiting] = [*first]
-    events: list[EventWrite] = []
-    endings: list[Ending] = []
+    if first:
+        holdings.changed(leg.holding).waiting.extend(first)
     call = leg.call
     for effect in effects:
         match effect:
@@ -76,9 +95,10 @@ def carry(
                 call.sequence += 1
                 event_id = holdings.new_event_id()
                 body = holdings.render.event(event_id, event, call, caused_by=caused_by, now=now)
-                events.append(EventWrite(call.id, call.sequence, body))
                 leg.published[call.sequence] = body
-                waiting.append(Publish(call.id, event_id, event.type, call.sequence, body))
+                unwritten = holdings.changed(leg.holding)
+                unwritten.events.append(EventWrite(call.id, call.sequence, body))
+                unwritten.waiting.append(Publish(call.id, event_id, event.type, call.sequence, body))
                 if isinstance(event, CallAnswered):
                     holdings.out.append(Noted("info", "call_answered", call.id, (("ring_s", round(event.ring_s, 3)),)))
                 elif isinstance(event, CallEnded):
@@ -91,89 +111,116 @@ def carry(
                 for each in CallTimer:
                     holdings.agenda.disarm((call.id, each))
             case Accept() | Respond(gated=True):
-                waiting.append(Answering(call.id, effect))
+                holdings.changed(leg.holding).waiting.append(Answering(call.id, effect))
                 if call.phase is not Phase.ANSWERED:
                     holdings.agenda.arm((call.id, NodeTimer.STORE), now + holdings.settings.store_patience_s)
             case Respond(key, response):
                 send_response(holdings, leg, key, response, now=now)
-            case SetMedia(rule):
-                holdings.out.append(SetRule(call.id, rule))
-            case OpenMedia():
-                holdings.out.append(OpenPorts(call.id, call.id))
+            case SetMedia():
+                set_rules(holdings, leg)
+            case OpenMedia(video):
+                open_ports(holdings, leg, video=video)
             case CloseMedia():
-                holdings.out.append(ClosePorts(call.id))
+                close_ports(holdings, call)
             case SendRequest(method, headers, body):
                 _send_request(holdings, leg, method, headers, body, now=now)
             case Finished():
                 holdings.live -= 1
-                endings.append(Ending(call.id, holdings.render.record(call)))
-                waiting.append(Concluded(call.id))
+                unwritten = holdings.changed(leg.holding)
+                unwritten.endings.append(Ending(call.id, holdings.render.record(call)))
+                unwritten.waiting.append(Concluded(call.id))
             case ActionsAccepted(action_ids) if request is not None:
                 holdings.out.append(CommandAccepted(request, action_ids))
-                write = True  # what REST was promised is written before the next thing is promised
+                holdings.changed(leg.holding)  # what REST was promised is written before the next thing is promised
             case ActionsRefused(code, detail) if request is not None:
                 holdings.out.append(CommandRefused(request, code, detail))
-    if events or waiting or write or _must_write_decision(leg):
-        commit(holdings, leg.holding, events=events, endings=endings, waiting=waiting)
+            case Tell(peer, said):
+                holdings.errands.append((peer, said))
+            case Meet():
+                if call.link is not None:
+                    holdings.errands.append((call.id, Meeting()))
+            case _:
+                _carry_request(holdings, leg, effect, now=now)
+    if _must_write_decision(leg):
+        holdings.changed(leg.holding)
 
 
-def commit(
-    holdings: Holdings,
-    holding: Holding,
-    *,
-    events: list[EventWrite],
-    endings: list[Ending],
-    waiting: list[Waiting],
-    whole: bool = False,
-) -> None:
-    """One write of a conversation: what changed, with everything that is waiting to be acknowledged riding along."""
-    holding.version += 1
-    ticket = holdings.new_ticket(holding)
-    writes: list[CallWrite] = []
-    acks: list[Ack] = []
-    for leg in holding.legs.values():
-        call = leg.call
-        first = holding.version == 1 or whole
-        writes.append(
-            CallWrite(
-                call.id,
-                round(call.created_at * 1000),
-                fixed=leg.fixed if first else None,
-                variable=snapshot.variable(call),
-            )
-        )
-        settled = leg.cursors if whole else leg.acks
-        if settled:
-            acks += [Ack(call.id, endpoint, sequence) for endpoint, sequence in settled.items()]
-            leg.acks.clear()
-            holdings.agenda.disarm((call.id, NodeTimer.ACKNOWLEDGE))
-    holding.decided = False
-    holdings.out.append(
-        Commit(
-            ticket=ticket,
-            conversation=holding.id,
-            epoch=holding.epoch,
-            nonce=holding.nonce,
-            version=holding.version,
-            owner=holdings.settings.owner,
-            head=head_of(holding),
-            calls=tuple(writes),
-            events=tuple(events),
-            acks=tuple(acks),
-            endings=tuple(endings),
-            whole=whole,
-        )
-    )
-    if whole:
-        holding.gate.rewrite(ticket)
-    else:
-        holding.gate.wait(ticket, waiting)
+def _carry_request(holdings: Holdings, leg: Leg, effect: CallEffect, *, now: float) -> None:
+    """What a call that we make, or that is joined, asks."""
+    call = leg.call
+    match effect:
+        case Locate(attempt):
+            seeking.locate(holdings, leg, attempt)
+        case SendInvite(attempt, sequence):
+            holdings.changed(leg.holding).waiting.append(Inviting(call.id, attempt, sequence))
+        case SendReinvite():
+            holdings.changed(leg.holding).waiting.append(Inviting(call.id))
+        case Acknowledge(sequence):
+            holdings.changed(leg.holding).waiting.append(Acknowledging(call.id, sequence))
+        case CancelInvite(attempt, sequence, reason):
+            sip_outcomes(holdings, seeking.cancel(holdings, leg, attempt, sequence, reason, now=now))
+        case Seek(action_id, action):
+            linking.seek_party(holdings, leg, action, action_id, now=now)
+        case JoinWith():
+            linking.join_with(holdings, leg, effect, now=now)
+        case MoveOut():
+            holdings.errands.append((call.id, Departure()))
 
 
-def head_of(holding: Holding) -> bytes:
-    """The conversation's own record: small, and the same until calls can join."""
-    calls = '","'.join(holding.legs)
-    return f'{{"v":1,"created_at":{holding.created_at!r},"calls":["{calls}"]}}'.encode("ascii")
+def settle(holdings: Holdings, *, now: float) -> None:
+    """See through what an input has caused beyond its own call, and write all of it."""
+    while holdings.errands:
+        call_id, errand = holdings.errands.popleft()
+        leg = holdings.legs.get(call_id)
+        if leg is None:
+            continue
+        match errand:
+            case Begin():
+                carry(holdings, leg, machine.begin(leg.call), now=now)
+            case Departure():
+                linking.move_out(holdings, leg, now=now)
+            case Meeting():
+                _meet(holdings, leg, now=now)
+            case _:
+                step(holdings, leg, errand, now=now)
+    flush(holdings)
+
+
+def _meet(holdings: Holdings, leg: Leg, *, now: float) -> None:
+    link = leg.call.link
+    other = holdings.legs.get(link.peer) if link is not None else None
+    if other is not None:
+        for call, given in joining.meet(leg.call, other.call):
+            step(holdings, holdings.legs[call.id], given, now=now)
+
+
+def set_rules(holdings: Holdings, leg: Leg) -> None:
+    """Tell the workers what becomes of the packets of this call, and of the one that hears it."""
+    link = leg.call.link
+    peer = holdings.legs.get(link.peer) if link is not None else None
+    for each, other in ((leg, peer), (peer, leg)):
+        if each is not None and each.call.media_open and each.call.negotiated is not None and not each.call.is_over:
+            heard_by = other.call if other is not None else None
+            holdings.out.append(SetRule(each.call.id, rule_of(each.call, heard_by)))
+            video = video_rule_of(each.call, heard_by) if each.call.video_port is not None else None
+            if video is not None:
+                holdings.out.append(SetRule(video_session(each.call.id), video))
+
+
+def open_ports(holdings: Holdings, leg: Leg, *, video: bool) -> None:
+    """Ask for ports, in the worker of the call that this one is linked with where that has some."""
+    call, link = leg.call, leg.call.link
+    peer = link.peer if link is not None else None
+    holdings.out.append(OpenPorts(call.id, call.id, peer))
+    if video:
+        holdings.out.append(OpenPorts(video_session(call.id), call.id, video_session(peer) if peer else None))
+
+
+def close_ports(holdings: Holdings, call: Call) -> None:
+    """Give them back."""
+    holdings.out.append(ClosePorts(call.id))
+    if call.video_wanted:
+        holdings.out.append(ClosePorts(video_session(call.id)))
 
 
 def release(holdings: Holdings, waiting: Waiting, *, now: float) -> None:
@@ -195,6 +242,14 @@ def release(holdings: Holdings, waiting: Waiting, *, now: float) -> None:
             send_response(holdings, leg, key, response, now=now)
         case Concluded():
             leg.concluded = True
+        case Inviting(call, 0):
+            sip_outcomes(holdings, seeking.send_reinvite(holdings, leg, now=now))
+        case Inviting(call, attempt, number):
+            sip_outcomes(holdings, seeking.send_invite(holdings, leg, attempt, number, now=now))
+        case Acknowledging(call, number):
+            seeking.acknowledge(holdings, leg, number)
+        case Promised(call, request, body):
+            holdings.out.append(Originated(request, call, body))
 
 
 def send_trying(holdings: Holdings, leg: Leg, *, now: float) -> None:
@@ -230,6 +285,7 @@ def sip_outcomes(holdings: Holdings, outcomes: list[Outcome]) -> None:
             holdings.out.append(outcome)
         elif isinstance(outcome, TransactionEnded):
             holdings.invites.pop(outcome.key, None)
+            holdings.ours.pop(outcome.key, None)
 
 
 def usage_effects(holdings: Holdings, leg: Leg, effects: UsageEffects, *, now: float) -> None:
@@ -254,7 +310,7 @@ def _send_accept(holdings: Holdings, leg: Leg, key: TransactionKey | None, respo
         sent = next((outcome for outcome in outcomes if isinstance(outcome, Send)), None)
     else:
         request = call.invite or call.reinvite
-        flow = response_flow(request, call.flow) if request is not None else call.flow
+        flow = response_flow(request, call.way) if request is not None else call.way
         sent = Send(flow, response.encode())
         holdings.out.append(sent)
     if sent is not None:
@@ -267,19 +323,12 @@ def _send_accept(holdings: Holdings, leg: Leg, key: TransactionKey | None, respo
 def _send_request(
     holdings: Holdings, leg: Leg, method: str, headers: tuple[tuple[str, str], ...], body: bytes, *, now: float
 ) -> None:
-    call = leg.call
-    if call.dialog is None:
-        raise LocalProtocolError(f"{method} needs a dialog")
-    flow = next_hop(call.dialog, via_host=call.via_host)
-    leg.branches += 1
-    listener = holdings.settings.listeners[flow.listener]
-    # The epoch keeps the branches of one owner apart from those of the next.
-    branch = holdings.names.branch(call.id, leg.holding.epoch * 1000 + leg.branches)
-    via = via_value(flow.transport, listener.sent_by, branch)
-    lines = (("User-Agent", call.identity.server), *headers)
-    request = call.dialog.new_request(method, via=via, headers=lines, body=body)
-    otherwise = without_connection(call.dialog, via_host=call.via_host)
-    sip_outcomes(holdings, holdings.endpoint.request(request, flow, now=now, otherwise=otherwise))
+    lines = (("User-Agent", leg.call.identity.server), *headers)
+    request, flow = seeking.within_dialog(holdings, leg, method, lines, body)
+    credentials = seeking.credentials_of(leg.call)
+    ours = OurRequest(leg.call.id, request, flow, credentials=credentials, dialog=leg.call.dialog)
+    otherwise = without_connection(leg.call.dialog, via_host=leg.call.via_host) if leg.call.dialog is not None else None
+    sip_outcomes(holdings, seeking.send(holdings, ours, now=now, otherwise=otherwise))
 
 
 def _must_write_decision(leg: Leg) -> bool:
@@ -310,17 +359,24 @@ def drop(holdings: Holdings, holding: Holding) -> None:
         return
     for ticket in holding.gate.tickets():
         holdings.tickets.pop(ticket, None)
-    for call_id, leg in holding.legs.items():
-        call = leg.call
-        del holdings.legs[call_id]
-        holdings.outbox.forget(call_id)
-        for timer in _LATE_TIMERS if call.phase is Phase.ENDED else _TIMERS:
-            holdings.agenda.disarm((call_id, timer))
-        for key in (call.invite_key, call.reinvite_key):
-            if key is not None and holdings.endpoint.state(key) is State.PROCEEDING:
-                holdings.endpoint.abandon(key)
-                holdings.invites.pop(key, None)
-        if call.phase is not Phase.ENDED:
-            holdings.live -= 1
-            if call.media_open or call.phase is Phase.ANSWERING:
-                holdings.out.append(ClosePorts(call_id))
+    for leg in list(holding.legs.values()):
+        forget(holdings, leg)
+
+
+def forget(holdings: Holdings, leg: Leg) -> None:
+    """One call of it."""
+    call = leg.call
+    del holdings.legs[call.id], leg.holding.legs[call.id]
+    holdings.outbox.forget(call.id)
+    for timer in _LATE_TIMERS if call.phase is Phase.ENDED else _TIMERS:
+        holdings.agenda.disarm((call.id, timer))
+    for key in (call.invite_key, call.reinvite_key):
+        if key is not None and holdings.endpoint.state(key) is State.PROCEEDING:
+            holdings.endpoint.abandon(key)
+            holdings.invites.pop(key, None)
+    if call.phase is Phase.ENDED:
+        return
+    holdings.live -= 1
+    seeking.abandon(holdings, call)
+    if call.media_open or call.phase is Phase.ANSWERING or call.is_sought:
+        close_ports(holdings, call)

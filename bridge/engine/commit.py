@@ -8,12 +8,14 @@ turn it into one script; none of them looks inside the bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bridge.calls.facts import CallId, ConversationId
 
+UNNAMED = CallId("")
 
-@dataclass(frozen=True, slots=True)
-class CallWrite:
+
+class CallWrite(NamedTuple):
     """One call of the conversation. `fixed` is written once, `variable` whenever it changed."""
 
     call: CallId
@@ -22,8 +24,7 @@ class CallWrite:
     variable: bytes | None = None  # JSON, about 600 bytes; None: unchanged
 
 
-@dataclass(frozen=True, slots=True)
-class EventWrite:
+class EventWrite(NamedTuple):
     """One event, rendered once. Its stream is the call."""
 
     call: CallId
@@ -31,11 +32,10 @@ class EventWrite:
     body: bytes  # the webhook's body
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
+class Ack(NamedTuple):
     """Everything up to `sequence` of this call is settled (delivered, or dead) at this endpoint."""
 
-    call: CallId
+    call: str  # or another stream: "aor:…"
     endpoint: str
     sequence: int
 
@@ -44,15 +44,14 @@ class Ack:
 class Postponed:
     """The head of (call, endpoint) failed and is due again: survives us in the store's `due` index."""
 
-    call: CallId
+    call: str  # or another stream: "aor:…"
     endpoint: str
     sequence: int
     attempts: int  # made so far
     due_ms: int  # UTC
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """A call is over: its final record, which is its tombstone too, kept for `retention_s`."""
 
     call: CallId
@@ -60,7 +59,43 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Commit:
+class Claim:
+    """An Idempotency-Key, claimed in the same step as what it was sent with: the far end is called once."""
+
+    key: str  # as sent, after the name of the API key it was sent with
+    fingerprint: str  # of the request: the same key with another one is refused
+    # Filled in by whoever commits: the new call, and the body of the 201, which the same request gets again.
+    call: CallId = UNNAMED
+    answer: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What came of the first request with an Idempotency-Key."""
+
+    fingerprint: str
+    call: CallId
+    status: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Calls that leave another conversation of ours for the one that a commit writes, in the same step.
+
+    Fenced like a commit of that other conversation, as whose next version it counts. When none of its calls is left, what
+    remains of it says where they went.
+    """
+
+    conversation: ConversationId  # which they leave
+    epoch: int
+    nonce: str
+    version: int  # of that conversation, after this
+    head: bytes  # its own, after this
+    calls: tuple[CallId, ...]  # the commit brings their `fixed` and `variable`
+
+
+class Commit(NamedTuple):
     """One write of one conversation. `version` counts its writes from 1; version 1 creates."""
 
     ticket: int
@@ -75,10 +110,11 @@ class Commit:
     acks: tuple[Ack, ...] = ()
     endings: tuple[Ending, ...] = ()
     whole: bool = False  # the full record, applied whatever version the store has: the answer to Stale
+    claim: Claim | None = None
+    takes: tuple[Take, ...] = ()  # none with `whole`, which takes its calls from whatever of ours the store has them in
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(NamedTuple):
     """Every call of this conversation has ended and every delivery is settled: drop the live record, keep the final ones."""
 
     conversation: ConversationId

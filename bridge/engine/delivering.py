@@ -8,11 +8,13 @@ from bridge.calls.actions import Action
 from bridge.calls.events import DECISIONS
 from bridge.calls.facts import CallId
 from bridge.calls.inputs import Decided, ReplyUnusable, Undecided
+from bridge.engine import registering, streams
 from bridge.engine.carrying import drop, step
 from bridge.engine.commit import Ack, Postponed, Release
 from bridge.engine.effects import Acknowledge, Deliver, Noted, Postpone
 from bridge.engine.gate import Publish
 from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer
+from bridge.engine.registrations import RegistrationDecision, aor_of
 from bridge.outbox.health import advice, mask_url
 from bridge.outbox.queue import (
     Attempt,
@@ -47,8 +49,10 @@ def publish(holdings: Holdings, leg: Leg, publish: Publish, *, now: float) -> No
     let_go(holdings, leg)
 
 
-def carry_deliveries(holdings: Holdings, effects: list[OutboxEffect[Action]], *, now: float) -> None:
-    """Carry out what the outbox asks, in its order."""
+def carry_deliveries(
+    holdings: Holdings, effects: list[OutboxEffect[Action | RegistrationDecision]], *, now: float
+) -> None:
+    """Carry out what the outbox asks, in its order. Streams that are no call's are the registrar's."""
     for effect in effects:
         match effect:
             case Attempt(delivery):
@@ -56,17 +60,20 @@ def carry_deliveries(holdings: Holdings, effects: list[OutboxEffect[Action]], *,
             case Settled(call, endpoint, sequence):
                 _settled(holdings, call, endpoint, sequence, now=now)
             case DecisionReached(call, _, _, reply):
-                leg = holdings.legs.get(CallId(call))
+                leg, aor = holdings.legs.get(CallId(call)), aor_of(call)
                 if leg is not None:
                     leg.holding.decided = not leg.call.is_over
-                    step(holdings, leg, Decided(reply), now=now)
+                    actions = [each for each in reply if not isinstance(each, RegistrationDecision)]
+                    step(holdings, leg, Decided(actions), now=now)
+                elif aor is not None:
+                    registering.decided(holdings, aor, reply, now=now)
             case DecisionFailed():
                 _undecided(holdings, effect, now=now)
             case FallbackAsked():
                 _fallback_asked(holdings, effect, now=now)
             case Retried(call, endpoint, sequence, attempts, due):
                 due_ms = round(due * 1000)
-                holdings.out.append(Postpone(Postponed(CallId(call), endpoint, sequence, attempts, due_ms)))
+                holdings.out.append(Postpone(Postponed(call, endpoint, sequence, attempts, due_ms)))
             case DeadEvent():
                 dead = (
                     ("endpoint", effect.endpoint),
@@ -94,7 +101,9 @@ def finish_if_done(holdings: Holdings, holding: Holding) -> None:
 
 
 def _settled(holdings: Holdings, call: str, endpoint: str, sequence: int, *, now: float) -> None:
-    leg = holdings.legs.get(CallId(call))
+    leg, aor = holdings.legs.get(CallId(call)), aor_of(call)
+    if aor is not None:
+        streams.settled(holdings, aor, endpoint, sequence)
     if leg is None:
         return
     leg.acks[endpoint] = leg.cursors[endpoint] = sequence
@@ -128,24 +137,27 @@ def let_go(holdings: Holdings, leg: Leg) -> None:
 
 
 def _undecided(holdings: Holdings, failed: DecisionFailed, *, now: float) -> None:
-    leg = holdings.legs.get(CallId(failed.call))
-    if leg is None:
+    leg, aor = holdings.legs.get(CallId(failed.call)), aor_of(failed.call)
+    if leg is None and aor is None:
         return
     code = "invalid_reply" if failed.why == "invalid_reply" else "no_reply"
     detail, field = explain(failed)
     facts = (("url", mask_url(failed.url or "")), ("why", failed.why), ("advice", detail))
-    holdings.out.append(Noted("error", "decision_failed", leg.call.id, facts))
-    step(holdings, leg, Undecided(code, detail, field), now=now)
+    holdings.out.append(Noted("error", "decision_failed", CallId(failed.call), facts))
+    if leg is not None:
+        step(holdings, leg, Undecided(code, detail, field), now=now)
+    elif aor is not None:
+        registering.undecided(holdings, aor, now=now)
 
 
 def _fallback_asked(holdings: Holdings, asked: FallbackAsked, *, now: float) -> None:
     leg = holdings.legs.get(CallId(asked.call))
-    if leg is None:
+    if leg is None and aor_of(asked.call) is None:
         return
     detail, field = explain(asked)
     facts = (("url", mask_url(asked.url)), ("why", asked.why), ("advice", detail))
-    holdings.out.append(Noted("warning", "fallback_url_asked", leg.call.id, facts))
-    if asked.invalid is not None:
+    holdings.out.append(Noted("warning", "fallback_url_asked", CallId(asked.call), facts))
+    if leg is not None and asked.invalid is not None:
         step(holdings, leg, ReplyUnusable(detail, field), now=now)
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from bridge.calls.facts import ActionId, CallId
-from bridge.engine.commit import Ack, Commit, Postponed, Release
+from bridge.engine.commit import Ack, Commit, Postponed, Release, Remembered
+from bridge.engine.registrations import Deregistered, ForgetEvents, ReadBindings, WriteRegistration
 from bridge.outbox.effects import Delivery
 from bridge.rtp.rules import Rule
 from bridge.sip.flow import Flow, Send
 
 
-@dataclass(frozen=True, slots=True)
-class Deliver:
+class Deliver(NamedTuple):
     """POST this now; `Delivered` comes back, whatever happens."""
 
     delivery: Delivery
@@ -34,24 +34,22 @@ class Postpone:
     postponed: Postponed
 
 
-@dataclass(frozen=True, slots=True)
-class OpenPorts:
+class OpenPorts(NamedTuple):
     """An RTP and an RTCP port for this session; `PortsOpened` or `NoPortLeft` comes back. Asking twice opens once."""
 
     session: str
     call: CallId
+    beside: str | None = None  # an open session that it will be joined with: one worker for both, where there is room
 
 
-@dataclass(frozen=True, slots=True)
-class SetRule:
+class SetRule(NamedTuple):
     """What the worker shall do with the packets of this session from now on."""
 
     session: str
     rule: Rule
 
 
-@dataclass(frozen=True, slots=True)
-class ClosePorts:
+class ClosePorts(NamedTuple):
     """Give the ports back; `PortsClosed` comes back."""
 
     session: str
@@ -76,6 +74,14 @@ class AdoptPorts:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolve:
+    """Look up the addresses of a host; `Resolved` comes back, whatever happens."""
+
+    reader: int
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
 class CommandAccepted:
     """The answer to a `Command`: it will be done, and events tell its outcome."""
 
@@ -93,6 +99,26 @@ class CommandRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class Originated:
+    """The answer to an `Originate`: call and first event are in the store; events tell what comes of it."""
+
+    request: int
+    call: CallId
+    body: bytes  # the Call as it was stored, as JSON: the same bytes that its claim remembers
+
+
+@dataclass(frozen=True, slots=True)
+class OriginateRefused:
+    """The answer to an `Originate`: nobody is called."""
+
+    request: int
+    # `not_found`: no such conversation, or not any more.
+    code: Literal["no_such_application", "overload", "draining", "store_away", "not_found", "key_reused"]
+    detail: str
+    remembered: Remembered | None = None  # of `key_reused`; whether it was the same request, its fingerprint tells
+
+
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """Something was ignored, on purpose."""
 
@@ -101,8 +127,7 @@ class Dropped:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Noted:
+class Noted(NamedTuple):
     """A fact for the log and the metrics. The engine has no logger."""
 
     level: Literal["debug", "info", "warning", "error"]
@@ -122,8 +147,15 @@ Effect: TypeAlias = (
     | SetRule
     | ClosePorts
     | AdoptPorts
+    | Resolve
     | CommandAccepted
     | CommandRefused
+    | Originated
+    | OriginateRefused
+    | ReadBindings
+    | WriteRegistration
+    | ForgetEvents
+    | Deregistered
     | Dropped
     | Noted
 )

@@ -6,11 +6,13 @@ them leaves in that order too. Other conversations never wait here.
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from bridge.calls.effects import Accept, Respond
-from bridge.calls.facts import CallId, EventId
+from bridge.calls.facts import CallId, ConversationId, EventId
+from bridge.engine.commit import Claim
 
 
 @dataclass(slots=True)
@@ -46,7 +48,42 @@ class Concluded:
     call: CallId
 
 
-Waiting: TypeAlias = Created | Publish | Answering | Concluded
+@dataclass(slots=True)
+class Inviting:
+    """An INVITE of ours waits for its write: of an attempt, or within the dialog."""
+
+    call: CallId
+    attempt: int = 0  # 0: a re-INVITE
+    sequence: int = 0
+
+
+@dataclass(slots=True)
+class Acknowledging:
+    """The ACK of a 2xx to an INVITE of ours waits for its write."""
+
+    call: CallId
+    sequence: int
+
+
+@dataclass(slots=True)
+class Promised:
+    """An originated call is in the store: whoever asked for it may be told."""
+
+    call: CallId
+    request: int
+    body: bytes  # the Call as it was stored
+    claim: Claim | None = None  # its Idempotency-Key
+
+
+@dataclass(slots=True)
+class Moved:
+    """A call has come from another conversation, where those who are left may have nothing more to do."""
+
+    call: CallId
+    conversation: ConversationId
+
+
+Waiting: TypeAlias = Created | Publish | Answering | Concluded | Inviting | Acknowledging | Promised | Moved
 
 
 class Gate:
@@ -64,6 +101,14 @@ class Gate:
         """The writes that are not acknowledged."""
         return [ticket for ticket, _ in self._queue]
 
+    def waiting(self) -> Iterator[Waiting]:
+        """Everything that waits here, oldest first."""
+        return (each for _, group in self._queue for each in group)
+
+    def of(self, ticket: int) -> list[Waiting]:
+        """What waits for this write."""
+        return next((group for each, group in self._queue if each == ticket), [])
+
     def wait(self, ticket: int, waiting: list[Waiting]) -> None:
         """These leave when the write `ticket` is acknowledged. Tickets ascend."""
         self._queue.append((ticket, waiting))
@@ -80,12 +125,32 @@ class Gate:
         waiting = [each for _, group in self._queue for each in group]
         self._queue = [(ticket, waiting)]
 
+    def take_others(self, calls: Container[CallId]) -> list[Waiting]:
+        """What waits here for calls other than these, and waits here no longer."""
+        taken = [each for each in self.waiting() if each.call not in calls]
+        self._queue = [(ticket, [each for each in group if each.call in calls]) for ticket, group in self._queue]
+        return taken
+
+    def put_first(self, waiting: list[Waiting]) -> None:
+        """These leave before everything that waits here. There has to be something."""
+        self._queue[0][1][:0] = waiting
+
     def take_refusals(self, call: CallId) -> list[Respond]:
         """The final responses of an ended call, which wait here no longer."""
         taken: list[Respond] = []
         for _, group in self._queue:
             for each in list(group):
-                if isinstance(each, Answering) and each.call == call and isinstance(each.effect, Respond):
+                if _refuses(each, call) and isinstance(each, Answering) and isinstance(each.effect, Respond):
                     taken.append(each.effect)
                     group.remove(each)
         return taken
+
+
+def _refuses(waiting: Waiting, call: CallId) -> bool:
+    """Whether this is a final response of that call: a provisional one with early media is not worth hurrying."""
+    return (
+        isinstance(waiting, Answering)
+        and waiting.call == call
+        and isinstance(waiting.effect, Respond)
+        and waiting.effect.response.status >= 300
+    )

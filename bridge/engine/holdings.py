@@ -6,23 +6,33 @@ ask), `delivering` (webhooks), `ownership` (the store's answers, claims). Effect
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeAlias
 
 from bridge.agenda import Agenda
 from bridge.ambient import Tokens
-from bridge.calls.actions import Action
+from bridge.calls.actions import Action, Credentials
 from bridge.calls.call import Call
 from bridge.calls.effects import CallTimer
 from bridge.calls.facts import CallId, ConversationId, EventId
+from bridge.calls.inputs import CallInput
+from bridge.engine.commit import Ending, EventWrite, Take
 from bridge.engine.effects import Effect
-from bridge.engine.gate import Gate
+from bridge.engine.gate import Gate, Promised, Waiting
 from bridge.engine.names import Names
+from bridge.engine.registrar import Registrar
+from bridge.engine.registrations import RegistrationDecision
 from bridge.engine.settings import Application, NodeSettings, Renderer
 from bridge.outbox.queue import Outbox
+from bridge.sip.dialog import Dialog
 from bridge.sip.endpoint import Endpoint
+from bridge.sip.flow import Flow, Send
+from bridge.sip.headers import Line
 from bridge.sip.invite_usage import InviteUsage, UsageTimer
+from bridge.sip.message import Request
 from bridge.sip.transaction import TransactionKey
 from bridge.sip.user_agent import Capabilities
 
@@ -39,6 +49,52 @@ class NodeTimer(StrEnum):
 TimerKey: TypeAlias = tuple[CallId, CallTimer | UsageTimer | NodeTimer]  # as text, no two of them are alike
 
 
+@dataclass(slots=True)
+class OurRequest:
+    """A request of ours whose responses concern a call: an INVITE of a search, a re-INVITE, a BYE.
+
+    Kept as long as its transaction, and longer than its call may live: a 2xx that nobody wants any more is acknowledged,
+    and ended, all the same (§13.2.2.4).
+    """
+
+    call: CallId
+    request: Request
+    flow: Flow
+    attempt: int = 0  # of a search; 0: within the dialog
+    credentials: Credentials | None = None
+    challenges: int = 0  # answered so far
+    dialog: Dialog | None = None  # that a BYE belongs to
+    declined: dict[str, Send] = field(default_factory=dict)  # ACKs of answers that came too late, by their To tag
+
+
+class Begin:
+    """An errand: the first step of a new call."""
+
+
+class Meeting:
+    """An errand: whether a call can be joined with the one it is linked with."""
+
+
+class Departure:
+    """An errand: a call gets a conversation of its own, once those it leaves there know."""
+
+
+Errand: TypeAlias = tuple[CallId, CallInput | Begin | Meeting | Departure]
+
+
+class Unwritten:
+    """What the steps of one input have changed in a conversation: one write for all of it."""
+
+    __slots__ = ("endings", "events", "promised", "takes", "waiting")
+
+    def __init__(self, events: list[EventWrite] | None = None, endings: list[Ending] | None = None) -> None:
+        self.waiting: list[Waiting] = []
+        self.events = events or []
+        self.endings = endings or []
+        self.takes: tuple[Take, ...] = ()
+        self.promised: Promised | None = None  # with an Idempotency-Key to claim
+
+
 class Leg:
     """A call as this node carries it: the call itself, its INVITE usage, what of it is stored."""
 
@@ -51,8 +107,12 @@ class Leg:
         "cursors",
         "fixed",
         "holding",
+        "listener",
+        "proof",
         "published",
         "queued",
+        "stored",
+        "takes",
         "usage",
     )
 
@@ -64,6 +124,12 @@ class Leg:
         self.application = application
         self.usage = usage
         self.fixed = fixed  # the snapshot's first part
+        self.listener = ""  # of a call that we make: the one whose identity it bears
+        self.stored = False  # `fixed` has been written, as a part of this conversation
+        self.takes: list[
+            Take
+        ] = []  # from the conversations it was in before: a whole rewrite has to take it from there
+        self.proof: tuple[Line, ...] = ()  # what our last re-INVITE answered a challenge with
         self.branches = 0  # requests of ours so far: the next one's branch
         self.acks: dict[str, int] = {}  # settled deliveries by endpoint, not yet written
         self.cursors: dict[str, int] = {}  # settled deliveries by endpoint
@@ -76,7 +142,7 @@ class Leg:
 class Holding:
     """A conversation that is ours, and how far its record in the store has come."""
 
-    __slots__ = ("created_at", "decided", "epoch", "gate", "id", "legs", "nonce", "version")
+    __slots__ = ("created_at", "decided", "epoch", "gate", "id", "legs", "nonce", "unwritten", "version")
 
     def __init__(self, id: ConversationId, *, created_at: float, epoch: int, nonce: str) -> None:  # noqa: A002
         self.id = id
@@ -87,6 +153,12 @@ class Holding:
         self.decided = False  # a decision has come whose actions are not written: its ack must not be written alone
         self.gate = Gate()
         self.legs: dict[CallId, Leg] = {}
+        self.unwritten: Unwritten | None = None
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether calls hear each other here."""
+        return any(leg.call.is_joined for leg in self.legs.values())
 
 
 class Holdings:
@@ -95,21 +167,27 @@ class Holdings:
     __slots__ = (
         "agenda",
         "capabilities",
+        "chance",
         "conversations",
         "draining",
         "endpoint",
+        "errands",
         "invites",
         "legs",
         "live",
         "names",
+        "ours",
         "out",
         "outbox",
+        "readers",
+        "registrar",
         "render",
         "settings",
         "store_away_since",
         "ticket",
         "tickets",
         "tokens",
+        "unwritten",
     )
 
     def __init__(
@@ -118,10 +196,12 @@ class Holdings:
         self.settings = settings
         self.render = render
         self.tokens = tokens
+        self.chance = chance
         self.names = Names(secret=settings.secret, node_id=settings.node_id)
-        self.capabilities = Capabilities()
+        ours = Capabilities()
+        self.capabilities = replace(ours, methods=(*ours.methods, "REGISTER"), extensions=ours.extensions | {"path"})
         self.endpoint = Endpoint(timers=settings.timers)
-        self.outbox: Outbox[Action] = Outbox(
+        self.outbox: Outbox[Action | RegistrationDecision] = Outbox(
             schedule=settings.schedule,
             decision_timeout_s=settings.decision_timeout_s,
             backlog_max=settings.backlog_max,
@@ -129,11 +209,16 @@ class Holdings:
             chance=chance,
             attempt_timeout_s=settings.webhook_timeout_s,
         )
+        self.registrar = Registrar(settings.registrar, secret=settings.secret)
         self.agenda: Agenda[TimerKey] = Agenda()
         self.conversations: dict[ConversationId, Holding] = {}
         self.legs: dict[CallId, Leg] = {}
         self.live = 0  # calls that have not ended; ended ones whose events still wait do not count
         self.invites: dict[TransactionKey, CallId] = {}  # INVITE server transactions, for CANCEL
+        self.ours: dict[TransactionKey, OurRequest] = {}  # requests of ours that calls wait for
+        self.readers: dict[int, tuple[CallId, int]] = {}  # look-ups under way: for which attempt of which call
+        self.errands: deque[Errand] = deque()  # what steps have caused other calls to be told, oldest first
+        self.unwritten: dict[ConversationId, Holding] = {}  # those that this input has changed
         self.tickets: dict[int, Holding] = {}
         self.ticket = 0
         self.store_away_since: float | None = None
@@ -149,6 +234,28 @@ class Holdings:
         """True once the store has not answered for so long that nobody should wait for it."""
         since = self.store_away_since
         return since is not None and now - since > self.settings.store_patience_s
+
+    def new_reader(self, call: CallId, attempt: int) -> int:
+        """The number of a look-up, under which its result comes back for this attempt."""
+        self.ticket += 1
+        self.readers[self.ticket] = (call, attempt)
+        return self.ticket
+
+    def changed(self, holding: Holding) -> Unwritten:
+        """What is to be written of this conversation once the input is through."""
+        if holding.unwritten is None:
+            holding.unwritten = Unwritten()
+            self.unwritten[holding.id] = holding
+        return holding.unwritten
+
+    def new_nonce(self) -> str:
+        """A nonce of its own for each conversation: should the same INVITE come again long after its call has ended, the
+        store must not take the first write of the second call for one that it knows already."""
+        return f"{self.settings.nonce}{self.ticket + 1}"
+
+    def new_call_id(self) -> CallId:
+        """Of a party that is dialed. What its INVITEs are called follows from it."""
+        return CallId("call_" + self.tokens.token(24))
 
     def new_event_id(self) -> EventId:
         return EventId("evt_" + self.tokens.token(24))

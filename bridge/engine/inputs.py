@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
-from bridge.calls.actions import Action
-from bridge.calls.facts import CallId, Quality
-from bridge.engine.commit import StoredConversation
+from bridge.calls.actions import Action, Fork, OnRedirect, Target
+from bridge.calls.facts import CallId, ConversationId, Quality
+from bridge.engine.commit import Claim, Remembered, StoredConversation
+from bridge.engine.registrations import (
+    BindingsRead,
+    Deregister,
+    RegistrationDecision,
+    RegistrationRefused,
+    RegistrationsDue,
+    RegistrationWritten,
+    StreamsClaimed,
+    UsersChanged,
+)
 from bridge.outbox.schedule import Outcome
 from bridge.sip.flow import Flow
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(NamedTuple):
     """Bytes from a SIP transport: one datagram, or one framed message."""
 
     data: bytes
@@ -41,8 +50,7 @@ class StreamBroken:
     status: int
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(NamedTuple):
     """The store has acknowledged this commit."""
 
     ticket: int
@@ -53,11 +61,13 @@ class CommitRefused:
     """The store has not applied this commit.
 
     `lost`: somebody else owns the conversation at a higher epoch; let go silently. `stale`: the store is older than we
-    are; write the whole record again at a higher epoch. `exists`: another node has created this call already.
+    are; write the whole record again at a higher epoch. `exists`: another node has created this call already. `claimed`:
+    its Idempotency-Key has been claimed by another request; neither that call nor this version exists.
     """
 
     ticket: int
-    why: Literal["lost", "stale", "exists"]
+    why: Literal["lost", "stale", "exists", "claimed"]
+    remembered: Remembered | None = None  # what came of that other request; of `claimed` only
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +87,7 @@ class Claimed:
     conversations: tuple[StoredConversation, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PortsOpened:
+class PortsOpened(NamedTuple):
     """A media worker holds an RTP and an RTCP port for this session."""
 
     session: str
@@ -93,8 +102,7 @@ class NoPortLeft:
     session: str
 
 
-@dataclass(frozen=True, slots=True)
-class PortsClosed:
+class PortsClosed(NamedTuple):
     """The ports are given back. `quality` is None where the worker died with the figures."""
 
     session: str
@@ -116,6 +124,23 @@ class MediaLost:
 
 
 @dataclass(frozen=True, slots=True)
+class DtmfHeard:
+    """The far end of this session has pressed a key, and let go of it (RFC 4733)."""
+
+    session: str
+    digit: str  # 0-9 * # A-D
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a host's name stands for: IP addresses in the order in which they are to be tried; none where it is unknown."""
+
+    reader: int
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class InvalidReply:
     """A decision's reply is not of the documented shape."""
 
@@ -123,13 +148,12 @@ class InvalidReply:
     field: str | None = None  # "actions.0.code"
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(NamedTuple):
     """One webhook attempt is over. `reply` is set for decisions that were answered with a 2xx."""
 
     delivery: int
     outcome: Outcome
-    reply: Sequence[Action] | InvalidReply | None = None
+    reply: Sequence[Action | RegistrationDecision] | InvalidReply | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +164,29 @@ class Command:
     call: CallId
     actions: tuple[Action, ...]
     listed: bool  # True: a list that replaces the running one; False: one action, refused if wrong for the state
+
+
+@dataclass(frozen=True, slots=True)
+class Originate:
+    """A REST request wants a party called. Answered by exactly one `Originated` or `OriginateRefused`.
+
+    `Originated` comes once the call and its first event are in the store, so seldom before `give` returns.
+    """
+
+    request: int  # the asker's number, echoed in the answer
+    call: CallId  # the new call's, drawn by the asker
+    application: str
+    to: tuple[Target, ...]  # its attempts, at least one
+    from_: str | None  # a URI, or a display name and a URI in angle brackets; None: the application's own
+    timeout_s: float  # how long each target may ring
+    max_duration_s: float | None  # the longest the answered call may last; None: as long as any
+    fork: Fork
+    on_redirect: OnRedirect
+    client_state: str | None
+    tags: tuple[str, ...]
+    conversation: ConversationId | None  # to be born into; None: one of its own
+    actions: tuple[Action, ...]  # run once it is answered
+    claim: Claim | None  # its Idempotency-Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +218,18 @@ Input: TypeAlias = (
     | PortsClosed
     | MediaTimedOut
     | MediaLost
+    | DtmfHeard
     | Delivered
     | Command
+    | Originate
+    | Resolved
+    | BindingsRead
+    | RegistrationWritten
+    | RegistrationRefused
+    | RegistrationsDue
+    | StreamsClaimed
+    | UsersChanged
+    | Deregister
     | Drain
     | HangUpAll
     | Woken

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 
+from bridge.ambient import letters
 from bridge.calls.facts import CallId, ConversationId
 
 _ID_LENGTH = 24  # characters of five bits each
@@ -18,29 +19,20 @@ _TAG_LENGTH = _ID_LENGTH + _HINT_LENGTH + _MAC_LENGTH
 _BRANCH_COOKIE = "z9hG4bK"  # §8.1.1.7
 
 
-# Five bits of each byte, as one of `a-z2-7`: bytes.translate writes a name in one step.
-_LETTERS = bytes([b"abcdefghijklmnopqrstuvwxyz234567"[byte & 31] for byte in range(256)])
-
-
-def _letters(digest: bytes, length: int) -> str:
-    return digest[:length].translate(_LETTERS).decode("ascii")
-
-
 class Names:
     """Makes and recognises the names of one cluster's calls. All nodes share `secret`."""
 
-    __slots__ = ("_hint", "_secret")
+    __slots__ = ("_hint", "_keyed")
 
     def __init__(self, *, secret: bytes, node_id: str) -> None:
-        self._secret = secret
-        self._hint = _letters(hmac.digest(secret, b"node" + node_id.encode(), "sha256"), _HINT_LENGTH)
+        self._keyed = hmac.new(secret, digestmod="sha256")  # copied for each name: taking up the key is half its cost
+        self._hint = self._derived(b"node" + node_id.encode(), _HINT_LENGTH)
 
     def inbound_call(self, sip_call_id: str, from_tag: str, sequence: int) -> CallId:
         """The id of the call that this INVITE, its CANCEL and its ACK belong to."""
         # The length keeps ("ab", "c") and ("a", "bc") apart, whatever characters a peer puts into either.
         text = f"{len(sip_call_id)}|{sip_call_id}|{from_tag}|{sequence}"
-        digest = hmac.digest(self._secret, text.encode("utf-8", "surrogateescape"), "sha256")
-        return CallId("call_" + _letters(digest, _ID_LENGTH))
+        return CallId("call_" + self._derived(text.encode("utf-8", "surrogateescape"), _ID_LENGTH))
 
     def conversation_of(self, call: CallId) -> ConversationId:
         """The conversation that a call is born into: the same name, so that people see what belongs together."""
@@ -52,8 +44,8 @@ class Names:
         name = call[5:]
         return f"{name}{self._hint}{self._mac(name)}"
 
-    def branch(self, call: CallId, number: int) -> str:
-        """A Via branch of a request of ours (§8.1.1.7); `number` makes it the only one of its call."""
+    def branch(self, call: CallId, number: int | str) -> str:
+        """A Via branch of a request of ours (§8.1.1.7); `number`, a token, makes it the only one of its call."""
         return f"{_BRANCH_COOKIE}{self.tag(call)}.{number}"
 
     def call_of_tag(self, tag: str | None) -> CallId | None:
@@ -76,6 +68,10 @@ class Names:
         mac, known = tag[-_MAC_LENGTH:], real[-_MAC_LENGTH:]
         return len(tag) == _TAG_LENGTH and tag.isascii() and hmac.compare_digest(mac, known)
 
+    def cnonce(self, call: CallId, number: str) -> str:
+        """A client nonce (RFC 7616 §3.4) that the same request gets again, and that nobody can guess."""
+        return self._mac(f"{call}|{number}")
+
     def call_of_branch(self, branch: str | None) -> CallId | None:
         """The call whose request bore this branch."""
         if branch is None or not branch.startswith(_BRANCH_COOKIE):
@@ -83,4 +79,10 @@ class Names:
         return self.call_of_tag(branch[len(_BRANCH_COOKIE) :].split(".", 1)[0])
 
     def _mac(self, name: str) -> str:
-        return _letters(hmac.digest(self._secret, name.encode("utf-8", "surrogateescape"), "sha256"), _MAC_LENGTH)
+        return self._derived(name.encode("utf-8", "surrogateescape"), _MAC_LENGTH)
+
+    def _derived(self, text: bytes, length: int) -> str:
+        """What nobody without the secret can tell from chance, `length` characters of it."""
+        keyed = self._keyed.copy()
+        keyed.update(text)
+        return letters(keyed.digest()[:length])

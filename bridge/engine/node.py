@@ -14,9 +14,11 @@ from bridge.calls.call import Call
 from bridge.calls.effects import CallTimer
 from bridge.calls.facts import CallId, ConversationId
 from bridge.calls.inputs import (
+    CallInput,
     Commanded,
     Drained,
     Elapsed,
+    KeyPressed,
     MediaClosed,
     MediaGone,
     MediaOpened,
@@ -24,8 +26,8 @@ from bridge.calls.inputs import (
     MediaSilent,
     StoreTooLate,
 )
-from bridge.engine import ownership, signalling
-from bridge.engine.carrying import commit, hurry, send_trying, step
+from bridge.engine import ownership, registering, responses, signalling
+from bridge.engine.carrying import hurry, send_trying, settle, step
 from bridge.engine.delivering import acknowledge, carry_deliveries
 from bridge.engine.effects import ClosePorts, CommandRefused, Effect
 from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer, TimerKey
@@ -36,19 +38,32 @@ from bridge.engine.inputs import (
     Committed,
     Delivered,
     Drain,
+    DtmfHeard,
     FlowLost,
     HangUpAll,
     Input,
     MediaLost,
     MediaTimedOut,
     NoPortLeft,
+    Originate,
     Packet,
     PortsClosed,
     PortsOpened,
+    Resolved,
     StoreAway,
     StoreBack,
     StreamBroken,
     Woken,
+)
+from bridge.engine.originating import originate
+from bridge.engine.registrations import (
+    BindingsRead,
+    Deregister,
+    RegistrationRefused,
+    RegistrationsDue,
+    RegistrationWritten,
+    StreamsClaimed,
+    UsersChanged,
 )
 from bridge.engine.settings import NodeSettings, Renderer
 from bridge.sip.invite_usage import UsageFired, UsageTimer
@@ -82,7 +97,8 @@ class Node:
             case Woken():
                 self._woken(now=now)
             case NoPortLeft(session):
-                self._media(session, MediaRefused(), now=now)
+                name, _, stream = session.partition("/")
+                self._media(name, MediaRefused(video=stream == "video"), now=now)
             case MediaTimedOut(session):
                 self._media(session, MediaSilent(), now=now)
             case MediaLost(sessions):
@@ -90,8 +106,30 @@ class Node:
                     self._media(session, MediaGone(), now=now)
             case Command():
                 self._command(given, now=now)
+            case Originate():
+                originate(holdings, given, now=now)
+            case Resolved():
+                responses.resolved(holdings, given)
+            case DtmfHeard(session, digit, duration_ms):
+                self._media(session, KeyPressed(digit, duration_ms, "rfc4733"), now=now)
             case CommitRefused():
                 ownership.refused(holdings, given, now=now)
+            case RegistrationWritten():
+                carry_deliveries(holdings, registering.written(holdings, given, now=now), now=now)
+            case RegistrationRefused():
+                registering.refused(holdings, given, now=now)
+            case BindingsRead(reader) if reader < 0:
+                registering.read(holdings, given, now=now)
+            case BindingsRead():
+                responses.bindings_read(holdings, given, now=now)
+            case RegistrationsDue(aors):
+                registering.overdue(holdings, aors, now=now)
+            case StreamsClaimed(streams):
+                carry_deliveries(holdings, registering.claimed(holdings, streams, now=now), now=now)
+            case UsersChanged(users):
+                holdings.registrar.change_users(users)
+            case Deregister():
+                registering.deregister(holdings, given, now=now)
             case StoreAway():
                 holdings.store_away_since = now if holdings.store_away_since is None else holdings.store_away_since
             case StoreBack():
@@ -108,13 +146,15 @@ class Node:
             case HangUpAll():
                 for leg in list(holdings.legs.values()):
                     step(holdings, leg, Drained(), now=now)
+        settle(holdings, now=now)
         effects, holdings.out = holdings.out, []
         return effects
 
     def deadline(self) -> float | None:
         """When to give it `Woken` next (seconds UTC); None: only when something else happens."""
         holdings = self._holdings
-        found = [holdings.agenda.deadline(), holdings.endpoint.deadline(), holdings.outbox.deadline()]
+        agendas = (holdings.agenda, holdings.endpoint, holdings.outbox, holdings.registrar.agenda)
+        found = [each.deadline() for each in agendas]
         return min((each for each in found if each is not None), default=None)
 
     # What readers ask; nothing here changes the node
@@ -157,13 +197,14 @@ class Node:
     # Inputs that need a look-up first
 
     def _ports_opened(self, session: str, address: str, port: int, *, now: float) -> None:
-        leg = self._holdings.legs.get(CallId(session))
+        name, _, stream = session.partition("/")
+        leg = self._holdings.legs.get(CallId(name))
         if leg is None:
             self._holdings.out.append(ClosePorts(session))  # the call went while its ports were being opened
         else:
-            step(self._holdings, leg, MediaOpened(address, port), now=now)
+            step(self._holdings, leg, MediaOpened(address, port, video=stream == "video"), now=now)
 
-    def _media(self, session: str, given: MediaClosed | MediaRefused | MediaSilent | MediaGone, *, now: float) -> None:
+    def _media(self, session: str, given: CallInput, *, now: float) -> None:
         leg = self._holdings.legs.get(CallId(session))
         if leg is not None:
             step(self._holdings, leg, given, now=now)
@@ -181,6 +222,7 @@ class Node:
             leg = holdings.legs.get(key[0])
             if leg is not None:
                 self._fired(leg, key, now=now)
+        registering.wake(holdings, now=now)
         signalling.outcomes(holdings, holdings.endpoint.wake(now=now), now=now)
         carry_deliveries(holdings, holdings.outbox.wake(now=now), now=now)
 
@@ -197,6 +239,6 @@ class Node:
                 step(holdings, leg, StoreTooLate(), now=now)
                 hurry(holdings, leg, now=now)
             case NodeTimer.AUDIT:
-                commit(holdings, leg.holding, events=[], endings=[], waiting=[])
+                holdings.changed(leg.holding)
             case NodeTimer.ACKNOWLEDGE:
                 acknowledge(holdings, leg)

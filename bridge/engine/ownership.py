@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from bridge.calls import snapshot
 from bridge.calls.answering import accepted_response
@@ -13,23 +14,29 @@ from bridge.calls.call import Call, Phase, Plan
 from bridge.calls.effects import Accept, CallTimer
 from bridge.calls.events import DECISIONS
 from bridge.calls.inputs import MediaClosed
-from bridge.calls.streams import rule_of
-from bridge.engine.carrying import commit, drop, release, step
-from bridge.engine.commit import Ending, EventWrite, StoredCall, StoredConversation
+from bridge.calls.peering import PeerGone
+from bridge.calls.search import Stage
+from bridge.calls.streams import rule_of, video_rule_of, video_session
+from bridge.engine import seeking
+from bridge.engine.carrying import drop, forget, open_ports, release, step
+from bridge.engine.commit import Ending, EventWrite, Remembered, StoredCall, StoredConversation
 from bridge.engine.delivering import carry_deliveries, finish_if_done, let_go, publish
-from bridge.engine.effects import AdoptPorts, HeldPorts, Noted, OpenPorts
-from bridge.engine.gate import Answering, Concluded, Publish
-from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer
+from bridge.engine.effects import AdoptPorts, HeldPorts, Noted, OpenPorts, OriginateRefused
+from bridge.engine.gate import Acknowledging, Answering, Concluded, Inviting, Moved, Promised, Publish
+from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer, Unwritten
 from bridge.engine.inputs import CommitRefused
-from bridge.engine.settings import Application
+from bridge.engine.settings import Application, Listener
+from bridge.engine.writing import commit
 from bridge.outbox.queue import read_event
 from bridge.rtp.rules import Rule
+from bridge.sdp.video import offers_video
 from bridge.sip.endpoint import RequestArrived
 from bridge.sip.invite_usage import InviteArrived, InviteUsage
 from bridge.sip.message import Request
 from bridge.sip.parser import parse
 
 _AUDIT_PACE_S = 0.002  # between two conversations: 10,000 take 20 s, and nobody waits for them
+_REOFFER_AGAIN_S = 2.0  # a re-INVITE that may have been under way: its transaction at the far end is over, or refuses
 _SEQUENCE_GAP = 1_000  # per epoch: what a predecessor still sends is behind ours, and refused (survival §1)
 
 
@@ -45,6 +52,9 @@ def committed(holdings: Holdings, ticket: int, *, now: float) -> None:
                 publish(holdings, leg, waiting, now=now)
             continue
         release(holdings, waiting, now=now)
+        left = holdings.conversations.get(waiting.conversation) if isinstance(waiting, Moved) else None
+        if left is not None:
+            finish_if_done(holdings, left)  # whoever is left there may have ended long ago
         if isinstance(waiting, Concluded):
             carry_deliveries(holdings, holdings.outbox.withdraw(waiting.call, now=now), now=now)
             finish_if_done(holdings, holding)
@@ -56,13 +66,46 @@ def refused(holdings: Holdings, given: CommitRefused, *, now: float) -> None:
     if holding is None:
         return
     calls = tuple(holding.legs)
+    if given.why == "claimed" and given.remembered is not None:
+        _answered_before(holdings, holding, given.ticket, given.remembered)
+        return
     if given.why == "stale":
+        _hand_over(holdings, holding)
+        if not holding.legs:
+            return  # where its calls have gone, they are written anew
         rewrite(holdings, holding)
         holdings.out.append(Noted("warning", "store_was_older", calls[0] if calls else None))
         return
     # Somebody else has it, or had it before us. No BYE, no answer: the call lives elsewhere.
     holdings.out.append(Noted("warning", "conversation_let_go", calls[0] if calls else None, (("why", given.why),)))
+    for waiting in holding.gate.waiting():
+        if isinstance(waiting, Promised):
+            detail = "another node carries this conversation"
+            holdings.out.append(OriginateRefused(waiting.request, "not_found", detail))
     drop(holdings, holding)
+
+
+def _hand_over(holdings: Holdings, holding: Holding) -> None:
+    """What waits here for calls that have moved since waits where they are now: it is stored with them, or not at all."""
+    for waiting in reversed(holding.gate.take_others(holding.legs)):
+        leg = holdings.legs.get(waiting.call)
+        if leg is not None and len(leg.holding.gate):
+            leg.holding.gate.put_first([waiting])
+
+
+def _answered_before(holdings: Holdings, holding: Holding, ticket: int, remembered: Remembered) -> None:
+    """An Idempotency-Key was somebody else's already: the call that should have begun under it does not exist."""
+    promised = next((each for each in holding.gate.of(ticket) if isinstance(each, Promised)), None)
+    if promised is None:
+        return
+    detail = "this Idempotency-Key has been used before"
+    holdings.out.append(OriginateRefused(promised.request, "key_reused", detail, remembered))
+    leg = holding.legs[promised.call]
+    if len(holding.legs) == 1:
+        drop(holdings, holding)
+        return
+    forget(holdings, leg)
+    rewrite(holdings, holding)  # the others' conversation goes on, and this version of it was not written
 
 
 def rewrite(holdings: Holdings, holding: Holding) -> None:
@@ -76,7 +119,13 @@ def rewrite(holdings: Holdings, holding: Holding) -> None:
         for call, leg in holding.legs.items()
         if leg.call.phase is Phase.ENDED
     ]
-    commit(holdings, holding, events=events, endings=endings, waiting=[], whole=True)
+    waiting = list(holding.gate.waiting())
+    unwritten = Unwritten(events=events, endings=endings)
+    unwritten.takes = tuple(
+        [take for leg in holding.legs.values() for take in leg.takes if take.conversation != holding.id]
+    )
+    unwritten.promised = next((each for each in waiting if isinstance(each, Promised) and each.claim is not None), None)
+    commit(holdings, holding, unwritten, whole=True)
 
 
 def audit(holdings: Holdings, *, now: float) -> None:
@@ -113,25 +162,44 @@ def claimed(holdings: Holdings, conversations: Sequence[StoredConversation], *, 
     # First of all: what the workers may keep. Ports that are asked for from here on are none of what they have to close.
     legs = [leg for holding, _ in revived for leg in holding.legs.values()]
     held: dict[str, HeldPorts] = {
-        leg.call.id: HeldPorts(leg.call.media_port or 0, _rule(leg)) for leg in legs if _keeps_ports(leg)
+        leg.call.id: HeldPorts(leg.call.media_port or 0, _rule(holdings, leg)) for leg in legs if _keeps_ports(leg)
     }
+    for leg in legs:
+        if _keeps_ports(leg) and leg.call.video_port is not None:
+            held[video_session(leg.call.id)] = HeldPorts(
+                leg.call.video_port, video_rule_of(leg.call, _peer(holdings, leg))
+            )
     holdings.out.append(AdoptPorts(held))
     for holding, stored in revived:
         for each in stored.calls:
             found = holding.legs.get(each.call)
             if found is not None:
                 _resume(holdings, found, each, now=now)
+        for leg in list(holding.legs.values()):
+            if leg.call.link is not None and not _is_linked_back(holdings, leg):
+                step(holdings, leg, PeerGone(ended=False), now=now)
         finish_if_done(holdings, holding)
     if conversations:
         holdings.out.append(Noted("info", "conversations_claimed", None, (("count", len(conversations)),)))
+
+
+def _is_linked_back(holdings: Holdings, leg: Leg) -> bool:
+    """Whether the call that this one is linked with knows of it. A process may die between the writes of the two."""
+    peer = _peer(holdings, leg)
+    return peer is not None and peer.link is not None and peer.link.peer == leg.call.id
 
 
 def _keeps_ports(leg: Leg) -> bool:
     return leg.call.media_open and not leg.call.is_over
 
 
-def _rule(leg: Leg) -> Rule | None:
-    return rule_of(leg.call) if leg.call.negotiated is not None else None
+def _rule(holdings: Holdings, leg: Leg) -> Rule | None:
+    return None if leg.call.negotiated is None else rule_of(leg.call, _peer(holdings, leg))
+
+
+def _peer(holdings: Holdings, leg: Leg) -> Call | None:
+    peer = holdings.legs.get(leg.call.link.peer) if leg.call.link is not None else None
+    return peer.call if peer is not None else None
 
 
 def _created_at(stored: StoredConversation) -> float:
@@ -144,11 +212,7 @@ def _revive(holdings: Holdings, holding: Holding, stored: StoredCall) -> Leg:
     name = fixed["application"]
     # An application that is configured no more gets nothing, and its events are nobody else's: the call follows the plan.
     application = holdings.application(name) or Application(name, Plan(name), endpoints=())
-    listeners = holdings.settings.listeners
-    # A listener that was renamed since cannot be asked for its name; any of ours answers for it.
-    listener = listeners.get(fixed["flow"][1]) or next(iter(listeners.values()))
-    for flow in (fixed["flow"], variable.get("flow", fixed["flow"])):
-        flow[1] = flow[1] if flow[1] in listeners else listener.name
+    listener = _known_listeners(holdings, fixed, variable)
     call = snapshot.revive(
         id=stored.call,
         conversation_id=holding.id,
@@ -158,6 +222,8 @@ def _revive(holdings: Holdings, holding: Holding, stored: StoredCall) -> Leg:
         identity=listener.identity,
     )
     leg = Leg(call, holding, application, InviteUsage(holdings.settings.timers), stored.fixed)
+    leg.listener = fixed.get("listener", "")
+    leg.stored = True
     leg.cursors = dict(stored.cursors)
     leg.published = dict(stored.events)
     leg.queued = stored.events[-1][0] if stored.events else 0
@@ -166,6 +232,25 @@ def _revive(holdings: Holdings, holding: Holding, stored: StoredCall) -> Leg:
         call.dialog.local_sequence += _SEQUENCE_GAP
     leg.concluded = call.phase is Phase.ENDED
     return leg
+
+
+def _known_listeners(holdings: Holdings, fixed: dict[str, Any], variable: dict[str, Any]) -> Listener:
+    """The listener whose identity the call bears. One that was renamed since cannot be asked for its name: any of ours
+    answers for it, in every flow of the record."""
+    listeners = holdings.settings.listeners
+    first = next(iter(listeners.values()))
+    places = [each.get("place") for each in (variable.get("search") or {}).get("attempts", ())]
+    flows = [
+        fixed.get("flow"),
+        variable.get("flow"),
+        variable.get("made_dialog", {}).get("flow"),
+        variable.get("reached", (None,))[0],
+        *[place[1] for place in places if place is not None],
+    ]
+    for flow in flows:
+        if flow is not None and flow[1] not in listeners:
+            flow[1] = first.name
+    return listeners.get(fixed["flow"][1] if "flow" in fixed else fixed["listener"], first)
 
 
 def _resume(holdings: Holdings, leg: Leg, stored: StoredCall, *, now: float) -> None:
@@ -178,10 +263,42 @@ def _resume(holdings: Holdings, leg: Leg, stored: StoredCall, *, now: float) -> 
     elif call.phase is Phase.ANSWERED and call.dialog is not None:
         call.dialog.confirm()
         _arm(holdings, call, now=now)
+        if call.reoffer is not None:
+            holdings.agenda.arm((call.id, CallTimer.GLARE), now + _REOFFER_AGAIN_S)
+    elif call.search is not None and not call.is_over:
+        _arm(holdings, call, now=now)
+        _seek_on(holdings, leg, now=now)
     elif not call.is_over:
         _arm(holdings, call, now=now)
         _take_up_invite(holdings, leg, now=now)
     _restore_deliveries(holdings, leg, stored, now=now)
+
+
+def _seek_on(holdings: Holdings, leg: Leg, *, now: float) -> None:
+    """A party that was being sought. What had been sent goes out again to the byte: a user agent server answers a
+    repetition with what it said last, and one that has never heard of it is called for the first time (survival §4.6)."""
+    call, search = leg.call, leg.call.search
+    if search is None:
+        return
+    winner = search.answered()
+    if call.phase is Phase.ACCEPTED and winner is not None:
+        release(holdings, Acknowledging(call.id, winner.sequence), now=now)
+        return
+    if call.local_sdp is None:
+        caller = holdings.legs.get(call.link.peer) if call.link is not None else None
+        call.mirrored = caller.call.offer if caller is not None else None
+        video = call.mirrored is not None and offers_video(call.mirrored)
+        call.video_wanted = video
+        open_ports(holdings, leg, video=video)
+        return
+    for attempt in search.attempts:
+        if attempt.stage is Stage.LOCATING:
+            seeking.locate(holdings, leg, attempt.number)
+        elif attempt.is_out:
+            release(holdings, Inviting(call.id, attempt.number, attempt.sequence), now=now)
+    due = [each.expires_at for each in search.attempts if each.is_open and each.expires_at]
+    if due:
+        holdings.agenda.arm((call.id, CallTimer.SEARCH), max(now, min(due)))
 
 
 def _take_up_invite(holdings: Holdings, leg: Leg, *, now: float) -> None:
@@ -190,7 +307,7 @@ def _take_up_invite(holdings: Holdings, leg: Leg, *, now: float) -> None:
     invite = parse(snapshot.read(leg.fixed)["invite"].encode("utf-8", "surrogateescape"))
     if not isinstance(invite, Request) or call.invite is None:
         return
-    for outcome in holdings.endpoint.receive(invite, call.flow, now=now):
+    for outcome in holdings.endpoint.receive(invite, call.way, now=now):
         if isinstance(outcome, RequestArrived):
             call.invite_key = outcome.key
             holdings.invites[outcome.key] = call.id
@@ -205,7 +322,7 @@ def _take_up_invite(holdings: Holdings, leg: Leg, *, now: float) -> None:
 def _arm(holdings: Holdings, call: Call, *, now: float) -> None:
     """The deadlines that the snapshot implies."""
     if call.answered_at is not None:
-        holdings.agenda.arm((call.id, CallTimer.DURATION_LIMIT), call.answered_at + call.plan.duration_limit_s)
+        holdings.agenda.arm((call.id, CallTimer.DURATION_LIMIT), call.answered_at + call.duration_limit_s)
     else:
         holdings.agenda.arm((call.id, CallTimer.RING_LIMIT), call.created_at + call.plan.ring_limit_s)
     if call.wait_until is not None:

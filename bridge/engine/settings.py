@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from bridge.calls.call import Call, Identity, Plan
 from bridge.calls.events import Event
 from bridge.calls.facts import ActionId, EventId
+from bridge.engine.registrations import RegistrationEvent, User
 from bridge.outbox.effects import Endpoint
 from bridge.outbox.schedule import Schedule
+from bridge.sip.digest import Algorithm
+from bridge.sip.registrar import AddressOfRecord, Rules
 from bridge.sip.transaction import Timers
 
 
@@ -30,6 +33,20 @@ class Application:
     plan: Plan
     endpoints: tuple[Endpoint, ...]
     match: Match = field(default_factory=Match)
+    registrations: bool = False  # whether it decides who may register
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrarSettings:
+    """Who may register, for how long, and who has to prove who calls."""
+
+    realm: str = "sip-bridge"
+    algorithms: tuple[Algorithm, ...] = (Algorithm.MD5,)  # of challenges, the preferred one first
+    nonce_lifetime_s: float = 300.0
+    rules: Rules = field(default_factory=Rules)
+    users: Mapping[str, User] = field(default_factory=dict)  # by username; those of the configuration
+    authenticate: Literal["registered", "all", "none"] = "registered"  # which callers have to prove who they are
+    known_max: int = 10_000  # registrations kept in mind to save a look at the store
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +56,8 @@ class Listener:
     name: str  # "udp:0.0.0.0:5060", as flows name it
     sent_by: str  # for our Via: "192.0.2.10:5060"
     identity: Identity
+    transport: str = "udp"
+    version: int = 4  # of IP, as it is bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +72,7 @@ class NodeSettings:
     applications: tuple[Application, ...]  # the first that matches answers
     server: str = "sip-bridge"  # our Server header where no call is concerned
     domains: frozenset[str] = frozenset()  # hosts of a Request-URI that are ours, lower case; empty: any
+    registrar: RegistrarSettings = field(default_factory=RegistrarSettings)
     timers: Timers = field(default_factory=Timers)
     schedule: Schedule = field(default_factory=Schedule)
     decision_timeout_s: float = 5.0
@@ -71,6 +91,19 @@ class Renderer(Protocol):
 
     def event(self, event_id: EventId, event: Event, call: Call, *, caused_by: ActionId | None, now: float) -> bytes:
         """The body of a webhook; `call.sequence` is its sequence."""
+        ...
+
+    def registration(
+        self,
+        event_id: EventId,
+        event: RegistrationEvent,
+        aor: AddressOfRecord,
+        application: str,
+        sequence: int,
+        *,
+        now: float,
+    ) -> bytes:
+        """The body of a webhook of an address of record's stream."""
         ...
 
     def record(self, call: Call) -> bytes:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from bridge.calls import answering, machine, snapshot
 from bridge.calls.call import Phase
 from bridge.calls.facts import CallId
-from bridge.calls.inputs import Acknowledged, ByeReceived, CancelReceived, ReInvited, Unacknowledged
+from bridge.calls.inputs import Acknowledged, ByeReceived, CancelReceived, KeyPressed, ReInvited, Unacknowledged
+from bridge.engine import authenticating, registering, responses
 from bridge.engine.carrying import carry, send_response, sip_outcomes, step, usage_effects
 from bridge.engine.effects import Dropped, Noted
 from bridge.engine.gate import Created
@@ -33,7 +34,8 @@ from bridge.sip.endpoint import (
 )
 from bridge.sip.endpoint import fill_via as note_source
 from bridge.sip.flow import Flow, Send
-from bridge.sip.headers import Line, reason_q850
+from bridge.sip.headers import Line, content_type, reason_q850, reason_sip
+from bridge.sip.info import read_key
 from bridge.sip.invite_usage import (
     AckMissing,
     AckReceived,
@@ -93,33 +95,24 @@ def outcomes(holdings: Holdings, given: list[Outcome], *, now: float) -> None:
                 _ack(holdings, request, flow, now=now)
             case TransactionEnded(key):
                 holdings.invites.pop(key, None)
+                holdings.ours.pop(key, None)
             case Overflow(request, flow):
                 turned_away = respond(request, 503, headers=(_LATER,))
                 holdings.out.append(Send(response_flow(request, flow), turned_away.encode()))
                 holdings.out.append(Dropped("transactions_full", flow))
-            case Stray(_, flow):
-                holdings.out.append(Dropped("stray_response", flow))
+            case Stray(response, flow):
+                responses.stray(holdings, response, flow)
+            case ResponseArrived():
+                responses.arrived(holdings, outcome, now=now)
             case ResponsesMoved(key, flow):
                 leg = holdings.legs.get(holdings.invites.get(key, CallId("")))
                 if leg is not None:
                     leg.usage.move(flow)
-            case TransportFailure(key, request, Flow() as otherwise) if key.method == "BYE":
-                _send_otherwise(holdings, request, otherwise, now=now)
-            case TransactionTimedOut(key) | TransportFailure(key) if key.method == "BYE" and not key.sent_by:
-                holdings.out.append(Noted("info", "bye_unanswered", holdings.names.call_of_branch(key.branch)))
-            case ResponseArrived() | TransactionTimedOut() | TransportFailure():
-                # The answer to a BYE changes nothing: the call ended when the BYE left (§15.1.1). And an answer of ours that
-                # does not arrive leaves its call to the timers: the caller may come back by another connection.
-                pass
-
-
-def _send_otherwise(holdings: Holdings, data: bytes, flow: Flow, *, now: float) -> None:
-    """A request of ours whose connection is lost, in a transaction of its own (RFC 3263 §4.3). Its call may be over."""
-    request = parse(data)
-    if isinstance(request, Request):
-        via = request.via
-        request.replace_via(via.with_param("branch", f"{via.branch}r"))
-        outcomes(holdings, holdings.endpoint.request(request, flow, now=now), now=now)
+            case TransactionTimedOut(key):
+                responses.silent(holdings, key, now=now)
+            case TransportFailure(key, request, otherwise):
+                # Of an answer of ours nobody need hear: the caller may come back by another connection, and the timers run.
+                responses.undeliverable(holdings, key, request, otherwise, now=now)
 
 
 def usage_outcomes(holdings: Holdings, leg: Leg, effects: UsageEffects, *, now: float) -> None:
@@ -148,6 +141,8 @@ def _request(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None
         _within_dialog(holdings, arrived, now=now)
     elif request.method == "INVITE":
         _invite(holdings, arrived, now=now)
+    elif request.method == "REGISTER":
+        registering.requested(holdings, arrived, now=now)
     elif request.method == "OPTIONS":
         _answer(holdings, arrived, 200, headers=options_headers(holdings.capabilities), now=now)
     else:
@@ -185,6 +180,9 @@ def _invite(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
         _answer(holdings, arrived, turned_away.status, turned_away.reason, turned_away.headers, now=now)
         holdings.out.append(Noted("warning", "call_turned_away", None, (("why", turned_away.reason),)))
         return
+    caller = authenticating.caller(holdings, arrived, now=now)
+    if caller is None:
+        return
     application = application_for(request.uri, holdings.settings.applications, domains=holdings.settings.domains)
     if application is None:
         holdings.out.append(
@@ -192,11 +190,17 @@ def _invite(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
         )
         _answer(holdings, arrived, 404, now=now)
         return
-    _create(holdings, arrived, call_id, application, now=now)
+    _create(holdings, arrived, call_id, application, caller.username, now=now)
 
 
 def _create(
-    holdings: Holdings, arrived: RequestArrived, call_id: CallId, application: Application, *, now: float
+    holdings: Holdings,
+    arrived: RequestArrived,
+    call_id: CallId,
+    application: Application,
+    username: str | None,
+    *,
+    now: float,
 ) -> None:
     """A new call in a conversation of its own; nothing of it leaves before it is stored."""
     settings, request = holdings.settings, arrived.request
@@ -213,11 +217,8 @@ def _create(
     if isinstance(call, MalformedSdp):
         _answer(holdings, arrived, 400, f"Bad SDP: {call.reason}", now=now)
         return
-    call.invite_key = arrived.key
-    # A nonce of its own: should the same INVITE come again long after its call has ended, the store must not take the
-    # first write of the second call for one that it knows already.
-    nonce = f"{settings.nonce}{holdings.ticket + 1}"
-    holding = Holding(call.conversation_id, created_at=now, epoch=1, nonce=nonce)
+    call.invite_key, call.authenticated_as = arrived.key, username
+    holding = Holding(call.conversation_id, created_at=now, epoch=1, nonce=holdings.new_nonce())
     usage = InviteUsage(settings.timers)
     leg = Leg(call, holding, application, usage, snapshot.fixed(call, request))
     holding.legs[call_id] = leg
@@ -258,7 +259,8 @@ def _cancel(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
     tag = leg.call.tag if leg is not None else None
     sip_outcomes(holdings, holdings.endpoint.respond(arrived.key, respond(request, 200, to_tag=tag), now=now))
     if leg is not None:
-        step(holdings, leg, CancelReceived(reason_q850(request)), now=now)
+        given = CancelReceived(reason_q850(request), elsewhere=reason_sip(request) == 200)
+        step(holdings, leg, given, now=now)
 
 
 # Within a dialog
@@ -310,8 +312,22 @@ def _within_dialog(holdings: Holdings, arrived: RequestArrived, *, now: float) -
             _reinvite(holdings, leg, arrived, now=now)
         case "OPTIONS":
             _answer(holdings, arrived, 200, headers=options_headers(holdings.capabilities), now=now)
+        case "INFO":
+            _info(holdings, leg, arrived, now=now)
         case _:
             _answer(holdings, arrived, 481, now=now)
+
+
+def _info(holdings: Holdings, leg: Leg, arrived: RequestArrived, *, now: float) -> None:
+    """A key, or nothing that we need to understand (RFC 2976 §2.2)."""
+    request = arrived.request
+    key = read_key(content_type(request) or "", request.body) if request.body else None
+    if request.body and key is None:
+        _answer(holdings, arrived, 400, "No Key In This Body", now=now)
+        return
+    _answer(holdings, arrived, 200, now=now)
+    if key is not None:
+        step(holdings, leg, KeyPressed(key.digit, key.duration_ms, "info"), now=now)
 
 
 def _reinvite(holdings: Holdings, leg: Leg, arrived: RequestArrived, *, now: float) -> None:

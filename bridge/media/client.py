@@ -2,26 +2,25 @@
 
 A session lives in one worker. Where its worker has died, it is opened again on the same port as soon as there is another
 (the far end hears a gap); a connection that was merely broken is found again by the worker's identity, and its sessions
-by `list`. Everything is told by `give`, from
-the event loop and never from within a call. Knows nothing of SIP, and does not start workers: the supervisor does.
+by `list`. Two sessions that hear each other may live in different workers: a rule is sent with the way to the other's.
+Everything is told by `give`, from the event loop and never from within a call. Knows nothing of SIP, and does not start
+workers: the supervisor does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from enum import Enum, auto
-from typing import NamedTuple
+from dataclasses import fields
 
 import structlog
 
 from bridge.calls.facts import Quality
 from bridge.engine.effects import ClosePorts, HeldPorts, OpenPorts, SetRule
-from bridge.engine.inputs import Input, MediaLost, MediaTimedOut, NoPortLeft, PortsClosed, PortsOpened
+from bridge.engine.inputs import DtmfHeard, Input, MediaLost, MediaTimedOut, NoPortLeft, PortsClosed, PortsOpened
 from bridge.errors import LocalProtocolError
+from bridge.media.known import Found, MediaTotals, Session, State, Worker, read_totals, sum_totals
 from bridge.media.link import Link
 from bridge.media.protocol import MAJOR, MINOR, Message, rule_from_data, rule_to_data
 from bridge.rtp.rules import Rule
@@ -37,79 +36,6 @@ _FIGURES = tuple([field.name for field in fields(Quality)])
 log = structlog.get_logger("bridge.media")
 
 
-@dataclass(frozen=True, slots=True)
-class MediaTotals:
-    """Packets of all workers since this client began, as counted each second. They never go down."""
-
-    received: int = 0
-    sent: int = 0
-    strangers: int = 0
-    invalid: int = 0
-
-
-class _State(Enum):
-    OPENING = auto()
-    OPEN = auto()
-    REOPENING = auto()  # its worker has died, or has not got it: asked for again, or waiting for somebody to ask
-    CLOSING = auto()
-
-
-class _Found(NamedTuple):
-    """A session as a worker's list shows it."""
-
-    port: int
-    rule: Rule | None
-    timed_out: bool
-
-
-class _Session:
-    __slots__ = ("port", "refused_by", "rule", "said", "state", "worker")
-
-    def __init__(self, worker: _Worker, port: int, state: _State) -> None:
-        self.worker = worker
-        self.port = port
-        self.state = state
-        self.rule: Rule | None = None
-        self.said = True  # False: opened on a reserved port, which the worker hears at the end of this turn of the loop
-        self.refused_by: tuple[_Worker, ...] = ()  # workers that had no port for it
-
-
-class _Worker:
-    """What is known of the worker behind one socket path."""
-
-    __slots__ = (
-        "counted",
-        "counted_before",
-        "found",
-        "free",
-        "identity",
-        "link",
-        "listing",
-        "path",
-        "ready",
-        "reserved",
-        "reserving",
-    )
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.link: Link | None = None
-        self.identity: str | None = None  # of the run that was last connected
-        self.free = 0  # as last told, less what was asked for since
-        self.reserved: deque[int] = deque()  # ports in hand
-        self.reserving = False  # more of them are asked for
-        self.listing: dict[str, _Found] = {}  # what `list` has brought so far
-        self.found: dict[str, _Found] = {}  # sessions nobody has claimed yet
-        self.ready = False  # connected, greeted and listed
-        self.counted = MediaTotals()  # of this run
-        self.counted_before = MediaTotals()  # of the runs before it
-
-    @property
-    def room(self) -> int:
-        """How many sessions it could take."""
-        return self.free + len(self.reserved)
-
-
 class MediaClient:
     """All media workers of this node. One per process; its methods belong to the event loop's thread."""
 
@@ -117,12 +43,16 @@ class MediaClient:
         """`sockets`: one path per worker; `advertise`: the address that `PortsOpened` names, for SDP."""
         self._advertise = advertise
         self._give = give
-        self._workers = [_Worker(path) for path in sockets]
-        self._sessions: dict[str, _Session] = {}
+        self._workers = [Worker(path) for path in sockets]
+        self._sessions: dict[str, Session] = {}
         self._reconciled = False
         self._running = False
         self._heartbeat: asyncio.TimerHandle | None = None
         self._reopening: set[str] = set()  # sessions in that state: no port is reserved while one may be theirs
+        self._relaying: dict[
+            str, set[str]
+        ] = {}  # by session: those whose rules relay to it, whether it is there or not
+        self._moved: set[str] = set()  # sessions that may live elsewhere now than those were told who relay to them
         self._unsaid: list[str] = []  # sessions that their workers hear of at the end of this turn of the loop
         self._all_ready: asyncio.Event = asyncio.Event()
 
@@ -152,18 +82,18 @@ class MediaClient:
         """`PortsOpened` or `NoPortLeft` comes back; asking again while it is open says the same again."""
         session = self._sessions.get(wanted.session)
         if session is None:
-            self._open(wanted.session)
-        elif session.state in (_State.OPEN, _State.REOPENING):
+            self._open(wanted.session, beside=wanted.beside)
+        elif session.state in (State.OPEN, State.REOPENING):
             self._soon(PortsOpened(wanted.session, self._advertise, session.port))
-        elif session.state is _State.CLOSING:
+        elif session.state is State.CLOSING:
             raise LocalProtocolError(f"ports of {wanted.session} opened again before they were closed")
 
     def set_rule(self, wanted: SetRule) -> None:
         """Nothing comes back. A session that is gone is told of by `MediaLost`, not here."""
         session = self._sessions.get(wanted.session)
-        if session is None or session.state is _State.CLOSING:
+        if session is None or session.state is State.CLOSING:
             return
-        session.rule = wanted.rule
+        self._keep_rule(wanted.session, session, wanted.rule)
         if session.said:
             self._send_rule(session, wanted.session)
 
@@ -175,16 +105,16 @@ class MediaClient:
         elif not session.said:
             # Nobody has heard of it, and nobody has to.
             session.worker.reserved.append(session.port)
-            del self._sessions[wanted.session]
+            self._drop(wanted.session)
             self._soon(PortsClosed(wanted.session, None))
-        elif session.state is not _State.CLOSING:
+        elif session.state is not State.CLOSING:
             self._reopening.discard(wanted.session)
             if session.worker.ready and session.worker.link is not None:
-                session.state = _State.CLOSING
+                session.state = State.CLOSING
                 session.worker.link.send({"type": "close", "session": wanted.session})
             else:
                 # Should the worker be there again, its list shows the session as nobody's, and it is closed then.
-                del self._sessions[wanted.session]
+                self._drop(wanted.session)
                 self._soon(PortsClosed(wanted.session, None))
 
     def reconcile(self, sessions: Mapping[str, HeldPorts]) -> None:
@@ -195,13 +125,14 @@ class MediaClient:
         """
         self._reconciled = True
         missing: list[str] = []
+        found: list[tuple[str, Session]] = []
         for name, wanted in sessions.items():
             for worker in self._workers:
                 held = worker.found.pop(name, None)
                 if held is not None:
-                    session = self._sessions[name] = _Session(worker, held.port, _State.OPEN)
-                    session.rule = wanted.rule or held.rule
-                    self._send_rule(session, name)
+                    session = self._begin(name, worker, held.port, State.OPEN)
+                    self._keep_rule(name, session, wanted.rule or held.rule)
+                    found.append((name, session))
                     if held.timed_out:  # said before, while nobody listened
                         self._soon(MediaTimedOut(name))
                     break
@@ -211,6 +142,8 @@ class MediaClient:
             self._close_orphans(worker)
         for name in missing:
             self._reopen_anywhere(name, sessions[name])
+        for name, session in found:  # now that it is known where everybody lives whom they may hear
+            self._send_rule(session, name)
         self._reserve_everywhere()
 
     def ports_free(self) -> int:
@@ -219,16 +152,22 @@ class MediaClient:
 
     def totals(self) -> MediaTotals:
         """All packets so far."""
-        return _sum([counted for worker in self._workers for counted in (worker.counted_before, worker.counted)])
+        return sum_totals([counted for worker in self._workers for counted in (worker.counted_before, worker.counted)])
 
     # Opening
 
-    def _open(self, name: str, refused_by: tuple[_Worker, ...] = ()) -> None:
-        """Ask the worker with the most room. `free` is only as new as its last word, so one that seems full is asked too."""
-        worker: _Worker | None = None
+    def _open(self, name: str, refused_by: tuple[Worker, ...] = (), *, beside: str | None = None) -> None:
+        """Ask the worker of the session `beside`, or else the one with the most room.
+
+        `free` is only as new as its last word, so one that seems full is asked too, if there is no other.
+        """
+        worker: Worker | None = None
         for other in self._workers:
             if other.ready and other not in refused_by and (worker is None or other.room > worker.room):
                 worker = other
+        near = None if beside is None else self._sessions.get(beside)
+        if near is not None and near.worker.ready and near.worker.room > 0:
+            worker = near.worker
         if worker is None or worker.link is None:
             self._soon(NoPortLeft(name))
             return
@@ -236,13 +175,13 @@ class MediaClient:
             self._open_reserved(worker, worker.link, name)
             return
         worker.free -= 1
-        session = self._sessions[name] = _Session(worker, 0, _State.OPENING)
+        session = self._begin(name, worker, 0, State.OPENING)
         session.refused_by = refused_by
         worker.link.send({"type": "open", "session": name})
 
-    def _open_reserved(self, worker: _Worker, link: Link, name: str) -> None:
+    def _open_reserved(self, worker: Worker, link: Link, name: str) -> None:
         """A port in hand is opened without asking. Its first rule comes in this very turn, as a rule, and rides along."""
-        session = self._sessions[name] = _Session(worker, worker.reserved.popleft(), _State.OPEN)
+        session = self._begin(name, worker, worker.reserved.popleft(), State.OPEN)
         session.said = False
         self._loop.call_soon(self._tell_opened, name, session)
         if not self._unsaid:
@@ -252,7 +191,7 @@ class MediaClient:
         if len(worker.reserved) < RESERVED // 2:
             self._reserve(worker, link)
 
-    def _tell_opened(self, name: str, session: _Session) -> None:
+    def _tell_opened(self, name: str, session: Session) -> None:
         if self._running and self._sessions.get(name) is session:
             self._give(PortsOpened(name, self._advertise, session.port))
 
@@ -264,10 +203,9 @@ class MediaClient:
                 continue
             session.said = True
             if session.worker.link is not None:
-                said: dict[str, object] = {"type": "open", "session": name, "port": session.port}
-                if session.rule is not None:
-                    said["rule"] = rule_to_data(session.rule)
-                session.worker.link.send(said)
+                session.worker.link.send(
+                    {"type": "open", "session": name, "port": session.port} | self._rule_said(session)
+                )
 
     # Opening again what another run of a worker had
 
@@ -277,33 +215,30 @@ class MediaClient:
         if not workers:
             self._soon(MediaLost((name,)))
             return
-        session = self._sessions[name] = _Session(workers[0], wanted.port, _State.OPEN)
-        session.rule = wanted.rule
+        session = self._begin(name, workers[0], wanted.port, State.OPEN)
+        self._keep_rule(name, session, wanted.rule)
         self._await_reopening(name, session)
         self._reopen(name, session)
 
-    def _await_reopening(self, name: str, session: _Session) -> None:
-        session.state = _State.REOPENING
+    def _await_reopening(self, name: str, session: Session) -> None:
+        session.state = State.REOPENING
         session.refused_by = ()
         self._reopening.add(name)
         self._loop.call_later(REOPEN_PATIENCE_S, self._give_up, name, session)
 
-    def _reopen(self, name: str, session: _Session) -> None:
+    def _reopen(self, name: str, session: Session) -> None:
         """Ask its worker, if it is there; if not, it will be asked once it has said what it holds."""
         worker = session.worker
         if worker.ready and worker.link is not None:
-            said: dict[str, object] = {"type": "reopen", "session": name, "port": session.port}
-            if session.rule is not None:
-                said["rule"] = rule_to_data(session.rule)
-            worker.link.send(said)
+            worker.link.send({"type": "reopen", "session": name, "port": session.port} | self._rule_said(session))
 
-    def _reopened(self, name: str, session: _Session) -> None:
-        session.state = _State.OPEN
+    def _reopened(self, name: str, session: Session) -> None:
+        session.state = State.OPEN
         session.worker.free -= 1
         self._reopening.discard(name)
         self._reserve_everywhere()
 
-    def _not_reopened(self, name: str, session: _Session) -> None:
+    def _not_reopened(self, name: str, session: Session) -> None:
         """This worker has not got the port; another may have it."""
         session.refused_by = (*session.refused_by, session.worker)
         others = [worker for worker in self._workers if worker not in session.refused_by]
@@ -311,15 +246,16 @@ class MediaClient:
             self._lose_session(name)
             return
         session.worker = min(others, key=lambda worker: not worker.ready)
+        self._has_moved(name)
         self._reopen(name, session)
 
-    def _give_up(self, name: str, session: _Session) -> None:
-        if self._running and self._sessions.get(name) is session and session.state is _State.REOPENING:
+    def _give_up(self, name: str, session: Session) -> None:
+        if self._running and self._sessions.get(name) is session and session.state is State.REOPENING:
             self._lose_session(name)
 
     def _lose_session(self, name: str) -> None:
         log.error("media_session_lost", session=name)
-        del self._sessions[name]
+        self._drop(name)
         self._reopening.discard(name)
         self._reserve_everywhere()
         self._soon(MediaLost((name,)))
@@ -329,7 +265,7 @@ class MediaClient:
             if worker.ready and worker.link is not None:
                 self._reserve(worker, worker.link)
 
-    def _reserve(self, worker: _Worker, link: Link) -> None:
+    def _reserve(self, worker: Worker, link: Link) -> None:
         """Have some ports in hand, but never a worker's last ones: another call may need them more."""
         if not self._reconciled or self._reopening:
             return
@@ -338,11 +274,55 @@ class MediaClient:
             worker.reserving = True
             link.send({"type": "reserve", "count": wanted})
 
-    def _send_rule(self, session: _Session, name: str) -> None:
+    def _send_rule(self, session: Session, name: str) -> None:
         link = session.worker.link
         # Not ready: it is said once the worker has listed the session.
         if session.worker.ready and link is not None and session.rule is not None:
-            link.send({"type": "rule", "session": name, "rule": rule_to_data(session.rule)})
+            link.send({"type": "rule", "session": name} | self._rule_said(session))
+
+    def _begin(self, name: str, worker: Worker, port: int, state: State) -> Session:
+        session = self._sessions[name] = Session(worker, port, state)
+        self._has_moved(name)
+        return session
+
+    def _drop(self, name: str) -> None:
+        self._keep_rule(name, self._sessions.pop(name), None)
+
+    def _keep_rule(self, name: str, session: Session, rule: Rule | None) -> None:
+        before, session.rule = session.rule, rule
+        if before is not None and before.relay_to is not None:
+            relaying = self._relaying[before.relay_to]
+            relaying.discard(name)
+            if not relaying:
+                del self._relaying[before.relay_to]
+        if rule is not None and rule.relay_to is not None:
+            self._relaying.setdefault(rule.relay_to, set()).add(name)
+
+    def _rule_said(self, session: Session) -> Message:
+        """The rule as a message has it, with the way to another worker where the session that it relays to lives there."""
+        rule = session.rule
+        if rule is None:
+            return {}
+        said: Message = {"rule": rule_to_data(rule)}
+        heard_by = None if rule.relay_to is None else self._sessions.get(rule.relay_to)
+        if heard_by is not None and heard_by.worker is not session.worker:
+            said["via"] = heard_by.worker.relay
+        return said
+
+    def _has_moved(self, name: str) -> None:
+        """Tell those who relay to it where it is, at the end of this turn of the loop: whole workers may move in one."""
+        if name in self._relaying:
+            if not self._moved:
+                self._loop.call_soon(self._tell_ways)
+            self._moved.add(name)
+
+    def _tell_ways(self) -> None:
+        moved, self._moved = self._moved, set()
+        for name in moved:
+            for relaying in self._relaying.get(name, ()):
+                session = self._sessions[relaying]
+                if session.said:
+                    self._send_rule(session, relaying)
 
     def _soon(self, given: Input) -> None:
         if self._running:
@@ -354,7 +334,7 @@ class MediaClient:
 
     # Connections
 
-    def _connect(self, worker: _Worker) -> None:
+    def _connect(self, worker: Worker) -> None:
         if not self._running or worker.link is not None:
             return
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
@@ -378,7 +358,7 @@ class MediaClient:
         self._loop.add_reader(connection, self._readable, worker, link)
         link.send({"type": "hello", "v": MAJOR, "minor": MINOR})
 
-    def _readable(self, worker: _Worker, link: Link) -> None:
+    def _readable(self, worker: Worker, link: Link) -> None:
         for message in link.receive():
             if message is None:
                 log.error("media_worker_unreadable", socket=worker.path)
@@ -390,7 +370,7 @@ class MediaClient:
             # At once: it tells a dead worker, whose calls stand silent, from one that has hung up.
             self._connect(worker)
 
-    def _unplug(self, worker: _Worker, link: Link) -> None:
+    def _unplug(self, worker: Worker, link: Link) -> None:
         self._loop.remove_reader(link.socket)
         self._loop.remove_writer(link.socket)
         link.close()
@@ -401,20 +381,20 @@ class MediaClient:
         worker.found.clear()
         worker.listing.clear()
         for name, session in list(self._sessions.items()):
-            if session.worker is worker and session.state in (_State.OPENING, _State.CLOSING):
-                del self._sessions[name]
-                self._soon(NoPortLeft(name) if session.state is _State.OPENING else PortsClosed(name, None))
+            if session.worker is worker and session.state in (State.OPENING, State.CLOSING):
+                self._drop(name)
+                self._soon(NoPortLeft(name) if session.state is State.OPENING else PortsClosed(name, None))
 
-    def _lose(self, worker: _Worker) -> None:
+    def _lose(self, worker: Worker) -> None:
         """This run of the worker is over. What it had is asked of the next one."""
         if worker.identity is None:
             return
         worker.identity = None
-        worker.counted_before = _sum([worker.counted_before, worker.counted])
+        worker.counted_before = sum_totals([worker.counted_before, worker.counted])
         worker.counted = MediaTotals()
         missing = [(name, session) for name, session in self._sessions.items() if session.worker is worker]
         for name, session in missing:
-            if session.state is _State.OPEN:
+            if session.state is State.OPEN:
                 self._await_reopening(name, session)
         if missing:
             log.warning("media_worker_lost", socket=worker.path, sessions=len(missing))
@@ -427,14 +407,14 @@ class MediaClient:
 
     # What workers say
 
-    def _hear(self, worker: _Worker, link: Link, message: Message) -> None:
+    def _hear(self, worker: Worker, link: Link, message: Message) -> None:
         match message:
             case {"type": "opened", "session": str(name), "port": int(port)}:
                 self._on_opened(name, port)
             case {"type": "closed", "session": str(name)}:
                 session = self._sessions.get(name)
-                if session is not None and session.state is _State.CLOSING:
-                    del self._sessions[name]
+                if session is not None and session.state is State.CLOSING:
+                    self._drop(name)
                     self._give(PortsClosed(name, _read_quality(message.get("quality"))))
             case {"type": "reserved", "ports": [*ports], "free": int(free)}:
                 worker.reserved.extend(port for port in ports if isinstance(port, int))
@@ -442,25 +422,30 @@ class MediaClient:
                 worker.reserving = False
             case {"type": "no_port", "session": str(name)}:
                 session = self._sessions.get(name)
-                if session is not None and session.state is _State.REOPENING:
+                if session is not None and session.state is State.REOPENING:
                     self._not_reopened(name, session)
                     return
                 worker.free = 0
-                if session is not None and session.state is _State.OPENING:
-                    del self._sessions[name]
+                if session is not None and session.state is State.OPENING:
+                    refused_by = session.refused_by if worker.reserved else (*session.refused_by, worker)
+                    self._drop(name)
                     # What it had left was handed to us just before.
-                    self._open(name, session.refused_by if worker.reserved else (*session.refused_by, worker))
-                elif session is not None and session.state is _State.OPEN:
-                    del self._sessions[name]
+                    self._open(name, refused_by)
+                elif session is not None and session.state is State.OPEN:
+                    self._drop(name)
                     self._give(MediaLost((name,)))  # its port was not ours: two of us believe to be signalling
                 # else: its close is under way, and is answered
             case {"type": "timed_out", "session": str(name)}:
                 session = self._sessions.get(name)
-                if session is not None and session.state is _State.OPEN:
+                if session is not None and session.state is State.OPEN:
                     self._give(MediaTimedOut(name))
+            case {"type": "dtmf", "session": str(name), "digit": str(digit), "duration_ms": int(duration_ms)}:
+                session = self._sessions.get(name)
+                if session is not None and session.state is State.OPEN:
+                    self._give(DtmfHeard(name, digit, duration_ms))
             case {"type": "stats", "free": int(free)}:
                 worker.free = free
-                worker.counted = _read_totals(message)
+                worker.counted = read_totals(message)
             case {"type": "listed", "sessions": [*listed], "free": int(free), "more": bool(more)}:
                 worker.free = free
                 self._on_listed(worker, listed, more=more)
@@ -471,7 +456,7 @@ class MediaClient:
             case _:
                 pass  # of a later minor version
 
-    def _on_hello(self, worker: _Worker, link: Link, message: Message) -> None:
+    def _on_hello(self, worker: Worker, link: Link, message: Message) -> None:
         identity = str(message.get("worker"))
         if message.get("v") != MAJOR:
             log.error("media_worker_version", socket=worker.path, theirs=message.get("v"), ours=MAJOR)
@@ -482,6 +467,13 @@ class MediaClient:
         if worker.identity != identity:
             self._lose(worker)
             worker.identity = identity
+        relay = message.get("relay")
+        if relay != worker.relay:
+            worker.relay = relay if isinstance(relay, str) else None
+            for name in [name for name, session in self._sessions.items() if session.worker is worker]:
+                self._has_moved(name)
+        if worker.relay is None:
+            log.warning("media_worker_relays_nothing", socket=worker.path, minor=message.get("minor"), ours=MINOR)
         skipped = message.get("skipped")
         log.info("media_worker_connected", socket=worker.path, pid=message.get("pid"), ports=message.get("ports"))
         if skipped:
@@ -490,18 +482,18 @@ class MediaClient:
 
     def _on_opened(self, name: str, port: int) -> None:
         session = self._sessions.get(name)
-        if session is not None and session.state is _State.OPENING:
+        if session is not None and session.state is State.OPENING:
             session.port = port
-            session.state = _State.OPEN
+            session.state = State.OPEN
             self._give(PortsOpened(name, self._advertise, port))
-        elif session is not None and session.state is _State.REOPENING:
+        elif session is not None and session.state is State.REOPENING:
             self._reopened(name, session)
 
-    def _on_listed(self, worker: _Worker, listed: Sequence[object], *, more: bool) -> None:
+    def _on_listed(self, worker: Worker, listed: Sequence[object], *, more: bool) -> None:
         for entry in listed:
             match entry:
                 case {"session": str(name), "port": int(port), "rule": rule, "timed_out": bool(timed_out)}:
-                    worker.listing[name] = _Found(port, rule_from_data(rule), timed_out)
+                    worker.listing[name] = Found(port, rule_from_data(rule), timed_out)
         if more:
             return
         worker.found, worker.listing = worker.listing, {}
@@ -514,39 +506,28 @@ class MediaClient:
         if all(other.ready for other in self._workers):
             self._all_ready.set()
 
-    def _find_again(self, worker: _Worker) -> None:
+    def _find_again(self, worker: Worker) -> None:
         """Compare what we think lives in this worker with what it has listed."""
         for name, session in self._sessions.items():
-            if session.worker is not worker or session.state not in (_State.OPEN, _State.REOPENING):
+            if session.worker is not worker or session.state not in (State.OPEN, State.REOPENING):
                 continue
             held = worker.found.pop(name, None)
             if held is None:
-                if session.state is _State.OPEN:
+                if session.state is State.OPEN:
                     self._await_reopening(name, session)
                 self._reopen(name, session)
                 continue
-            session.state = _State.OPEN
+            session.state = State.OPEN
             self._reopening.discard(name)
             self._send_rule(session, name)  # it may have changed while we could not say so
             if held.timed_out:
                 self._soon(MediaTimedOut(name))
 
-    def _close_orphans(self, worker: _Worker) -> None:
+    def _close_orphans(self, worker: Worker) -> None:
         if worker.link is not None:
             for name in worker.found:
                 worker.link.send({"type": "close", "session": name})
         worker.found = {}
-
-
-def _sum(parts: Sequence[MediaTotals]) -> MediaTotals:
-    return MediaTotals(
-        **{field.name: sum(getattr(part, field.name) for part in parts) for field in fields(MediaTotals)}
-    )
-
-
-def _read_totals(message: Mapping[str, object]) -> MediaTotals:
-    counted = {field.name: message.get(field.name) for field in fields(MediaTotals)}
-    return MediaTotals(**{name: value for name, value in counted.items() if isinstance(value, int)})
 
 
 def _read_quality(data: object) -> Quality | None:

@@ -7,6 +7,7 @@ writable again. Whoever owns it watches the socket, by epoll or by asyncio.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -94,3 +95,20 @@ class Link:
         self._queue.clear()
         with contextlib.suppress(OSError):  # it may be disconnected already, which is what we want
             self.socket.shutdown(socket.SHUT_RDWR)
+
+
+def listen(path: str) -> socket.socket:
+    """A non-blocking SOCK_SEQPACKET socket that listens at `path`; only our own user may connect. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # of a worker that was killed: the supervisor runs one worker for one path
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+    before = os.umask(0o177)
+    try:
+        listener.bind(path)
+        listener.listen(8)
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(before)
+    return listener

@@ -1,8 +1,7 @@
 """RTP ports: pairs of an even port and the odd one above it (RFC 3550 §11), bound beforehand and lent out.
 
 A port that is given back stays bound and is lent to nobody for a while, so that a late packet of the old call never enters
-a new one. The RTCP half is held only: until reports are read here, the kernel throws away what does not fit into the
-smallest buffer it knows.
+a new one. While a stream is held to one source, a second socket of its RTP port is connected to that (docs/adr/0007).
 """
 
 from __future__ import annotations
@@ -13,8 +12,11 @@ from collections import deque
 from collections.abc import Iterable
 from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 
+from bridge.rtp.latching import Address
+
 RECEIVE_BYTES = 64 * 1024  # about two seconds of one G.711 stream; also all that a flooded closed port can hold
-SPARE_DESCRIPTORS = 32  # what a worker opens besides its ports
+REPORT_BYTES = 8 * 1024  # a few reports, of which each end sends one in five seconds
+SPARE_DESCRIPTORS = 128  # what a worker opens besides its ports: a few, and two for each other worker of the node
 EXPEDITED_FORWARDING = 46 << 2  # DSCP EF as the TOS byte has it (RFC 3246)
 
 
@@ -35,33 +37,80 @@ def parse_ports(text: str) -> tuple[int, ...]:
     return tuple(sorted(ports))
 
 
+class Descriptors:
+    """How many more files this process may open for its ports."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+
 class Pair:
-    """Two bound sockets: RTP on an even port, RTCP on the next."""
+    """Two bound sockets: RTP on an even port, RTCP on the next. And perhaps a third, which hears one source of RTP only."""
 
-    __slots__ = ("port", "rtcp", "rtp")
+    __slots__ = ("_descriptors", "held", "port", "rtcp", "rtp")
 
-    def __init__(self, address: str, port: int) -> None:
+    def __init__(self, address: str, port: int, descriptors: Descriptors) -> None:
         """Raises OSError where either port is taken, or no descriptor is left."""
+        self._descriptors = descriptors
         self.port = port
-        self.rtp = _bound(address, port, RECEIVE_BYTES)
+        self.held: socket.socket | None = None
+        self.rtp = _open(address, RECEIVE_BYTES)
         try:
-            self.rtcp = _bound(address, port + 1, 0)
+            self.rtp.bind((address, port))
+            self.rtcp = _open(address, REPORT_BYTES)
         except OSError:
             self.rtp.close()
             raise
+        try:
+            self.rtcp.bind((address, port + 1))
+        except OSError:
+            self.rtp.close()
+            self.rtcp.close()
+            raise
+        descriptors.left -= 2
+
+    def hold(self, source: Address) -> socket.socket | None:
+        """Another socket of the RTP port: the kernel gives it what comes from `source`, and `rtp` all else from now on.
+
+        What has come before it was connected may be anybody's. None: no descriptor is left, or `source` has no route.
+        """
+        if self._descriptors.left < 1:
+            return None
+        address = self.rtp.getsockname()
+        held = _open(address[0], RECEIVE_BYTES)
+        # Only for this moment, and only for us: nobody else can have the port before or after.
+        self.rtp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            held.bind(address)
+            held.connect(source)
+        except OSError:
+            held.close()
+            return None
+        finally:
+            self.rtp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        self._descriptors.left -= 1
+        self.held = held
+        return held
+
+    def let_go(self) -> None:
+        """Close what `hold` has opened, if it has; unread packets are lost with it."""
+        held, self.held = self.held, None
+        if held is not None:
+            held.close()
+            self._descriptors.left += 1
 
     def drain(self) -> None:
-        """Throw away what has come to the RTP port so far."""
-        try:
-            for _ in range(256):  # more than the buffer holds; a flood in progress shall not hold us here
-                self.rtp.recv(1)
-        except BlockingIOError:
-            return
-        except OSError:
-            return  # an error the kernel kept for this socket: it is read now, and concerned nobody
+        """Throw away what has come to the ports so far."""
+        _drain(self.rtp)
+        _drain(self.rtcp)
 
     def close(self) -> None:
         """Give both ports back to the system."""
+        self.let_go()
         self.rtp.close()
         self.rtcp.close()
 
@@ -77,13 +126,13 @@ class PortPool:
         self._cooling: deque[tuple[float, Pair]] = deque()
         self._pairs: list[Pair] = []
         self.skipped: list[tuple[int, str]] = []
-        room = _descriptors() // 2
+        descriptors = Descriptors(_descriptors())
         for port in ports:
-            if len(self._pairs) >= room:
+            if descriptors.left < 2:
                 self.skipped.append((port, "the limit of open files (RLIMIT_NOFILE) is reached"))
                 continue
             try:
-                self._pairs.append(Pair(address, port))
+                self._pairs.append(Pair(address, port, descriptors))
             except OSError as error:
                 self.skipped.append((port, error.strerror or str(error)))
         self._free: deque[Pair] = deque(self._pairs)
@@ -134,20 +183,26 @@ class PortPool:
             self._free.append(cooling.popleft()[1])
 
 
-def _bound(address: str, port: int, receive_bytes: int) -> socket.socket:
+def _open(address: str, receive_bytes: int) -> socket.socket:
+    """A socket of the address's family, not bound yet."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    opened = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    if family == socket.AF_INET6:
+        opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, EXPEDITED_FORWARDING)
+    else:
+        opened.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, EXPEDITED_FORWARDING)
+    return opened
+
+
+def _drain(bound: socket.socket) -> None:
     try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        if family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, EXPEDITED_FORWARDING)
-        else:
-            bound.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, EXPEDITED_FORWARDING)
-        bound.bind((address, port))
+        for _ in range(256):  # more than the buffer holds; a flood in progress shall not hold us here
+            bound.recv(1)
+    except BlockingIOError:
+        return
     except OSError:
-        bound.close()
-        raise
-    return bound
+        return  # an error the kernel kept for this socket: it is read now, and concerned nobody
 
 
 def _descriptors() -> int:

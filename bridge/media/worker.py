@@ -21,7 +21,9 @@ from enum import Enum, auto
 from time import monotonic
 
 from bridge.agenda import Agenda
-from bridge.media.link import Link
+from bridge.media.exits import Exits
+from bridge.media.link import Link, listen
+from bridge.media.neighbours import SUFFIX, Entrance
 from bridge.media.ports import Pair, PortPool, parse_ports
 from bridge.media.protocol import (
     LISTED_AT_ONCE,
@@ -32,11 +34,12 @@ from bridge.media.protocol import (
     rule_from_data,
     rule_to_data,
 )
+from bridge.media.readers import PACKET_BYTES, Readers
 from bridge.media.session import Session
+from bridge.rtp.telephone_event import Digit
 
 STATS_S = 1.0
 EVENTS_AT_ONCE = 256
-PACKET_BYTES = 65536
 RESERVED_MOST = 256  # ports that signalling may hold in hand
 
 
@@ -59,6 +62,7 @@ class Timer(Enum):
 
     KEEP_ALIVE = auto()
     SILENT_FAR_END = auto()
+    DIGITS = auto()
     STATS = auto()
     GRACE = auto()
 
@@ -70,8 +74,8 @@ class Worker:
         """Binds the ports and the socket. Raises OSError where the socket cannot be had."""
         self._settings = settings
         self._identity = os.urandom(8).hex()
-        self._epoll = select.epoll()
-        self._listener = _listen(settings.socket)
+        self._readers = Readers()
+        self._listener = listen(settings.socket)
         self._pool = PortPool(settings.bind, settings.ports, cooldown_s=settings.cooldown_s)
         self._link: Link | None = None
         self._greeted = False  # both ends of the connection speak the same version
@@ -83,11 +87,11 @@ class Worker:
         self._agenda.arm((Timer.GRACE, None), now + settings.grace_s)
         self._totals = dict.fromkeys(("received", "sent", "strangers", "invalid"), 0)  # of closed sessions
         self._stopping = False
-        # By descriptor, for `run`: what to do when it is readable.
-        self._by_descriptor: dict[int, Session] = {}
+        self._exits = Exits(self._sessions)
+        self._entrance = Entrance(settings.socket + SUFFIX, readers=self._readers, sessions=self._sessions)
         self._wake_reader, self._wake_writer = socket.socketpair()
         for descriptor in (self._listener.fileno(), self._wake_reader.fileno()):
-            self._epoll.register(descriptor, select.EPOLLIN)
+            self._readers.epoll.register(descriptor, select.EPOLLIN)
         self._commands: Mapping[str, Callable[[Message, float], None]] = {
             "hello": self._on_hello,
             "reserve": self._on_reserve,
@@ -117,16 +121,16 @@ class Worker:
 
     def run(self) -> None:
         """Serve until `stop`."""
-        poll, agenda, sessions = self._epoll.poll, self._agenda, self._by_descriptor
-        buffer = bytearray(PACKET_BYTES)
+        poll, agenda, readers = self._readers.epoll.poll, self._agenda, self._readers.by_descriptor
+        buffer = memoryview(bytearray(PACKET_BYTES))
         while not self._stopping:
             deadline = agenda.deadline()
             ready = poll(None if deadline is None else max(0.0, deadline - monotonic()), EVENTS_AT_ONCE)
             now = monotonic()
             for descriptor, events in ready:
-                session = sessions.get(descriptor)
-                if session is not None:
-                    session.receive(buffer, now)
+                read = readers.get(descriptor)
+                if read is not None:
+                    read(buffer, now)
                 else:
                     self._serve(descriptor, events, now)
             while (due := agenda.pop_due(now)) is not None:
@@ -139,10 +143,12 @@ class Worker:
         self._listener.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._settings.socket)
+        self._entrance.close()
+        self._exits.close()
         self._pool.close()
         self._wake_reader.close()
         self._wake_writer.close()
-        self._epoll.close()
+        self._readers.close()
 
     # The connection to signalling
 
@@ -164,7 +170,7 @@ class Worker:
             return  # it has hung up before we came
         self._hang_up()
         connected.settimeout(0)
-        descriptor, epoll = connected.fileno(), self._epoll
+        descriptor, epoll = connected.fileno(), self._readers.epoll
         epoll.register(descriptor, select.EPOLLIN)
         self._link = Link(
             connected,
@@ -182,6 +188,7 @@ class Worker:
                 "pid": os.getpid(),
                 "ports": len(self._pool),
                 "skipped": len(self._pool.skipped),
+                "relay": self._entrance.path,
             }
         )
 
@@ -191,7 +198,7 @@ class Worker:
             self._pool.take_back_unused(pair)
         self._reserved.clear()
         if link is not None:
-            self._epoll.unregister(link.socket.fileno())
+            self._readers.epoll.unregister(link.socket.fileno())
             link.close()
 
     def _obey(self, link: Link, now: float) -> None:
@@ -277,10 +284,11 @@ class Worker:
             self._on_rule(message, now)
 
     def _begin(self, name: str, pair: Pair, now: float) -> Session:
-        session = self._sessions[name] = Session(name, pair, now=now)
-        descriptor = pair.rtp.fileno()
-        self._by_descriptor[descriptor] = session
-        self._epoll.register(descriptor, select.EPOLLIN)
+        session = self._sessions[name] = Session(
+            name, pair, readers=self._readers, on_digits=self._hear_digits, now=now
+        )
+        session.open()
+        self._exits.opened(session)
         return session
 
     def _on_rule(self, message: Message, now: float) -> None:
@@ -292,12 +300,16 @@ class Worker:
             self._refuse(f"rule of session {session.name} not understood")
             return
         session.apply(rule, now=now)
+        if session.rule is not rule:
+            return  # a newer one is in force
+        via = message.get("via")
+        self._exits.lead(session, via if isinstance(via, str) else None)
         keep_alive = Timer.KEEP_ALIVE, session
         if not session.wants_keep_alive:
             self._agenda.disarm(keep_alive)
         elif keep_alive not in self._agenda:
             # The first at once: it opens the way through a firewall on the far side.
-            session.send_silence(elapsed_s=0.0)
+            session.send_silence(now=now)
             self._agenda.arm(keep_alive, now + self._settings.keepalive_s)
         if not session.expects_media:
             self._agenda.disarm((Timer.SILENT_FAR_END, session))
@@ -310,7 +322,7 @@ class Worker:
         quality = None
         if session is not None:
             self._close_session(session, now)
-            quality = quality_to_data(session.counters.quality())
+            quality = quality_to_data(session.quality())
         self._say({"type": "closed", "session": name, "quality": quality})
 
     def _on_list(self, message: Message, now: float) -> None:
@@ -337,8 +349,12 @@ class Worker:
         settings, agenda = self._settings, self._agenda
         match timer:
             case Timer.KEEP_ALIVE if session is not None:
-                session.send_silence(elapsed_s=settings.keepalive_s)
-                agenda.arm((timer, session), now + settings.keepalive_s)
+                # Packets do not touch the agenda here either: silence is for a far end that hears nobody (RFC 6263).
+                due = now if session.sent_at is None else session.sent_at + settings.keepalive_s
+                if due <= now:
+                    session.send_silence(now=now)
+                    due = now + settings.keepalive_s
+                agenda.arm((timer, session), due)
             case Timer.SILENT_FAR_END if session is not None:
                 # Packets do not touch the agenda: whether one has come is looked up when the time is over.
                 due = session.heard_at + settings.timeout_s
@@ -347,6 +363,8 @@ class Worker:
                     return
                 session.timed_out = True
                 self._say({"type": "timed_out", "session": session.name})
+            case Timer.DIGITS if session is not None:
+                session.expire_digits(now=now)
             case Timer.STATS:
                 agenda.arm((timer, None), now + STATS_S)
                 # To an end that does not read, saying more only fills the queue.
@@ -363,6 +381,15 @@ class Worker:
                 for orphan in list(self._sessions.values()):
                     self._close_session(orphan, now)
 
+    def _hear_digits(self, session: Session, digits: tuple[Digit, ...]) -> None:
+        for digit, duration_ms in digits:
+            self._say({"type": "dtmf", "session": session.name, "digit": digit, "duration_ms": duration_ms})
+        deadline = session.digits_deadline
+        if deadline is None:
+            self._agenda.disarm((Timer.DIGITS, session))
+        else:
+            self._agenda.arm((Timer.DIGITS, session), deadline)
+
     def _stats(self, now: float) -> Message:
         totals = dict(self._totals)
         for session in self._sessions.values():
@@ -371,11 +398,10 @@ class Worker:
 
     def _close_session(self, session: Session, now: float) -> None:
         del self._sessions[session.name]
-        descriptor = session.pair.rtp.fileno()
-        del self._by_descriptor[descriptor]
-        self._epoll.unregister(descriptor)
-        self._agenda.disarm((Timer.KEEP_ALIVE, session))
-        self._agenda.disarm((Timer.SILENT_FAR_END, session))
+        session.close()
+        self._exits.closed(session)
+        for timer in (Timer.KEEP_ALIVE, Timer.SILENT_FAR_END, Timer.DIGITS):
+            self._agenda.disarm((timer, session))
         _add(self._totals, session)
         self._pool.give_back(session.pair, now=now)
 
@@ -386,20 +412,6 @@ def _add(totals: dict[str, int], session: Session) -> None:
     totals["sent"] += counters.packets_sent
     totals["strangers"] += counters.strangers
     totals["invalid"] += counters.invalid
-
-
-def _listen(path: str) -> socket.socket:
-    """The socket that signalling connects to; only our own user may."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)  # of a worker that was killed: the supervisor runs one worker for one path
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-    before = os.umask(0o177)
-    try:
-        listener.bind(path)
-    finally:
-        os.umask(before)
-    listener.listen(8)
-    return listener
 
 
 def _settings(arguments: Sequence[str] | None) -> Settings:
@@ -421,6 +433,7 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The process: 0 after SIGTERM, 1 when it could not start, 2 on wrong arguments."""
     settings = _settings(arguments)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the supervisor says who ends when
     try:
         worker = Worker(settings, now=monotonic())
     except OSError as error:
@@ -437,7 +450,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         worker.close()
         return 1
     signal.signal(signal.SIGTERM, lambda _signal, _frame: worker.stop())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the supervisor says who ends when
     gc.disable()  # nothing here refers to itself; a collection would delay a packet for nothing
     try:
         worker.run()

@@ -64,15 +64,13 @@ class Delivery(NamedTuple):
     decision: bool  # its reply is wanted
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """Make this attempt now; `outcome` is told what came of it, exactly once."""
 
     delivery: Delivery
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """Everything up to `sequence` is delivered, dead or filtered at this endpoint: its cursor."""
 
     call: str

@@ -56,6 +56,11 @@ class Audio(asyncio.DatagramProtocol):
             transport.close()
         raise StartError(f"no even UDP port is free on {host}")
 
+    def begin(self) -> None:
+        """Another call: silent, and counted from nothing."""
+        self.stop()
+        self._counters, self.sent = Counters(_CLOCK_RATE), 0
+
     def close(self) -> None:
         self.stop()
         if self._transport is not None:

@@ -32,7 +32,7 @@ class Ladder:
         start, end = self._columns.index(source), self._columns.index(target)
         left, right = min(start, end), max(start, end)
         room = (right - left) * self._width - 1
-        label = f" {_cut(text, room - 6)} "
+        label = f" {_cut(text, room - 4)} "
         line = label.center(room - 2, "─")
         line = f"─{line}▶" if start < end else f"◀{line}─"
         self._line(at, {left: line})

@@ -22,12 +22,13 @@ class Latch:
     A caller on the packet path compares `source` itself, and asks `admits` only when it differs.
     """
 
-    __slots__ = ("destination", "rule", "source")
+    __slots__ = ("destination", "report_source", "rule", "source")
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
         self.source: Address | None = None
         self.destination: Address | None = _destination(rule)
+        self.report_source: Address | None = None
 
     def renew(self, rule: Rule) -> None:
         """Take a newer rule; a newer generation opens the latch again.
@@ -39,7 +40,7 @@ class Latch:
             if self.source is None:
                 self.destination = _destination(rule)
             return
-        self.source = None
+        self.source = self.report_source = None
         if _where(rule) != _where(before):
             self.destination = _destination(rule)
 
@@ -57,6 +58,40 @@ class Latch:
         self.source = source
         if self.rule.latching != "off" and _where(self.rule) is not None:
             self.destination = source
+        if self.report_source is not None and self.report_source[0] != source[0]:
+            self.report_source = None
+
+    # The RTCP port, the next above that of RTP (RFC 3550 §11): the address is the media's, the port is latched by itself
+
+    def admits_report(self, source: Address) -> bool:
+        """Whether an RTCP packet from here may be looked at. `learn` learns from media only."""
+        rule = self.rule
+        if rule.latching == "off":
+            return source[0] == rule.remote_host and source[1] == rule.remote_port + 1
+        if self.report_source is not None:
+            return source == self.report_source
+        if self.source is not None:
+            return source[0] == self.source[0]
+        return rule.latching == "strict" and source[0] in rule.sources
+
+    def hold_report(self, source: Address) -> None:
+        """A valid report came from an admitted source."""
+        self.report_source = source
+
+    @property
+    def report_destination(self) -> Address | None:
+        """Where to send reports: where they come from, else the port above the media's; behind a NAT that would be a guess."""
+        media = self.destination
+        if media is None:
+            return None
+        if self.rule.latching != "off":
+            if self.report_source is not None:
+                return self.report_source
+            if self.rule.behind_nat:
+                return None
+        if media[1] == 0xFFFF:
+            return None  # there is none above
+        return (media[0], media[1] + 1) if len(media) == 2 else (media[0], media[1] + 1, *media[2:])
 
 
 def _where(rule: Rule) -> tuple[str, int] | None:

@@ -1,6 +1,6 @@
 """RTP's fixed header: RFC 3550 §5.1, checked and read in place, and one packet of silence (RFC 6263 §4.5).
 
-Looks at the header only: payloads pass by unread, and nothing is copied. RTCP, and what a payload means, stand elsewhere.
+Looks at the header only: payloads pass by unread, and nothing is copied. What a payload means stands elsewhere.
 """
 
 from __future__ import annotations
@@ -41,6 +41,12 @@ def read_header(data: bytes | bytearray | memoryview, length: int) -> tuple[int,
     if end > length:
         return None
     return second & 0x7F, sequence, timestamp, ssrc
+
+
+def payload_start(data: bytes | bytearray | memoryview) -> int:
+    """Where the payload begins in a packet that `read_header` has taken for RTP."""
+    end = HEADER_BYTES + 4 * (data[0] & 0x0F)
+    return end + 4 + 4 * _EXTENSION.unpack_from(data, end)[1] if data[0] & 0x10 else end
 
 
 def silence(payload_type: int, sequence: int, timestamp: int, ssrc: int) -> bytes:

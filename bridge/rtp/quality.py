@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bridge.rtp.rtcp import FarEnd
+
 MAX_DROPOUT = 3000  # A.1: a larger jump forward is a restarted sender, not a loss
 MAX_MISORDER = 100  # A.1
 MAX_TRANSIT_S = 10.0  # a larger change of transit time is a timestamp that was set anew, not jitter
@@ -14,7 +16,10 @@ MAX_TRANSIT_S = 10.0  # a larger change of transit time is a timestamp that was 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """The figures of one session at a moment, both directions; times in milliseconds."""
+    """The figures of one session at a moment, both directions; times in milliseconds.
+
+    What is received is counted here; how much of what is sent arrives, the far end says in its reports, if it sends any.
+    """
 
     packets_received: int = 0
     bytes_received: int = 0
@@ -24,6 +29,10 @@ class Quality:
     jitter_ms: float = 0.0
     strangers: int = 0  # packets from a source that was not allowed
     invalid: int = 0  # packets that are no RTP, or of a payload type nobody negotiated
+    packets_relayed: int = 0  # of those received: sent on to whom it hears
+    remote_packets_lost: int | None = None  # of those sent, by the far end's reports
+    remote_jitter_ms: float | None = None  # likewise
+    round_trip_ms: float | None = None  # between the far end and us; only where it answers reports that it was sent
 
 
 class Counters:
@@ -43,13 +52,14 @@ class Counters:
         "bytes_sent",
         "invalid",
         "packets_received",
+        "packets_relayed",
         "packets_sent",
         "strangers",
     )
 
     def __init__(self, clock_rate: int) -> None:
         self.packets_received = self.bytes_received = self.packets_sent = self.bytes_sent = 0
-        self.strangers = self.invalid = 0
+        self.strangers = self.invalid = self.packets_relayed = 0
         self._clock_rate = clock_rate
         self._ssrc: int | None = None
         self._base = self._highest = self._cycles = 0  # of the current source's sequence numbers
@@ -96,8 +106,9 @@ class Counters:
         """Expected less received (A.3), never below zero: doubled packets do not hide lost ones of another call."""
         return max(0, self._expected_before + self._expected() - self.packets_received)
 
-    def quality(self) -> Quality:
-        """The figures now."""
+    def quality(self, far_end: FarEnd | None = None) -> Quality:
+        """The figures now, with what the far end has said."""
+        far_end = far_end or FarEnd()
         return Quality(
             packets_received=self.packets_received,
             bytes_received=self.bytes_received,
@@ -107,6 +118,10 @@ class Counters:
             jitter_ms=round(self._jitter / self._clock_rate * 1000.0, 3),
             strangers=self.strangers,
             invalid=self.invalid,
+            packets_relayed=self.packets_relayed,
+            remote_packets_lost=far_end.packets_lost,
+            remote_jitter_ms=_in_ms(far_end.jitter_s(self._clock_rate)),
+            round_trip_ms=_in_ms(far_end.round_trip_s),
         )
 
     def _expected(self) -> int:
@@ -117,3 +132,7 @@ class Counters:
         self._ssrc = ssrc
         self._base = self._highest = sequence
         self._cycles = 0
+
+
+def _in_ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000.0, 3)

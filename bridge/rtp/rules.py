@@ -10,7 +10,10 @@ Latching = Literal["strict", "learn", "off"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One session's stream as offer and answer left it."""
+    """One session's stream as offer and answer left it, and the session that hears it.
+
+    Two sessions that hear each other are two rules, each naming the other.
+    """
 
     remote_host: str | None  # from the far end's SDP; None: not known yet, nothing is sent
     remote_port: int  # 0: the stream is refused or not known
@@ -22,3 +25,10 @@ class Rule:
     clock_rate: int  # Hz, of the audio codec: the unit of jitter
     generation: int  # counts offer/answer exchanges: a new one opens the latch again
     expects_media: bool  # False while held or inactive: then silence is no timeout
+    relay_to: str | None = None  # the session from whose ports, and to whose far end, the packets leave; None: nowhere
+    payload_map: tuple[
+        tuple[int, int], ...
+    ] = ()  # payload type that comes -> that leaves; one not in it is not relayed
+    muted: bool = False  # what comes is counted and goes no further
+    dtmf_payload_types: tuple[int, ...] = ()  # of telephone-event (RFC 4733): relayed as mapped, and told as digits
+    relays_rtcp: bool = True  # reports too, from the odd port to the other far end's

@@ -40,8 +40,7 @@ class Connection(NamedTuple):
     address: str
 
 
-@dataclass(frozen=True, slots=True)
-class MediaDescription:
+class MediaDescription(NamedTuple):
     """One `m=` section, §5.14."""
 
     kind: str  # "audio", "video", ...
@@ -64,8 +63,7 @@ class MediaDescription:
         return (text[cut:] for text in self.attributes if text.startswith(prefix))
 
 
-@dataclass(frozen=True, slots=True)
-class SessionDescription:
+class SessionDescription(NamedTuple):
     """A whole description, §5."""
 
     origin: Origin

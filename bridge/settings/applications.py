@@ -8,9 +8,10 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from bridge.calls.events import Event
 from bridge.contract.actions import LIST_MAX, ListedAction, Reject
+from bridge.contract.registrations import REGISTRATION_TYPES
 from bridge.settings.values import Name, Seconds, Section, WebhookSecret, WebUrl, lower_hosts, split_text
 
-EVENT_TYPES: tuple[str, ...] = tuple(event.type for event in get_args(Event))
+EVENT_TYPES: tuple[str, ...] = (*(event.type for event in get_args(Event)), *REGISTRATION_TYPES)
 
 Patterns: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(split_text), Field(max_length=1000)]
 
@@ -77,6 +78,7 @@ class Application(Section):
         default=(Reject(action="reject"),), description="actions when no decision comes: [{action: reject, code: 480}]"
     )
     limits: ApplicationLimits = ApplicationLimits()
+    registrations: bool = Field(default=False, description="true: it decides who may register, besides the password")
 
     @field_validator("webhooks")
     @classmethod

@@ -21,9 +21,9 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     SecretStr,
-    SerializationInfo,
 )
 
+from bridge.contract.bodies import write_secret
 from bridge.errors import ConfigurationError
 from bridge.webhooks.signing import parse_secret
 
@@ -183,11 +183,6 @@ def _read_secret(value: object) -> object:
     return text
 
 
-def _write_secret(secret: SecretStr, info: SerializationInfo) -> str:
-    revealed = isinstance(info.context, dict) and info.context.get("reveal") is True
-    return secret.get_secret_value() if revealed else str(secret)
-
-
 def _check_webhook_secret(secret: SecretStr) -> SecretStr:
     try:
         parse_secret(secret.get_secret_value())
@@ -202,7 +197,7 @@ MediaHost: TypeAlias = Annotated[str, PlainValidator(_parse_media_host)]
 PortRangeText: TypeAlias = Annotated[PortRange, PlainValidator(_parse_port_range), PlainSerializer(str)]
 WebUrl: TypeAlias = Annotated[str, Field(max_length=2048), AfterValidator(_check_web_url)]
 Secret: TypeAlias = Annotated[
-    SecretStr, BeforeValidator(_read_secret), PlainSerializer(_write_secret), Field(min_length=1, max_length=4096)
+    SecretStr, BeforeValidator(_read_secret), PlainSerializer(write_secret), Field(min_length=1, max_length=4096)
 ]
 WebhookSecret: TypeAlias = Annotated[Secret, AfterValidator(_check_webhook_secret)]
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]

@@ -7,11 +7,11 @@ know who the user is and where requests go. The ACK of a 2xx is the user's (`dia
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal, TypedDict
 
 from bridge.errors import LocalProtocolError
-from bridge.sip.headers import Headers
+from bridge.sip.headers import Headers, Line
 from bridge.sip.message import Request, Response
 from bridge.sip.parser import parse
 from bridge.sip.transaction import (
@@ -264,9 +264,12 @@ def acknowledge(invite: Request, refusal: Response) -> Request:
     return _companion(invite, "ACK", refusal.headers.get("to") or "")
 
 
-def cancel(invite: Request) -> Request:
-    """The CANCEL of a pending INVITE: its twin in everything but the method (§9.1)."""
-    return _companion(invite, "CANCEL", invite.headers.get("to") or "")
+def cancel(invite: Request, headers: Iterable[Line] = ()) -> Request:
+    """The CANCEL of a pending INVITE: its twin in everything but the method (§9.1). `headers` come last."""
+    request = _companion(invite, "CANCEL", invite.headers.get("to") or "")
+    for name, value in headers:
+        request.headers.add(name, value)
+    return request
 
 
 def _companion(invite: Request, method: str, to: str) -> Request:

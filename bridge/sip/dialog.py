@@ -18,7 +18,7 @@ from bridge.sip.headers import Headers, Malformed, contacts, parse_name_addr, ro
 from bridge.sip.message import Request, Response
 from bridge.sip.uri import SipUri, parse_uri
 
-MAX_FORWARDS = "70"  # §8.1.1.6
+MAX_FORWARDS = 70  # §8.1.1.6
 
 
 class DialogState(StrEnum):
@@ -201,7 +201,7 @@ class Dialog:
         if route and not _is_loose(route[0]):
             # A strict router wants to find itself in the Request-URI, and the target behind all routes.
             uri, route = _as_request_uri(route[0]), (*route[1:], f"<{self.remote_target}>")
-        lines = [("Via", via), ("Max-Forwards", MAX_FORWARDS)]
+        lines = [("Via", via), ("Max-Forwards", str(MAX_FORWARDS))]
         lines.extend([("Route", each) for each in route])
         lines.append(("From", self.local_uri))
         lines.append(("To", self.remote_uri))

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from bridge.agenda import Agenda
 from bridge.errors import LocalProtocolError
 from bridge.sip.client_transaction import InviteClientTransaction, NonInviteClientTransaction, cancel
 from bridge.sip.flow import Flow, Send
-from bridge.sip.headers import Via
+from bridge.sip.headers import Line, Via
 from bridge.sip.message import Request, Response
 from bridge.sip.server_transaction import InviteServerTransaction, NonInviteServerTransaction
 from bridge.sip.transaction import (
@@ -45,8 +45,7 @@ from bridge.sip.transaction import (
 MAX_TRANSACTIONS = 262_144  # 1,000 calls/s, each with 4 transactions that linger for 32 s, twice over
 
 
-@dataclass(frozen=True, slots=True)
-class RequestArrived:
+class RequestArrived(NamedTuple):
     """A new request, to be answered through `respond(key, …)`. Repetitions of it are not heard of again."""
 
     key: TransactionKey
@@ -56,16 +55,14 @@ class RequestArrived:
     matches: TransactionKey | None = None  # for CANCEL: the INVITE it means, whatever its state; None: unknown, 481
 
 
-@dataclass(frozen=True, slots=True)
-class AckArrived:
+class AckArrived(NamedTuple):
     """An ACK that is the user's: of a 2xx, or of nothing known."""
 
     request: Request
     flow: Flow
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseArrived:
+class ResponseArrived(NamedTuple):
     """A response to a request of ours: every provisional one, the final one once, of an INVITE's 2xx each copy."""
 
     key: TransactionKey
@@ -97,8 +94,7 @@ class ResponsesMoved:
     flow: Flow
 
 
-@dataclass(frozen=True, slots=True)
-class TransactionEnded:
+class TransactionEnded(NamedTuple):
     """The transaction is forgotten."""
 
     key: TransactionKey
@@ -142,7 +138,7 @@ Likeness: TypeAlias = tuple[str, str | None, int, str]  # Call-ID, From tag, CSe
 class _Transaction:
     """A machine, its name and its way."""
 
-    __slots__ = ("flow", "key", "likeness", "machine", "otherwise")
+    __slots__ = ("farewell", "flow", "key", "likeness", "machine", "otherwise")
 
     def __init__(
         self,
@@ -157,6 +153,7 @@ class _Transaction:
         self.machine = machine
         self.flow = flow  # where its messages go: for a server, the response flow
         self.likeness = likeness  # registered as the first of its kind
+        self.farewell: tuple[Line, ...] = ()  # header lines for its CANCEL
         self.otherwise = otherwise  # where they go once that connection is lost
 
 
@@ -233,14 +230,15 @@ class Endpoint:
         self._add(transaction)
         return self._carry_out(transaction, machine.begin(), flow, now)
 
-    def cancel(self, key: TransactionKey, *, now: float) -> list[Outcome]:
-        """CANCEL our INVITE: now, or when its first provisional response comes (§9.1).
+    def cancel(self, key: TransactionKey, *, headers: tuple[Line, ...] = (), now: float) -> list[Outcome]:
+        """CANCEL our INVITE: now, or when its first provisional response comes (§9.1). `headers`: what the CANCEL says too.
 
         Nothing happens once it is answered or over: whoever cancels cannot know. Its answer may still be a 2xx.
         """
         transaction = self._transactions.get(key)
         if transaction is None:
             return []
+        transaction.farewell = headers
         return self._carry_out(transaction, transaction.machine.step(CancelWanted()), transaction.flow, now)
 
     def abandon(self, key: TransactionKey) -> None:
@@ -377,7 +375,7 @@ class Endpoint:
         machine = transaction.machine
         if not isinstance(machine, InviteClientTransaction) or machine.request is None:
             raise LocalProtocolError(f"nothing to cancel: {transaction.key}")
-        return self.request(cancel(machine.request), transaction.flow, now=now)
+        return self.request(cancel(machine.request, transaction.farewell), transaction.flow, now=now)
 
 
 def fill_via(request: Request, flow: Flow) -> None:

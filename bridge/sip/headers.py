@@ -25,7 +25,7 @@ from bridge.sip.grammar import (
     split_list,
     unquote,
 )
-from bridge.sip.names import CANONICAL, METHODS, canonical_name
+from bridge.sip.names import CANONICAL, METHODS, PRINTED, canonical_name
 
 MAX_ADDRESSES: Final = 128  # in one message's Contact, Route or Record-Route
 
@@ -41,7 +41,7 @@ class Headers:
     __slots__ = ("_first", "_lines")
 
     def __init__(self, lines: Iterable[Line] = ()) -> None:
-        self._lines: list[Line] = [(canonical_name(name), _checked(name, value)) for name, value in lines]
+        self._lines: list[Line] = [_line(name, value) for name, value in lines]
         self._first: dict[str, str] | None = None
 
     @classmethod
@@ -78,7 +78,7 @@ class Headers:
         if first is None:
             first = self._first = dict(reversed(self._lines))
         value = first.get(name)
-        if value is not None:
+        if value is not None or name in PRINTED:
             return value
         for spelled in self._spellings(name):
             if spelled in first:
@@ -97,17 +97,17 @@ class Headers:
 
     def add(self, name: str, value: str) -> None:
         """Put a line behind all others."""
-        self._lines.append((canonical_name(name), _checked(name, value)))
+        self._lines.append(_line(name, value))
         self._first = None
 
     def prepend(self, name: str, value: str) -> None:
         """Put a line before all others: a Via, a Record-Route."""
-        self._lines.insert(0, (canonical_name(name), _checked(name, value)))
+        self._lines.insert(0, _line(name, value))
         self._first = None
 
     def set(self, name: str, value: str) -> None:
         """Have this line alone of that name: where the first one was, or behind all others."""
-        line = (canonical_name(name), _checked(name, value))
+        line = _line(name, value)
         spellings = self._spellings(name)
         kept: list[Line] = []
         place = -1
@@ -126,7 +126,7 @@ class Headers:
         for index, (each, line) in enumerate(self._lines):
             if each in spellings:
                 _, rest = first_of_list(line)
-                self._lines[index] = (each, _checked(name, f"{value}, {rest}" if rest else value))
+                self._lines[index] = _line(each, f"{value}, {rest}" if rest else value)
                 self._first = None
                 return
         self.add(name, value)
@@ -150,10 +150,12 @@ class Headers:
         return tuple(dict.fromkeys(each for each, _ in self._lines if each.lower() == lowered))  # the first one first
 
 
-def _checked(name: str, value: str) -> str:
-    if "\n" in value or "\r" in value or not is_token(name):
+def _line(name: str, value: str) -> Line:
+    """A line of ours. What a peer wrote has been through the parser, which has its own checks."""
+    known = CANONICAL.get(name)
+    if "\n" in value or "\r" in value or not (known or is_token(name)):
         raise LocalProtocolError(f"no header field may be {name!r}: {value!r}")
-    return value
+    return known or canonical_name(name), value
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,13 +375,22 @@ def option_tags(message: HasHeaders, name: str) -> tuple[str, ...]:
 
 def reason_q850(message: HasHeaders) -> int | None:
     """The Q.850 cause of a Reason header field (RFC 3326), or None."""
+    number = _reason(message, "Q.850")
+    return number if number is not None and number <= 127 else None
+
+
+def reason_sip(message: HasHeaders) -> int | None:
+    """The SIP status of a Reason header field (RFC 3326): 200 in a CANCEL says that somebody else has answered."""
+    return _reason(message, "SIP")
+
+
+def _reason(message: HasHeaders, wanted: str) -> int | None:
     for value in message.headers.values("Reason"):
         protocol, semicolon, rest = value.partition(";")
-        if protocol.strip(" \t").upper() == "Q.850":
+        if protocol.strip(" \t").upper() == wanted:
             for name, cause in parameters(semicolon + rest) or ():
                 if name == "cause":
-                    number = _number(cause)
-                    return number if number is not None and number <= 127 else None
+                    return _number(cause)
     return None
 
 

@@ -57,6 +57,9 @@ CANONICAL: Final[dict[str, str]] = (
 )
 """The usual spellings of the known names, compact forms included (§7.3.3), to the one we print."""
 
+PRINTED: Final = frozenset(_KNOWN)
+"""The spellings we print, under which every known header field is kept."""
+
 
 def canonical_name(name: str) -> str:
     """The spelling `name` is kept and printed under; a name nobody knows keeps its own."""

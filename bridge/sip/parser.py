@@ -7,6 +7,7 @@ nothing of flows and states; what becomes of a malformed message is its caller's
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -17,6 +18,7 @@ from bridge.sip.headers import (
     Line,
     Malformed,
     NameAddr,
+    Via,
     parse_cseq,
     parse_name_addr,
     parse_via,
@@ -33,6 +35,7 @@ MAX_SEQUENCE: Final = 2**31 - 1  # §8.1.1.5
 
 _SINGLE: Final = ("From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Length")
 _ILLEGIBLE: Final = NameAddr(None, "")
+_VERSION: Final = re.compile(r"SIP[ \t]*+/[ \t]*+[0-9]++\.[0-9]++", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,8 @@ class KeepAlive:
 class MalformedMessage(Malformed):
     """A message that cannot be taken. Where there is a `request`, `status` and `reason` are the answer to it.
 
-    Of that request Via, From, To, Call-ID and CSeq can be read (an illegible From or To has an empty URI and no tag);
-    nothing else of it has been checked.
+    Of that request Via and CSeq can be read, by which its sender finds what was answered (§17.1.3); From, To and
+    Call-ID where it has them (an illegible From or To has an empty URI and no tag). Nothing else of it has been checked.
     """
 
     request: Request | None = None
@@ -223,8 +226,8 @@ def _answerable(request: Request, first: Mapping[str, str]) -> Request | None:
     """`request`, if a response to it could be made and sent."""
     via_line, from_line, to_line = first.get("Via", ""), first.get("From", ""), first.get("To", "")
     cseq_line = first.get("CSeq", "")
-    via, cseq = parse_via(first_of_list(via_line)[0]), parse_cseq(cseq_line)
-    if via is None or cseq is None or not from_line or not to_line or not first.get("Call-ID"):
+    via, cseq = _legible_via(first_of_list(via_line)[0]), parse_cseq(cseq_line)
+    if via is None or cseq is None:
         return None
     request.remember(
         via_line=via_line,
@@ -237,3 +240,9 @@ def _answerable(request: Request, first: Mapping[str, str]) -> Request | None:
         cseq=cseq,
     )
     return request
+
+
+def _legible_via(text: str) -> Via | None:
+    """A Via as far as an answer needs it: of whatever version, and without its parameters where they are malformed."""
+    text = _VERSION.sub("SIP/2.0", text, count=1)
+    return parse_via(text) or parse_via(text.partition(";")[0])

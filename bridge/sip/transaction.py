@@ -214,8 +214,8 @@ def server_key(request: Request, method: str | None = None) -> TransactionKey:
         method = request.method
         if method == "ACK":
             method = "INVITE"
-    if branch is None or not branch.startswith(MAGIC_COOKIE):
-        # RFC 2543: neither the To tag, which an INVITE lacks and its ACK has, nor Via parameters that we fill in.
+    if branch is None or branch == MAGIC_COOKIE or not branch.startswith(MAGIC_COOKIE):
+        # RFC 2543, or its cookie and nothing that is unique (RFC 4475 §3.2.1): neither the To tag, which an INVITE lacks and its ACK has, nor Via parameters that we fill in.
         parts = (request.uri, request.from_tag or "", request.call_id, str(request.cseq.number), branch or "")
         branch = "\n".join(parts)
     return TransactionKey(branch, via.sent_by.lower(), method)

@@ -13,7 +13,7 @@ from bridge.sip.grammar import MAX_PARAMETERS, Parameters, print_parameters, une
 
 _ANY = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*+:[^\s<>\"]++")
 # No `@` may stand unescaped in parameters or headers, so the last one, if any, ends the user part: `;` and `?` before
-# it belong to the user (RFC 4475 §3.1.1.13).
+# it belong to the user (RFC 4475 §3.1.1.9).
 _SIP = re.compile(
     r"(?:([^@:\s<>\"]++)(?::([^@\s<>\"]*+))?+@)?"
     r"(\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9_.\-]++)(?::([0-9]{1,5}+))?+"
@@ -48,10 +48,10 @@ class SipUri(NamedTuple):
         return f"{self.scheme}:{user}{self.host}{port}{print_parameters(self.params)}{headers}"
 
     def param(self, name: str) -> str | None:
-        """The value of a parameter; "" for one without value, None when it is absent."""
+        """The value of a parameter, `%HH` resolved; "" for one without value, None when it is absent."""
         for each, value in self.params:
-            if each == name:
-                return value or ""
+            if each == name or ("%" in each and _name(each) == name):
+                return unescape(value or "")
         return None
 
     @property
@@ -149,14 +149,19 @@ def _parameters(written: str) -> Parameters | None:
     return tuple(found)
 
 
+def _name(written: str) -> str:
+    """What a parameter is called, however that is escaped (RFC 4475 §3.1.1.3)."""
+    return unescape(written).lower()
+
+
 def _resolved(part: str | None) -> str | None:
     return None if part is None else unescape(part)
 
 
 def _parameters_match(ours: Parameters, theirs: Parameters) -> bool:
     """One in both must agree; one in only one is ignored, except those that change where or how a request goes."""
-    left = {name: unescape(value or "").lower() for name, value in ours}
-    right = {name: unescape(value or "").lower() for name, value in theirs}
+    left = {_name(name): unescape(value or "").lower() for name, value in ours}
+    right = {_name(name): unescape(value or "").lower() for name, value in theirs}
     if any((name in left) != (name in right) for name in _DECISIVE):
         return False
     return all(right[name] == value for name, value in left.items() if name in right)

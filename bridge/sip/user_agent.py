@@ -13,6 +13,7 @@ from zlib import crc32
 from bridge.sip.dialog import MAX_FORWARDS
 from bridge.sip.grammar import REASON_PHRASES
 from bridge.sip.headers import Headers, Line, Malformed, Star, Via, contacts, content_type, option_tags
+from bridge.sip.info import TYPES
 from bridge.sip.message import Request, Response
 
 _DIALOG_MAKING = frozenset({"INVITE", "SUBSCRIBE", "REFER", "NOTIFY"})  # whose responses carry Record-Route (§12.1.1)
@@ -20,6 +21,7 @@ _COPIED = frozenset({"Via", "From", "Call-ID", "CSeq"})  # §8.2.6.2, and To wit
 _COPIED_TO_TRYING = _COPIED | {"Timestamp"}  # §8.2.6.1
 _COPIED_TO_DIALOG = _COPIED | {"Record-Route"}  # §12.1.1
 _TARGETS = frozenset({"INVITE", "UPDATE", "SUBSCRIBE", "REFER"})  # where a Contact is the remote target (§8.1.1.8)
+_MAX_RANGES = 128  # of an Accept that are looked at; the most seen in the field is a dozen
 _CONTENT_MATTERS_NOT = frozenset({"BYE", "CANCEL"})  # who hangs up has hung up, whatever the body says
 
 
@@ -27,9 +29,10 @@ _CONTENT_MATTERS_NOT = frozenset({"BYE", "CANCEL"})  # who hangs up has hung up,
 class Capabilities:
     """What our user agent server understands; every value goes into an answer as it stands."""
 
-    methods: tuple[str, ...] = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS")
+    methods: tuple[str, ...] = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO")
     extensions: frozenset[str] = frozenset()  # option tags, lower case
     content_types: tuple[str, ...] = ("application/sdp",)
+    info_types: tuple[str, ...] = TYPES  # of INFO, which brings no session description
     schemes: frozenset[str] = frozenset({"sip", "sips"})  # of the Request-URI, lower case
     server: str | None = None  # the Server header's value
 
@@ -63,11 +66,12 @@ def respond(
         copied = _COPIED_TO_TRYING
     elif status < 300 and request.method in _DIALOG_MAKING:
         copied = _COPIED_TO_DIALOG
-    tagged = request.to_tag is not None or (status == 100 and to_tag is None)
+    untagged = status == 100 and to_tag is None
     for line in request.headers:
         if line[0] in copied:
             made.append(line)
-        elif line[0] == "To":
+        elif line[0] == "To":  # a malformed request may have none
+            tagged = untagged or request.to_tag is not None
             made.append(line if tagged else ("To", f"{line[1]};tag={to_tag or stateless_tag(request)}"))
     if contact is not None:
         made.append(("Contact", contact))
@@ -78,7 +82,8 @@ def respond(
 
 def stateless_tag(request: Request) -> str:
     """A To tag that a repetition of the request gets again without anything being remembered (§8.2.7)."""
-    same = f"{request.call_id}\n{request.from_tag}\n{request.via.branch}"
+    headers = request.headers
+    same = f"{headers.get('Call-ID')}\n{headers.get('From')}\n{request.via.branch}"
     return f"{crc32(same.encode('utf-8', 'surrogateescape')):08x}"
 
 
@@ -95,6 +100,7 @@ def check(request: Request, capabilities: Capabilities) -> Refused | None:
         or _scheme(request, capabilities)
         or _extensions(request, capabilities)
         or _content(request, capabilities)
+        or _accept(request, capabilities)
         or _contact(request)
     )
 
@@ -146,8 +152,9 @@ def _content(request: Request, capabilities: Capabilities) -> Refused | None:
     of_type = content_type(request)
     if of_type is None:
         return Refused(400, "Missing Content-Type")
-    if of_type not in capabilities.content_types:
-        return _refused(415, ("Accept", ", ".join(capabilities.content_types)))
+    understood = capabilities.info_types if request.method == "INFO" else capabilities.content_types
+    if of_type not in understood:
+        return _refused(415, ("Accept", ", ".join(understood)))
     encoded = "Content-Encoding" in request.headers
     if encoded and any(each.lower() != "identity" for each in request.headers.values("Content-Encoding")):
         return _refused(415, ("Accept-Encoding", "identity"))
@@ -161,6 +168,19 @@ def _is_optional(request: Request) -> bool:
         return False
     parameters = disposition.lower().split(";")[1:]
     return any("".join(each.split()) == "handling=optional" for each in parameters)
+
+
+def _accept(request: Request, capabilities: Capabilities) -> Refused | None:
+    """Whether the sender takes what our answer to an INVITE would have in it (§20.1, RFC 4475 §3.3.15)."""
+    accept = request.headers.get("Accept") if request.method == "INVITE" else None
+    if accept is None or accept in capabilities.content_types:
+        return None
+    accepted = request.headers.values("Accept")[:_MAX_RANGES]
+    ranges = {"".join(each.partition(";")[0].split()).lower() for each in accepted}
+    for ours in capabilities.content_types:
+        if not ranges.isdisjoint((ours, f"{ours.partition('/')[0]}/*", "*/*")):
+            return None
+    return _refused(406)
 
 
 def _contact(request: Request) -> Refused | None:
@@ -197,11 +217,12 @@ def new_request(
     contact: str | None = None,
     headers: Iterable[Line] = (),
     body: bytes = b"",
+    max_forwards: int = MAX_FORWARDS,
 ) -> Request:
     """A request outside any dialog (§8.1.1). `from_` carries our tag, `to` none; all are header values."""
     lines: list[Line] = [
         ("Via", str(via)),
-        ("Max-Forwards", MAX_FORWARDS),
+        ("Max-Forwards", str(max_forwards)),
         ("From", from_),
         ("To", to),
         ("Call-ID", call_id),
@@ -225,6 +246,7 @@ def new_invite(
     offer: bytes = b"",
     capabilities: Capabilities | None = None,
     headers: Iterable[Line] = (),
+    max_forwards: int = MAX_FORWARDS,
 ) -> Request:
     """An INVITE that begins a dialog (§13.2.1), with an SDP offer or, where it is empty, asking for one."""
     lines: list[Line] = []
@@ -248,4 +270,5 @@ def new_invite(
         contact=contact,
         headers=lines,
         body=offer,
+        max_forwards=max_forwards,
     )

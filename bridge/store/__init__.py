@@ -6,12 +6,16 @@ same tests. Refuses to know what is inside the bytes it keeps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol
 
 from bridge.calls.facts import CallId, ConversationId
-from bridge.engine.commit import Ack, Commit, Postponed, Release, StoredCall, StoredConversation
+from bridge.engine.commit import Ack, Commit, Postponed, Release, Remembered, StoredCall, StoredConversation
+from bridge.engine.registrations import ForgetEvents, ReadBindings, StoredStream, WriteRegistration
+from bridge.sip.registrar import AddressOfRecord
+
+REMEMBERED_S: Final = 86_400.0  # how long an Idempotency-Key is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,30 @@ class Lease:
     owner: str  # who announced: "node_id:incarnation"
     store_ms: int  # the store's UTC then
     replaced_by: str | None  # the newer incarnation of our name: what was ours is its, and we have to go
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What the store said about expiries."""
+
+    aors: tuple[AddressOfRecord, ...]  # with bindings that have expired, the longest first
+    registered: int  # addresses of record with bindings, those included
+
+
+@dataclass(frozen=True, slots=True)
+class UserChanges:
+    """Users made, changed or taken away since a revision."""
+
+    revision: int  # to ask with next time
+    users: Mapping[str, bytes | None]  # by username; None: there is none any more
+
+
+class ConversationRecord(NamedTuple):
+    """A conversation as a reader sees it."""
+
+    head: bytes
+    calls: tuple[CallId, ...]
+    merged_into: ConversationId | None = None  # which took its last living call
 
 
 class Store(Protocol):
@@ -55,6 +83,18 @@ class Store(Protocol):
         """Drop the live record and keep the final ones; within 50 ms, nothing comes back."""
         ...
 
+    def read_bindings(self, wanted: ReadBindings) -> None:
+        """What an address of record is bound to: `BindingsRead` comes back, also while the store is away."""
+        ...
+
+    def write_registration(self, write: WriteRegistration) -> None:
+        """One registration, compared and set: `RegistrationWritten`, or `RegistrationRefused`, comes back."""
+        ...
+
+    def forget_events(self, settled: ForgetEvents) -> None:
+        """Events of a registration that every endpoint has; within 50 ms, nothing comes back."""
+        ...
+
     async def announce(self, owner: str, facts: bytes, lease_s: float) -> Lease:
         """Renew our lease, with everything others should know of us (JSON)."""
         ...
@@ -80,8 +120,46 @@ class Store(Protocol):
         """(created in UTC ms, call, final record or None while alive), newest first, below `before`."""
         ...
 
-    async def conversation(self, conversation: ConversationId) -> tuple[bytes, tuple[CallId, ...]] | None:
-        """Its head and its calls, until the retention after its release is over."""
+    async def conversation(self, conversation: ConversationId) -> ConversationRecord | None:
+        """As it was last written, until the retention after its release is over."""
+        ...
+
+    async def remembered(self, key: str) -> Remembered | None:
+        """What came of the first request with this Idempotency-Key, for `REMEMBERED_S`; None for one that is not known."""
+        ...
+
+    async def registration(self, aor: AddressOfRecord) -> bytes | None:
+        """The bindings of an address of record, expired ones included; None where there are none."""
+        ...
+
+    async def list_registrations(
+        self, *, after: AddressOfRecord | None, limit: int
+    ) -> list[tuple[AddressOfRecord, bytes]]:
+        """Addresses of record that have bindings, and those, in the order of their bytes, from the one behind `after`."""
+        ...
+
+    async def due_registrations(self, now_ms: int, limit: int) -> Due:
+        """Whose bindings have expired, at most `limit` of them."""
+        ...
+
+    async def claim_streams(self, owner: str) -> list[StoredStream]:
+        """Take over the events of registrations that other incarnations of our node_id have not delivered."""
+        ...
+
+    async def put_user(self, username: str, record: bytes) -> bool:
+        """Keep this user. True where there was one of that name before."""
+        ...
+
+    async def delete_user(self, username: str) -> bool:
+        """True where there was one."""
+        ...
+
+    async def user(self, username: str) -> bytes | None:
+        """Its record."""
+        ...
+
+    async def changed_users(self, since: int) -> UserChanges:
+        """What has changed since this revision; all there are, for one that the store has not reached (yet, or any more)."""
         ...
 
     async def secret(self, name: str, proposal: str) -> str:

@@ -7,14 +7,35 @@ fall back to how it was a while ago. Refuses to know connections, queues and wha
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 from bridge.ambient import Clock
 from bridge.calls.facts import CallId, ConversationId
-from bridge.engine.commit import Ack, Commit, Postponed, Release, StoredCall, StoredConversation
-from bridge.store import Lease
+from bridge.engine.commit import (
+    Ack,
+    Commit,
+    Postponed,
+    Release,
+    Remembered,
+    StoredCall,
+    StoredConversation,
+)
+from bridge.engine.registrations import (
+    ForgetEvents,
+    RegistrationRefused,
+    RegistrationWritten,
+    StoredRegistration,
+    StoredStream,
+    WriteRegistration,
+    stream_of,
+)
+from bridge.sip.registrar import AddressOfRecord
+from bridge.store import REMEMBERED_S, ConversationRecord, Due, Lease, UserChanges
+from bridge.store.tables import Table
+
+IDLE_S = 30 * 86_400.0  # for how long an address of record is remembered that nobody is bound to
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -34,6 +55,17 @@ class _Record:
     fixed: Mapping[CallId, bytes]
     variable: Mapping[CallId, bytes]
     released: tuple[CallId, ...] | None = None  # the calls it had; only the fence and the head are left
+    merged_into: ConversationId | None = None  # where its last living call went
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """Calls that leave a conversation; its head and version where they change with that."""
+
+    conversation: ConversationId
+    calls: tuple[CallId, ...]
+    head: bytes | None = None
+    version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,67 +77,13 @@ class _Out:
     postponed: Mapping[str, Postponed] = field(default_factory=dict)
 
 
-class _Table(Generic[K, V]):
-    """Values that may expire. Every change can be undone."""
+@dataclass(frozen=True, slots=True)
+class _Registration:
+    """One address of record: what was written last, by whom, and whose stream that one took over."""
 
-    __slots__ = ("_cells", "_clock", "_expiries", "_undo")
-
-    def __init__(self, clock: Clock, undo: Callable[[Callable[[], None]], None]) -> None:
-        self._cells: dict[K, tuple[V, float | None]] = {}  # value, and when it expires (seconds UTC)
-        self._expiries: deque[tuple[float, K]] = deque()  # ascending, for all are kept equally long
-        self._clock = clock
-        self._undo = undo
-
-    def get(self, key: K) -> V | None:
-        cell = self._cells.get(key)
-        return None if cell is None or self._is_over(cell) else cell[0]
-
-    def items(self) -> Iterator[tuple[K, V]]:
-        return ((key, cell[0]) for key, cell in self._cells.items() if not self._is_over(cell))
-
-    def put(self, key: K, value: V, *, keep_s: float | None = None) -> None:
-        """`keep_s` None: for ever, or for as long as the key had before."""
-        before = self._cells.get(key)
-        expires = before[1] if before is not None else None
-        if keep_s is not None:
-            expires = self._clock.now() + keep_s
-            self._expiries.append((expires, key))
-        self._set(key, (value, expires))
-        self._sweep()
-
-    def expire(self, key: K, keep_s: float) -> None:
-        value = self.get(key)
-        if value is not None:
-            self.put(key, value, keep_s=keep_s)
-
-    def drop(self, key: K) -> None:
-        self._set(key, None)
-
-    def clear(self) -> None:
-        for key in list(self._cells):
-            self.drop(key)
-
-    def _set(self, key: K, cell: tuple[V, float | None] | None) -> None:
-        before = self._cells.get(key)
-        self._undo(lambda: self._restore(key, before))
-        self._restore(key, cell)
-
-    def _restore(self, key: K, cell: tuple[V, float | None] | None) -> None:
-        if cell is None:
-            self._cells.pop(key, None)
-        else:
-            self._cells[key] = cell
-
-    def _is_over(self, cell: tuple[V, float | None]) -> bool:
-        return cell[1] is not None and cell[1] <= self._clock.now()
-
-    def _sweep(self) -> None:
-        now = self._clock.now()
-        while self._expiries and self._expiries[0][0] <= now:
-            key = self._expiries.popleft()[1]
-            cell = self._cells.get(key)
-            if cell is not None and self._is_over(cell):
-                self.drop(key)
+    written: WriteRegistration
+    owner: str
+    heir_of: str | None
 
 
 class Keyspace:
@@ -115,22 +93,32 @@ class Keyspace:
         self._clock = clock
         self._history_s = history_s
         self._history: deque[tuple[float, Callable[[], None]]] = deque()
-        self._conversations: _Table[ConversationId, _Record] = _Table(clock, self._remember)
-        self._calls: _Table[CallId, ConversationId | bytes] = _Table(clock, self._remember)  # bytes: the final record
-        self._created: _Table[CallId, int] = _Table(clock, self._remember)
-        self._out: _Table[CallId, _Out] = _Table(clock, self._remember)
-        self._owned: _Table[tuple[str, ConversationId], str] = _Table(clock, self._remember)  # node id → incarnation
-        self._nodes: _Table[str, tuple[str, int, bytes]] = _Table(
-            clock, self._remember
-        )  # incarnation, generation, facts
-        self._secrets: _Table[str, str] = _Table(clock, self._remember)
+        self._conversations: Table[ConversationId, _Record] = Table(clock, self._remember)
+        self._calls: Table[CallId, ConversationId | bytes] = Table(clock, self._remember)  # bytes: the final record
+        self._created: Table[CallId, int] = Table(clock, self._remember)
+        self._out: Table[str, _Out] = Table(clock, self._remember)
+        self._owned: Table[tuple[str, ConversationId], str] = Table(clock, self._remember)  # node id → incarnation
+        self._nodes: Table[str, tuple[str, int, bytes]] = Table(clock, self._remember)  # incarnation, generation, facts
+        self._secrets: Table[str, str] = Table(clock, self._remember)
+        self._registrations: Table[AddressOfRecord, _Registration] = Table(clock, self._remember)
+        self._streams: Table[tuple[str, AddressOfRecord], str] = Table(clock, self._remember)  # → incarnation
+        self._users: Table[str, tuple[int, bytes | None]] = Table(clock, self._remember)  # revision, record
+        self._claims: Table[str, Remembered] = Table(clock, self._remember)
 
     # What befalls it.
 
     def empty(self) -> None:
         """It has restarted without its data."""
-        tables = (self._conversations, self._calls, self._created, self._out, self._owned, self._nodes, self._secrets)
-        for table in tables:
+        calls = (self._conversations, self._calls, self._created, self._out, self._owned)
+        for table in (
+            *calls,
+            self._nodes,
+            self._secrets,
+            self._registrations,
+            self._streams,
+            self._users,
+            self._claims,
+        ):
             table.clear()
 
     def roll_back(self, seconds: float) -> None:
@@ -149,14 +137,16 @@ class Keyspace:
 
     # The scripts.
 
-    def commit(self, commit: Commit, retention_s: float) -> Answer:
-        """commit.lua."""
+    def commit(self, commit: Commit, retention_s: float) -> Answer | Remembered:
+        """commit.lua. `Remembered`: its key has been claimed for another call."""
         stored = self._conversations.get(commit.conversation)
-        answer = self._fence(commit, stored)
+        moves: list[_Move] = []
+        answer = self._fence(commit, stored) or self._taken(commit, stored, moves) or self._claimed(commit)
         if answer is not None:
             for ack in commit.acks:
                 self.acknowledge(ack)
             return answer
+        moved = {call for move in moves for call in move.calls}
         for event in commit.events:
             out = self._out.get(event.call) or _Out()
             self._out.put(event.call, replace(out, events={**out.events, event.sequence: event.body}))
@@ -172,17 +162,19 @@ class Keyspace:
         for call in commit.calls:
             if call.fixed is not None:
                 fixed[call.call] = call.fixed
-                if self._calls.get(call.call) is None:
+                if call.call in moved or self._calls.get(call.call) is None:
                     self._calls.put(call.call, commit.conversation)
                 self._created.put(call.call, call.created_ms)
             if call.variable is not None:
                 variable[call.call] = call.variable
         for ending in commit.endings:
             self._calls.put(ending.call, ending.record, keep_s=retention_s)
-        self._conversations.put(
-            commit.conversation,
-            _Record(commit.epoch, commit.nonce, commit.version, commit.owner, commit.head, fixed, variable),
-        )
+        for move in moves:
+            self._move(move, commit.conversation, retention_s)
+        fence = (commit.epoch, commit.nonce, commit.version, commit.owner)
+        merged_into = kept.merged_into if kept is not None else None
+        record = _Record(*fence, commit.head, fixed, variable, merged_into=merged_into)
+        self._conversations.put(commit.conversation, record)
         return "applied"
 
     def _fence(self, commit: Commit, stored: _Record | None) -> Answer | None:
@@ -206,19 +198,84 @@ class Keyspace:
             mentioned = [call.call for call in commit.calls] + [ending.call for ending in commit.endings]
             ended = any(isinstance(self._calls.get(call), bytes) for call in mentioned)
             return "lost" if ended else "stale"
-        return self._taken(commit, stored)
+        return None
 
-    def _taken(self, commit: Commit, stored: _Record | None) -> Answer | None:
-        """Nobody else's call is taken, and nothing that has ended is resurrected."""
+    def _taken(self, commit: Commit, stored: _Record | None, moves: list[_Move]) -> Answer | None:
+        """Whether everything it brings may be had: `moves` is filled with what has to leave where it was.
+
+        Nobody else's call is taken, and nothing that has ended is resurrected.
+        """
+        answer = None if commit.whole else self._taken_as_known(commit, moves)
+        if answer is not None:
+            return answer
         endings = {ending.call for ending in commit.endings}
+        taken = {call: move.conversation for move in moves for call in move.calls}
         for call in commit.calls:
             held = self._calls.get(call.call)
-            if call.fixed is None or held is None or held == commit.conversation:
+            if call.fixed is None or held is None or held in (commit.conversation, taken.get(call.call)):
                 continue
-            of_ours = (stored is not None and stored.owner == commit.owner) or call.call in endings
-            if not (isinstance(held, bytes) and commit.whole and of_ours):
+            own = False
+            if isinstance(held, bytes):
+                own = commit.whole and ((stored is not None and stored.owner == commit.owner) or call.call in endings)
+            elif commit.whole:
+                # An older store has it where it was before it moved.
+                known = self._conversations.get(held)
+                own = known is not None and known.owner == commit.owner
+                moves.append(_Move(held, (call.call,)))
+            if not own:
                 return "lost" if commit.whole else "exists"
         return None
+
+    def _taken_as_known(self, commit: Commit, moves: list[_Move]) -> Answer | None:
+        """What is taken has to be ours as we know it."""
+        versions: dict[ConversationId, int] = {}
+        for take in commit.takes:
+            known = self._conversations.get(take.conversation)
+            if known is None:
+                return "stale"
+            theirs, ours = (known.epoch, known.nonce), (take.epoch, take.nonce)
+            if known.owner != commit.owner and theirs >= ours:
+                return "lost"
+            missing = take.version - versions.get(take.conversation, known.version)
+            if theirs != ours or missing > 1:
+                return "stale"
+            versions[take.conversation] = take.version
+            changed = missing == 1
+            moves.append(
+                _Move(take.conversation, take.calls, take.head if changed else None, take.version if changed else None)
+            )
+        return None
+
+    def _claimed(self, commit: Commit) -> Remembered | None:
+        """Claim its key; what is known of that where another call has it."""
+        claim = commit.claim
+        if claim is None:
+            return None
+        known = self._claims.get(claim.key)
+        if known is None:
+            made = Remembered(claim.fingerprint, claim.call, 201, claim.answer)
+            self._claims.put(claim.key, made, keep_s=REMEMBERED_S)
+            return None
+        # A call that is told anew lives, whoever has the key now.
+        return None if known.call == claim.call or commit.whole else known
+
+    def _move(self, move: _Move, into: ConversationId, retention_s: float) -> None:
+        """Calls leave their conversation; where nothing that lives is left it is said where that went."""
+        known = self._conversations.get(move.conversation)
+        if known is None:
+            return
+        fixed = {call: data for call, data in known.fixed.items() if call not in move.calls}
+        variable = {call: data for call, data in known.variable.items() if call not in move.calls}
+        record = replace(known, fixed=fixed, variable=variable)
+        if all(isinstance(self._calls.get(call), bytes) for call in fixed):
+            record = replace(record, merged_into=into)
+        if move.head is not None and move.version is not None:
+            record = replace(record, head=move.head, version=move.version)
+        if fixed:
+            self._conversations.put(move.conversation, record)
+            return
+        self._conversations.put(move.conversation, replace(record, released=known.released or ()), keep_s=retention_s)
+        self._owned.drop((known.owner.rpartition(":")[0], move.conversation))
 
     def acknowledge(self, ack: Ack) -> None:
         """cursor.lua."""
@@ -288,7 +345,119 @@ class Keyspace:
             claimed.append(StoredConversation(conversation, stored.epoch, nonce, stored.version, stored.head, calls))
         return claimed
 
+    def register(self, write: WriteRegistration) -> RegistrationWritten | RegistrationRefused:
+        """register.lua."""
+        stored = self._registrations.get(write.aor)
+        if stored is not None and stored.written.write == write.write:
+            return RegistrationWritten(write.ticket, self._left(write, stored.heir_of))
+        version = stored.written.version if stored is not None else 0
+        if version != write.expected:
+            last = stored.written if stored is not None else None
+            known = StoredRegistration(version, last.sequence if last else 0, last.bindings if last else b"")
+            return RegistrationRefused(write.ticket, known)
+        previous = stored.owner if stored is not None else None
+        left = self._left(write, previous)
+        stream = stream_of(write.aor)
+        if write.events:
+            out = self._out.get(stream) or _Out()
+            self._keep(self._out, stream, replace(out, events={**out.events, **dict(write.events)}), write)
+        node_id, _, incarnation = write.owner.rpartition(":")
+        if left is not None or write.events:
+            self._streams.put((node_id, write.aor), incarnation)
+        if previous is not None and previous.rpartition(":")[0] != node_id:
+            self._streams.drop((previous.rpartition(":")[0], write.aor))
+        self._keep(self._registrations, write.aor, _Registration(write, write.owner, previous), write)
+        return RegistrationWritten(write.ticket, left)
+
+    @staticmethod
+    def _keep(table: Table[K, V], key: K, value: V, write: WriteRegistration) -> None:
+        """For ever, or, without bindings, for a while."""
+        if write.expires_ms is None:
+            table.put(key, value, keep_s=IDLE_S)
+        else:
+            table.drop(key)
+            table.put(key, value)
+
+    def _left(self, write: WriteRegistration, previous: str | None) -> StoredStream | None:
+        """What another owner before this one has not settled."""
+        if previous is None or previous == write.owner or self._out.get(stream_of(write.aor)) is None:
+            return None
+        return self._stream(write.aor)
+
+    def forget_events(self, settled: ForgetEvents) -> None:
+        """forget.lua."""
+        stream = stream_of(settled.aor)
+        for endpoint, sequence in settled.cursors:
+            self.acknowledge(Ack(stream, endpoint, sequence))
+        out = self._out.get(stream)
+        if out is not None:
+            kept = {
+                sequence: body for sequence, body in out.events.items() if not settled.first <= sequence <= settled.last
+            }
+            self._out.put(stream, replace(out, events=kept))
+        stored = self._registrations.get(settled.aor)
+        if stored is not None and stored.owner == settled.owner and stored.written.sequence == settled.last:
+            self._streams.drop((settled.owner.rpartition(":")[0], settled.aor))
+
+    def claim_streams(self, owner: str) -> list[StoredStream]:
+        """inherit.lua, for all that the other incarnations have left."""
+        node_id, _, incarnation = owner.rpartition(":")
+        claimed = []
+        for node, aor in [key for key, _ in self._streams.items() if key[0] == node_id]:
+            stored = self._registrations.get(aor)
+            if stored is None or stored.owner.rpartition(":")[0] != node_id:
+                self._streams.drop((node, aor))
+                continue
+            self._registrations.put(aor, replace(stored, owner=owner))
+            self._streams.put((node, aor), incarnation)
+            if self._out.get(stream_of(aor)) is not None:
+                claimed.append(self._stream(aor))
+        return claimed
+
+    def put_user(self, username: str, record: bytes | None) -> bool:
+        """user.lua."""
+        stored = self._users.get(username)
+        existed = stored is not None and stored[1] is not None
+        if existed or record is not None:
+            self._users.put(username, (self._revision() + 1, record))
+        return existed
+
     # The reads.
+
+    def registration(self, aor: AddressOfRecord) -> bytes | None:
+        stored = self._registrations.get(aor)
+        return None if stored is None or stored.written.expires_ms is None else stored.written.bindings
+
+    def list_registrations(self, after: AddressOfRecord | None, limit: int) -> list[tuple[AddressOfRecord, bytes]]:
+        bound = [(aor, stored.written) for aor, stored in self._registrations.items() if stored.written.expires_ms]
+        behind = sorted(
+            (aor.encode(), aor, it.bindings) for aor, it in bound if after is None or aor.encode() > after.encode()
+        )
+        return [(aor, bindings) for _, aor, bindings in behind[:limit]]
+
+    def due_registrations(self, now_ms: int, limit: int) -> Due:
+        expiries = sorted(
+            (stored.written.expires_ms, aor) for aor, stored in self._registrations.items() if stored.written.expires_ms
+        )
+        due = [aor for expires_ms, aor in expiries if expires_ms <= now_ms]
+        return Due(tuple(due[:limit]), len(expiries))
+
+    def user(self, username: str) -> bytes | None:
+        stored = self._users.get(username)
+        return None if stored is None else stored[1]
+
+    def changed_users(self, since: int) -> UserChanges:
+        revision = self._revision()
+        since = since if since <= revision else 0
+        return UserChanges(revision, {username: record for username, (at, record) in self._users.items() if at > since})
+
+    def _revision(self) -> int:
+        return max((revision for _, (revision, _) in self._users.items()), default=0)
+
+    def _stream(self, aor: AddressOfRecord) -> StoredStream:
+        out = self._out.get(stream_of(aor)) or _Out()
+        events, cursors = tuple(sorted(out.events.items())), tuple(sorted(out.cursors.items()))
+        return StoredStream(aor, events, cursors, tuple(out.postponed.values()))
 
     def final_record(self, call: CallId) -> bytes | None:
         held = self._calls.get(call)
@@ -310,9 +479,14 @@ class Keyspace:
         below = sorted((entry for entry in known if before is None or entry < before), reverse=True)
         return [(created_ms, call, self.final_record(call)) for created_ms, call in below[:limit]]
 
-    def conversation(self, conversation: ConversationId) -> tuple[bytes, tuple[CallId, ...]] | None:
+    def conversation(self, conversation: ConversationId) -> ConversationRecord | None:
         stored = self._conversations.get(conversation)
-        return None if stored is None else (stored.head, tuple(sorted(stored.released or stored.fixed)))
+        if stored is None:
+            return None
+        return ConversationRecord(stored.head, tuple(sorted(stored.released or stored.fixed)), stored.merged_into)
+
+    def remembered(self, key: str) -> Remembered | None:
+        return self._claims.get(key)
 
     def secret(self, name: str, proposal: str) -> str:
         stored = self._secrets.get(name)

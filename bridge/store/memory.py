@@ -16,14 +16,23 @@ from typing import TypeAlias
 
 from bridge.ambient import Clock
 from bridge.calls.facts import CallId, ConversationId
-from bridge.engine.commit import Ack, Commit, Postponed, Release, StoredCall, StoredConversation
+from bridge.engine.commit import Ack, Commit, Postponed, Release, Remembered, StoredCall, StoredConversation
 from bridge.engine.inputs import CommitRefused, Committed, Input, StoreAway, StoreBack
+from bridge.engine.registrations import (
+    BindingsRead,
+    ForgetEvents,
+    ReadBindings,
+    StoredStream,
+    WriteRegistration,
+    read_bindings,
+)
 from bridge.errors import StoreUnavailable
-from bridge.store import Lease
-from bridge.store.keyspace import Answer, Keyspace
+from bridge.sip.registrar import AddressOfRecord
+from bridge.store import ConversationRecord, Due, Lease, UserChanges
+from bridge.store.keyspace import Keyspace
 
 Later: TypeAlias = Callable[[float, Callable[[], None]], object]  # (seconds from now, what to call then)
-Write: TypeAlias = Commit | tuple[Ack, ...] | Postponed | Release
+Write: TypeAlias = Commit | tuple[Ack, ...] | Postponed | Release | WriteRegistration | ForgetEvents
 
 RECONNECT_S = 0.05
 
@@ -100,6 +109,24 @@ class MemoryStore:
         """Drop the live record and keep the final ones; nothing comes back."""
         self._ask(release)
 
+    def write_registration(self, write: WriteRegistration) -> None:
+        """One registration: `RegistrationWritten`, or `RegistrationRefused`, comes back."""
+        self._ask(write)
+
+    def forget_events(self, settled: ForgetEvents) -> None:
+        """Events of a registration that every endpoint has; nothing comes back."""
+        self._ask(settled)
+
+    def read_bindings(self, wanted: ReadBindings) -> None:
+        """`BindingsRead` comes back; without bindings where the store is away by then."""
+        self._later(self.latency_s if self._linked else 0.0, partial(self._read, wanted))
+
+    def _read(self, wanted: ReadBindings) -> None:
+        found = None
+        if self._linked and not self._away:
+            found = read_bindings(self.keyspace.registration(AddressOfRecord(wanted.aor)) or b"")
+        self._give(BindingsRead(wanted.reader, wanted.aor, found))
+
     def _ask(self, write: Write) -> None:
         self._queue.append(write)
         self._asked += 1
@@ -117,25 +144,30 @@ class MemoryStore:
             self._break_link()
             self._later(RECONNECT_S, partial(self._relink, self._link))
             return
-        write = self._queue.popleft()
+        self._queue.popleft()
         self._answered += 1
         if self._away:
             self._owed = len(self._queue) if self._owed is None else self._owed - 1
             if self._owed <= 0:
                 self._tell_back()
-        if isinstance(write, Commit):
-            if answer is None or answer == "applied":
-                self._give(Committed(write.ticket))
-            else:
-                self._give(CommitRefused(write.ticket, answer))
+        if answer is not None:
+            self._give(answer)
 
-    def _apply(self, write: Write) -> Answer | None:
+    def _apply(self, write: Write) -> Input | None:
+        """What the write is answered, if it is."""
         if isinstance(write, Commit):
-            return self.keyspace.commit(write, self._retention_s)
+            answer = self.keyspace.commit(write, self._retention_s)
+            if isinstance(answer, Remembered):
+                return CommitRefused(write.ticket, "claimed", answer)
+            return Committed(write.ticket) if answer == "applied" else CommitRefused(write.ticket, answer)
+        if isinstance(write, WriteRegistration):
+            return self.keyspace.register(write)
         if isinstance(write, Postponed):
             self.keyspace.postpone(write)
         elif isinstance(write, Release):
             self.keyspace.release(write, self._retention_s)
+        elif isinstance(write, ForgetEvents):
+            self.keyspace.forget_events(write)
         else:
             for ack in write:
                 self.keyspace.acknowledge(ack)
@@ -205,9 +237,47 @@ class MemoryStore:
         """(created in UTC ms, call, final record or None while alive), newest first, below `before`."""
         return self._reachable().list_calls(before, limit)
 
-    async def conversation(self, conversation: ConversationId) -> tuple[bytes, tuple[CallId, ...]] | None:
-        """Its head and its calls, until the retention after its release is over."""
+    async def conversation(self, conversation: ConversationId) -> ConversationRecord | None:
+        """As it was last written, until the retention after its release is over."""
         return self._reachable().conversation(conversation)
+
+    async def remembered(self, key: str) -> Remembered | None:
+        """What came of the first request with this Idempotency-Key; None for one that is not known."""
+        return self._reachable().remembered(key)
+
+    async def registration(self, aor: AddressOfRecord) -> bytes | None:
+        """The bindings of an address of record, expired ones included; None where there are none."""
+        return self._reachable().registration(aor)
+
+    async def list_registrations(
+        self, *, after: AddressOfRecord | None, limit: int
+    ) -> list[tuple[AddressOfRecord, bytes]]:
+        """Addresses of record that have bindings, and those, in the order of their bytes, from the one behind `after`."""
+        return self._reachable().list_registrations(after, limit)
+
+    async def due_registrations(self, now_ms: int, limit: int) -> Due:
+        """Whose bindings have expired, at most `limit` of them."""
+        return self._reachable().due_registrations(now_ms, limit)
+
+    async def claim_streams(self, owner: str) -> list[StoredStream]:
+        """Take over the events of registrations that other incarnations of our node_id have not delivered."""
+        return self._reachable().claim_streams(owner)
+
+    async def put_user(self, username: str, record: bytes) -> bool:
+        """Keep this user. True where there was one of that name before."""
+        return self._reachable().put_user(username, record)
+
+    async def delete_user(self, username: str) -> bool:
+        """True where there was one."""
+        return self._reachable().put_user(username, None)
+
+    async def user(self, username: str) -> bytes | None:
+        """Its record."""
+        return self._reachable().user(username)
+
+    async def changed_users(self, since: int) -> UserChanges:
+        """What has changed since this revision."""
+        return self._reachable().changed_users(since)
 
     async def secret(self, name: str, proposal: str) -> str:
         """The secret of this name: `proposal` if it is the first, else what was stored."""

@@ -16,11 +16,13 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from bridge.calls.facts import CallId, ConversationId
-from bridge.engine.commit import Postponed, StoredCall, StoredConversation
+from bridge.engine.commit import Postponed, Remembered, StoredCall, StoredConversation
+from bridge.engine.registrations import StoredStream, stream_of
 from bridge.errors import StoreUnavailable
-from bridge.store import Lease
+from bridge.sip.registrar import AddressOfRecord
+from bridge.store import ConversationRecord, Due, Lease, UserChanges
 from bridge.store.connection import Address
-from bridge.store.scripts import ANNOUNCE, CLAIM
+from bridge.store.scripts import ANNOUNCE, CLAIM, INHERIT, USER
 
 TIMEOUT_S = 2.0
 CONNECTIONS_MAX = 8
@@ -129,13 +131,92 @@ class RedisReads:
                 break
         return found[:limit]
 
-    async def conversation(self, conversation: ConversationId) -> tuple[bytes, tuple[CallId, ...]] | None:
-        """Its head and its calls, until the retention after its release is over."""
+    async def conversation(self, conversation: ConversationId) -> ConversationRecord | None:
+        """As it was last written, until the retention after its release is over."""
         fields: dict[bytes, bytes] = await self._ask("HGETALL", f"{self._prefix}:conv:{conversation}")
         if not fields:
             return None
         calls = [name[2:] for name in fields if name.startswith(b"i:")] + fields.get(b"released", b"").split()
-        return fields[b"head"], tuple(CallId(call.decode()) for call in sorted(calls))
+        merged = fields.get(b"merged_into")
+        return ConversationRecord(
+            fields[b"head"],
+            tuple(CallId(call.decode()) for call in sorted(calls)),
+            None if merged is None else ConversationId(merged.decode()),
+        )
+
+    async def remembered(self, key: str) -> Remembered | None:
+        """What came of the first request with this Idempotency-Key; None for one that is not known."""
+        fields = ("fingerprint", "call", "status", "answer")
+        found: list[bytes | None] = await self._ask("HMGET", f"{self._prefix}:idem:{key}", *fields)
+        return None if None in found else remembered_of(found)
+
+    async def registration(self, aor: AddressOfRecord) -> bytes | None:
+        """The bindings of an address of record, expired ones included; None where there are none."""
+        scored, found = await self._ask_all(
+            (("ZSCORE", f"{self._prefix}:aors", aor), ("HGET", f"{self._prefix}:reg:{aor}", "bindings"))
+        )
+        return None if scored is None else found
+
+    async def list_registrations(
+        self, *, after: AddressOfRecord | None, limit: int
+    ) -> list[tuple[AddressOfRecord, bytes]]:
+        """Addresses of record that have bindings, and those, in the order of their bytes, from the one behind `after`."""
+        low = "-" if after is None else f"({after}"
+        names = await self._ask("ZRANGEBYLEX", f"{self._prefix}:aors", low, "+", "LIMIT", 0, limit)
+        aors = [AddressOfRecord(name.decode()) for name in names]
+        found = await self._ask_all([("HGET", f"{self._prefix}:reg:{aor}", "bindings") for aor in aors]) if aors else []
+        return [(aor, bindings or b"") for aor, bindings in zip(aors, found, strict=True)]
+
+    async def due_registrations(self, now_ms: int, limit: int) -> Due:
+        """Whose bindings have expired, at most `limit` of them."""
+        key = f"{self._prefix}:reg-expiry"
+        names, registered = await self._ask_all(
+            (("ZRANGEBYSCORE", key, "-inf", now_ms, "LIMIT", 0, limit), ("ZCARD", key))
+        )
+        return Due(tuple(AddressOfRecord(name.decode()) for name in names), registered)
+
+    async def claim_streams(self, owner: str) -> list[StoredStream]:
+        """Take over the events of registrations that other incarnations of our node_id have not delivered."""
+        node_id, _, incarnation = owner.rpartition(":")
+        index: dict[bytes, bytes] = await self._ask("HGETALL", f"{self._prefix}:streams:{node_id}")
+        names = [name.decode() for name in index]
+        claimed = []
+        for start in range(0, len(names), CLAIMS_AT_ONCE):
+            commands: list[tuple[object, ...]] = [("SCRIPT LOAD", INHERIT.text)]
+            batch = names[start : start + CLAIMS_AT_ONCE]
+            for name in batch:
+                key = f"{self._prefix}:reg:{name}"
+                commands.append(("EVALSHA", INHERIT.digest, 1, key, self._prefix, name, node_id, incarnation))
+            answers = (await self._ask_all(commands))[1:]
+            claimed += [stream(AddressOfRecord(name), out) for name, out in zip(batch, answers, strict=True) if out]
+        return claimed
+
+    async def put_user(self, username: str, record: bytes) -> bool:
+        """Keep this user. True where there was one of that name before."""
+        return bool(await self._ask("EVAL", USER.text, 1, self._user_key(username), self._prefix, username, record))
+
+    async def delete_user(self, username: str) -> bool:
+        """True where there was one."""
+        return bool(await self._ask("EVAL", USER.text, 1, self._user_key(username), self._prefix, username, b""))
+
+    async def user(self, username: str) -> bytes | None:
+        """Its record."""
+        record: bytes | None = await self._ask("GET", self._user_key(username))
+        return record
+
+    async def changed_users(self, since: int) -> UserChanges:
+        """What has changed since this revision; all there are, for one that the store has not reached."""
+        revision = int(await self._ask("GET", f"{self._prefix}:users-revision") or 0)
+        if revision == since:
+            return UserChanges(revision, {})
+        low = f"({since}" if since < revision else "-inf"
+        names = await self._ask("ZRANGEBYSCORE", f"{self._prefix}:users", low, "+inf")
+        usernames = [name.decode() for name in names]
+        records = await self._ask("MGET", *map(self._user_key, usernames)) if usernames else []
+        return UserChanges(revision, dict(zip(usernames, records, strict=True)))
+
+    def _user_key(self, username: str) -> str:
+        return f"{self._prefix}:user:{username}"
 
     async def secret(self, name: str, proposal: str) -> str:
         """The secret of this name: `proposal` if it is the first, else what was stored."""
@@ -189,8 +270,20 @@ def _final(held: bytes | None) -> bytes | None:
     return held if held is not None and held.startswith(b"{") else None
 
 
+def remembered_of(fields: Sequence[Any]) -> Remembered:
+    """A claim as it is stored: fingerprint, call, status, answer."""
+    fingerprint, call, status, answer = fields
+    return Remembered(fingerprint.decode(), CallId(call.decode()), int(status), answer)
+
+
 def _pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
     return zip(flat[::2], flat[1::2], strict=True)
+
+
+def stream(aor: AddressOfRecord, flat: Sequence[bytes]) -> StoredStream:
+    """The fields of a registration's `out` as a stream."""
+    call = _call(stream_of(aor), b"", b"", _pairs(flat))
+    return StoredStream(aor, call.events, call.cursors, call.postponed)
 
 
 def _call(call: str, fixed: bytes, variable: bytes, out: Iterable[tuple[bytes, bytes]]) -> StoredCall:

@@ -15,13 +15,24 @@ import hiredis
 import structlog
 from redis.exceptions import RedisError
 
-from bridge.calls.facts import CallId
 from bridge.engine.commit import Ack, Commit, Postponed, Release
 from bridge.engine.inputs import CommitRefused, Committed, Input, StoreAway, StoreBack
+from bridge.engine.registrations import (
+    BindingsRead,
+    ForgetEvents,
+    ReadBindings,
+    RegistrationRefused,
+    RegistrationWritten,
+    StoredRegistration,
+    WriteRegistration,
+    read_bindings,
+    stream_of,
+)
 from bridge.errors import StartError
+from bridge.store import REMEMBERED_S
 from bridge.store.connection import Address, Connection, Reply, Tag
-from bridge.store.reads import RedisReads, client
-from bridge.store.scripts import ACKNOWLEDGE, COMMIT, HOT, POSTPONE, PRUNE, RELEASE, pack
+from bridge.store.reads import RedisReads, client, remembered_of, stream
+from bridge.store.scripts import ACKNOWLEDGE, COMMIT, FORGET, HOT, POSTPONE, PRUNE, REGISTER, RELEASE, pack
 
 log = structlog.get_logger("bridge.store")
 
@@ -30,6 +41,7 @@ RELEASE_WITHIN_S = 0.05
 RELEASES_AT_ONCE = 64  # per script: none keeps a Redis busy for long
 DELIVERIES_AT_ONCE = 512
 CLOSE_PATIENCE_S = 2.0
+REMEMBERED_MS = int(REMEMBERED_S * 1000)
 
 _APPLIED = 1
 _REFUSALS: dict[int, Literal["lost", "stale", "exists"]] = {-1: "lost", -2: "stale", -3: "exists"}
@@ -67,9 +79,11 @@ class RedisStore(RedisReads):
         self._commits: list[Commit] = []
         self._under_way = 0  # commits that wait for their answer
         self._dropped: list[int] = []  # tickets that found the queue full: refused when those before are answered
-        self._acks: dict[CallId, dict[str, int]] = {}
-        self._postponed: dict[tuple[CallId, str], Postponed] = {}
-        self._releases: list[tuple[Release, dict[CallId, dict[str, int]]]] = []
+        self._acks: dict[str, dict[str, int]] = {}  # by stream
+        self._postponed: dict[tuple[str, str], Postponed] = {}
+        self._releases: list[tuple[Release, dict[str, dict[str, int]]]] = []
+        self._forgotten: list[ForgetEvents] = []
+        self._reading: set[ReadBindings] = set()
         self._turn_comes = False
         self._acks_timer: asyncio.TimerHandle | None = None
         self._release_timer: asyncio.TimerHandle | None = None
@@ -116,9 +130,7 @@ class RedisStore(RedisReads):
     def commit(self, commit: Commit) -> None:
         """One fenced write: `Committed`, or `CommitRefused`, comes back."""
         self._commits.append(commit)
-        if not self._turn_comes:
-            self._turn_comes = True
-            self._loop.call_soon(self._write_turn)
+        self._ask_turn()
 
     def acknowledge(self, acks: Sequence[Ack]) -> None:
         """Deliveries settled. They ride with the next commit, or leave within 5 ms; nothing comes back."""
@@ -132,17 +144,61 @@ class RedisStore(RedisReads):
     def postpone(self, postponed: Postponed) -> None:
         """A delivery that is due again later; nothing comes back."""
         self._postponed[postponed.call, postponed.endpoint] = postponed
-        if not self._turn_comes:
-            self._turn_comes = True
-            self._loop.call_soon(self._write_turn)
+        self._ask_turn()
 
     def release(self, release: Release) -> None:
         """Drop the live record and keep the final ones; within 50 ms, nothing comes back."""
         # What is still to be acknowledged of these calls goes along: one script less.
-        acks = {call: self._acks.pop(call) for call in release.calls if call in self._acks} if self._acks else {}
+        known = [call for call in release.calls if call in self._acks] if self._acks else []
+        acks: dict[str, dict[str, int]] = {call: self._acks.pop(call) for call in known}
         self._releases.append((release, acks))
         if self._release_timer is None:
             self._release_timer = self._loop.call_later(RELEASE_WITHIN_S, self._write_releases)
+
+    def write_registration(self, write: WriteRegistration) -> None:
+        """One registration: `RegistrationWritten`, or `RegistrationRefused`, comes back."""
+        if self._connection.queued_bytes > self._queue_bytes_max:
+            self._loop.call_soon(self._give, RegistrationRefused(write.ticket, None))
+            return
+        node_id, _, incarnation = write.owner.rpartition(":")
+        command: list[str | bytes | int] = [
+            self._prefix,
+            write.aor,
+            write.expected,
+            write.version,
+            write.write,
+            node_id,
+            incarnation,
+            write.sequence,
+            write.bindings,
+            "" if write.expires_ms is None else write.expires_ms,
+            len(write.events),
+        ]
+        for event in write.events:
+            command += event
+        self._connection.send(REGISTER.call(f"{self._prefix}:reg:{write.aor}", *command), write)
+        self._ask_turn()
+
+    def read_bindings(self, wanted: ReadBindings) -> None:
+        """`BindingsRead` comes back; without bindings where the store is away by then."""
+        if self._away:
+            self._loop.call_soon(self._give, BindingsRead(wanted.reader, wanted.aor, None))
+            return
+        self._reading.add(wanted)
+        self._connection.send(pack("HGET", f"{self._prefix}:reg:{wanted.aor}", "bindings"), wanted)
+        self._ask_turn()
+
+    def forget_events(self, settled: ForgetEvents) -> None:
+        """Events of a registration that every endpoint has; within 50 ms, nothing comes back."""
+        self._acks.pop(stream_of(settled.aor), None)  # its cursors say the same
+        self._forgotten.append(settled)
+        if self._release_timer is None:
+            self._release_timer = self._loop.call_later(RELEASE_WITHIN_S, self._write_releases)
+
+    def _ask_turn(self) -> None:
+        if not self._turn_comes:
+            self._turn_comes = True
+            self._loop.call_soon(self._write_turn)
 
     def _write_turn(self) -> None:
         """Everything this turn of the loop has asked for, as one write."""
@@ -167,7 +223,7 @@ class RedisStore(RedisReads):
 
     def _pack_commit(self, commit: Commit, riding: list[str | int]) -> bytes:
         node_id, _, incarnation = commit.owner.rpartition(":")
-        calls, events, acks, endings = commit.calls, commit.events, commit.acks, commit.endings
+        calls, events, acks, endings, claim = commit.calls, commit.events, commit.acks, commit.endings, commit.claim
         command: list[str | bytes | int] = [
             "EVALSHA",
             COMMIT.digest,
@@ -187,6 +243,8 @@ class RedisStore(RedisReads):
             len(events),
             len(acks) + len(riding) // 3,
             len(endings),
+            0 if claim is None else 1,
+            len(commit.takes),
         ]
         for call in calls:
             command += (call.call, call.created_ms, call.fixed or b"", call.variable or b"")
@@ -197,6 +255,11 @@ class RedisStore(RedisReads):
         command += riding
         for ending in endings:
             command += (ending.call, ending.record)
+        if claim is not None:
+            command += (claim.key, claim.fingerprint, claim.call, claim.answer, REMEMBERED_MS)
+        for take in commit.takes:
+            command += (take.conversation, take.epoch, take.nonce, take.version, take.head, len(take.calls))
+            command += take.calls
         return pack(*command)
 
     def _take_acks(self) -> list[str | int]:
@@ -229,7 +292,11 @@ class RedisStore(RedisReads):
 
     def _write_releases(self) -> None:
         self._release_timer = None
-        if self._away or not self._releases:
+        if self._away:
+            return
+        if self._forgotten:
+            self._write_forgotten()
+        if not self._releases:
             return
         releases, self._releases = self._releases, []
         prefix = self._prefix
@@ -248,6 +315,18 @@ class RedisStore(RedisReads):
         self._connection.send(PRUNE.call(f"{prefix}:calls", *prune), _PRUNED)
         self._connection.flush()
 
+    def _write_forgotten(self) -> None:
+        forgotten, self._forgotten = self._forgotten, []
+        for start in range(0, len(forgotten), RELEASES_AT_ONCE):
+            batch = forgotten[start : start + RELEASES_AT_ONCE]
+            rows: list[str | int] = []
+            for each in batch:
+                node_id, _, incarnation = each.owner.rpartition(":")
+                rows += (each.aor, node_id, incarnation, each.first, each.last, len(each.cursors))
+                rows += (word for cursor in each.cursors for word in cursor)
+            self._connection.send(FORGET.call(f"{self._prefix}:due", self._prefix, len(batch), *rows), _UNHEEDED)
+        self._connection.flush()
+
     # What comes back.
 
     def _answered(self, tag: Tag, reply: Reply) -> None:
@@ -261,6 +340,13 @@ class RedisStore(RedisReads):
                 dropped, self._dropped = self._dropped, []
                 for ticket in dropped:
                     self._give(CommitRefused(ticket, "stale"))
+        elif type(tag) is WriteRegistration:
+            self._give(_registered(tag, reply))
+        elif type(tag) is ReadBindings:
+            if tag in self._reading:  # else it was told already that nobody answers
+                self._reading.remove(tag)
+                data = reply if isinstance(reply, bytes) else b""
+                self._give(BindingsRead(tag.reader, tag.aor, read_bindings(data)))
         elif isinstance(reply, hiredis.ReplyError):
             log.error("store_command_failed", command=tag, error=str(reply))
         elif tag is _PRUNED and isinstance(reply, bytes):
@@ -270,6 +356,9 @@ class RedisStore(RedisReads):
         if isinstance(reply, int) and reply in _REFUSALS:
             self._give(CommitRefused(ticket, _REFUSALS[reply]))
             return
+        if isinstance(reply, list):
+            self._give(CommitRefused(ticket, "claimed", remembered_of(reply)))
+            return
         # Somebody has meddled with our keys, and trying again will not help. This one conversation is let go, rather
         # than all others held up behind it.
         log.error("store_commit_failed", ticket=ticket, error=str(reply))
@@ -278,6 +367,9 @@ class RedisStore(RedisReads):
     def _gone(self) -> None:
         self._away = True
         self._give(StoreAway())
+        reading, self._reading = self._reading, set()
+        for each in reading:
+            self._give(BindingsRead(each.reader, each.aor, None))
 
     def _came_back(self) -> None:
         self._away = False
@@ -287,7 +379,20 @@ class RedisStore(RedisReads):
         self._give(StoreBack())
 
 
-def _flat_acks(acks: Mapping[CallId, Mapping[str, int]]) -> list[str | int]:
+def _registered(write: WriteRegistration, reply: Reply) -> RegistrationWritten | RegistrationRefused:
+    """What register.lua says."""
+    match reply:
+        case [1]:
+            return RegistrationWritten(write.ticket)
+        case [1, list() as out]:
+            return RegistrationWritten(write.ticket, stream(write.aor, out))
+        case [0, int() as version, int() as sequence, bytes() as bindings]:
+            return RegistrationRefused(write.ticket, StoredRegistration(version, sequence, bindings))
+    log.error("store_registration_failed", aor=write.aor, error=str(reply))
+    return RegistrationRefused(write.ticket, None)
+
+
+def _flat_acks(acks: Mapping[str, Mapping[str, int]]) -> list[str | int]:
     return [word for call, cursors in acks.items() for row in cursors.items() for word in (call, *row)]
 
 

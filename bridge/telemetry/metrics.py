@@ -20,6 +20,7 @@ _CODE_CLASSES: Final = (b"request", b"1xx", b"2xx", b"3xx", b"4xx", b"5xx", b"6x
 _ANSWERS: Final = {1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
 _LIVE: Final[tuple[CallState, ...]] = ("initiated", "ringing", "answered")
 _REASONS_MAX: Final = 100  # distinct reasons for dropping something; the engine's list is far shorter
+_UNPROVEN: Final = ("wrong", "unknown_user", "stale", "replayed")
 OTHER: Final = "other"
 _OTHER: Final = b"other"
 
@@ -38,6 +39,7 @@ class Metrics:
 
     __slots__ = (
         "_attempts",
+        "_authentications_failed",
         "_backlog",
         "_calls_ended",
         "_dropped",
@@ -85,7 +87,13 @@ class Metrics:
         self._dropped = Counter("bridge_dropped", "What was ignored on purpose, by why.", ["reason"], registry=registry)
         self._dropped_children: dict[str, Counter] = {OTHER: self._dropped.labels(OTHER)}
         self.connections = Gauge("bridge_sip_connections", "SIP connections that are up.", registry=registry)
-        self.registrations = Gauge("bridge_registrations", "Bindings of registered phones.", registry=registry)
+        self.registrations = Gauge(
+            "bridge_registrations", "Registered addresses, of all nodes together.", registry=registry
+        )
+        unproven = Counter(
+            "bridge_authentications_failed", "Digests that proved nothing, by why.", ["reason"], registry=registry
+        )
+        self._authentications_failed = {reason: unproven.labels(reason) for reason in (*_UNPROVEN, OTHER)}
 
         self._backlog = Gauge("bridge_webhook_backlog", "Events that wait.", ["endpoint"], registry=registry)
         for endpoint in endpoints:
@@ -137,6 +145,10 @@ class Metrics:
             if known:
                 self._dropped_children[reason] = child
         child.inc()
+
+    def authentication_failed(self, reason: str) -> None:
+        """Somebody has not proved who it is."""
+        (self._authentications_failed.get(reason) or self._authentications_failed[OTHER]).inc()
 
     def webhook_backlog(self, endpoint: str) -> Gauge:
         """The gauge of one endpoint: keep it, rather than asking for it each time."""

@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from hashlib import blake2b
+from hmac import HMAC
 
 from bridge import __version__
 from bridge.ambient import Clock
@@ -22,7 +23,7 @@ from bridge.outbox.queue import Delivery
 from bridge.outbox.schedule import Error, Outcome
 from bridge.webhooks.answer import Answer
 from bridge.webhooks.connections import IDLE_S, Connection, Connections
-from bridge.webhooks.signing import parse_secret, sign_with
+from bridge.webhooks.signing import make_key, sign_with
 from bridge.webhooks.target import Target, read_target
 
 _TARGETS_MAX = 4096  # URLs taken apart and remembered
@@ -44,7 +45,7 @@ class Sender:
     ) -> None:
         """`secrets` by endpoint id, the first of each being the current one; `give` takes each outcome."""
         self._secrets = secrets
-        self._keys: dict[str, tuple[bytes, ...]] = {}
+        self._keys: dict[str, tuple[HMAC, ...]] = {}
         self._clock = clock
         self._give = give
         self._user_agent = user_agent
@@ -54,11 +55,13 @@ class Sender:
         self._dialing: set[asyncio.Task[None]] = set()
         self._span = 0  # drawn at the start, counted up: names each attempt in `traceparent`
         self._closed = True
+        self._loop: asyncio.AbstractEventLoop
 
     async def start(self) -> None:
         """Read the secrets. Raises ConfigurationError when one is malformed."""
+        self._loop = asyncio.get_running_loop()
         self._keys = {
-            endpoint: tuple(parse_secret(secret) for secret in of_it) for endpoint, of_it in self._secrets.items()
+            endpoint: tuple(make_key(secret) for secret in of_it) for endpoint, of_it in self._secrets.items()
         }
         self._span = int.from_bytes(randomness.token_bytes(8), "big")
         self._closed = False
@@ -75,7 +78,7 @@ class Sender:
 
     def send(self, delivery: Delivery) -> None:
         """Start this attempt."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         attempt = _Attempt(self, delivery, self._clock.now())
         self._attempts.add(attempt)
         keys = self._keys.get(delivery.endpoint)
@@ -103,7 +106,7 @@ class Sender:
         target = self._targets[url] = read_target(url, self._user_agent)
         return target
 
-    def _request(self, delivery: Delivery, target: Target, keys: Sequence[bytes], now: float) -> bytes:
+    def _request(self, delivery: Delivery, target: Target, keys: Sequence[HMAC], now: float) -> bytes:
         """The whole request. Everything of a call is one trace (W3C Trace Context), every attempt a span of it."""
         timestamp = int(now)
         self._span = span = (self._span + 1) & 0xFFFF_FFFF_FFFF_FFFF or 1
@@ -116,7 +119,7 @@ class Sender:
         return b"".join((target.head, head.encode("ascii"), delivery.body))
 
     def _dial(self, attempt: _Attempt, target: Target) -> None:
-        task = asyncio.get_running_loop().create_task(self._dialed(attempt, target))
+        task = self._loop.create_task(self._dialed(attempt, target))
         attempt.dialing = task
         self._dialing.add(task)
         task.add_done_callback(self._dialing.discard)

@@ -10,7 +10,8 @@ import secrets as randomness
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Mapping, Sequence
-from hmac import compare_digest, digest
+from hmac import HMAC, compare_digest
+from hmac import new as keyed
 
 from bridge.errors import ConfigurationError
 
@@ -44,13 +45,23 @@ def sign(secrets: Sequence[str], event_id: str, timestamp: int, body: bytes) -> 
 
     `timestamp` is the attempt's, in whole seconds UTC.
     """
-    return sign_with([parse_secret(secret) for secret in secrets], event_id, timestamp, body)
+    return sign_with([make_key(secret) for secret in secrets], event_id, timestamp, body)
 
 
-def sign_with(keys: Sequence[bytes], event_id: str, timestamp: int, body: bytes) -> str:
-    """`sign` with secrets parsed beforehand."""
+def make_key(secret: str) -> HMAC:
+    """A secret taken up, which is half of what a short signature costs. ConfigurationError as `parse_secret`."""
+    return keyed(parse_secret(secret), digestmod="sha256")
+
+
+def sign_with(keys: Sequence[HMAC], event_id: str, timestamp: int, body: bytes) -> str:
+    """`sign` with keys made beforehand."""
     content = b"%b.%d.%b" % (event_id.encode(), timestamp, body)
-    return " ".join(["v1," + b64encode(digest(key, content, "sha256")).decode("ascii") for key in keys])
+    signatures = []
+    for key in keys:
+        signing = key.copy()
+        signing.update(content)
+        signatures.append("v1," + b64encode(signing.digest()).decode("ascii"))
+    return " ".join(signatures)
 
 
 def verify(secret: str, headers: Mapping[str, str], body: bytes) -> bool:

@@ -29,6 +29,7 @@ def connect(service: FakeService, aiohttp_client: Clients) -> Clients:
         app = make_app(
             control=service,
             reader=service,
+            registrations=service,
             health=service,
             metrics=Metrics(),
             keys=keys,

@@ -11,9 +11,17 @@ from bridge.api import CallFilters, NotReady, Page, Position, Ready, Resource
 from bridge.calls.actions import Action, Answer, Hangup
 from bridge.calls.events import CallHeld
 from bridge.calls.facts import ActionId, CallId, ConversationId, Ended, EventId
+from bridge.contract import examples
+from bridge.contract.originating import OriginateBody
+from bridge.contract.registered import user_resource
 from bridge.contract.render import call_resource, conversation_resource, render, render_event
-from bridge.engine.effects import CommandAccepted, CommandRefused
+from bridge.engine.commit import Claim, Remembered
+from bridge.engine.effects import CommandAccepted, CommandRefused, Originated, OriginateRefused
+from bridge.engine.inputs import Originate
+from bridge.engine.registrations import User
 from bridge.errors import StoreUnavailable
+from bridge.sip.digest import make_ha1
+from bridge.sip.registrar import AddressOfRecord
 from tests.contract.samples import NOW, SampleCall
 
 
@@ -21,8 +29,12 @@ def call_id(number: int) -> CallId:
     return CallId("call_" + chr(ord("a") + number) * 24)
 
 
+ALICE = AddressOfRecord("sip:alice@example.com")
+FILED = User("filed", make_ha1("filed", "r", "secret"))
+
+
 class FakeService:
-    """`CallControl`, `CallReader` and `Health` over a few calls, each alone in its conversation."""
+    """`CallControl`, `CallReader`, `Registrations` and `Health` over a few calls, each alone in its conversation."""
 
     def __init__(self) -> None:
         self.calls_by_id: dict[CallId, SampleCall] = {}
@@ -30,7 +42,14 @@ class FakeService:
         self.store_away = False
         self.silent = False
         self.not_ready: str | None = None
+        self.originated: list[Originate] = []
+        self.refusal: OriginateRefused | None = None
+        self.claims: dict[str, Remembered] = {}
+        self.race: asyncio.Barrier | None = None  # how many have asked for a key before any of them claims it
+        self.merged: dict[ConversationId, ConversationId] = {}
         self.defect: Callable[[], None] | None = None
+        self.registered: dict[AddressOfRecord, Resource] = {ALICE: examples.SCHEMAS["Registration"][0]}
+        self.users = {"alice": User("alice", make_ha1("alice", "r", "secret")), "filed": FILED}
         for number in range(3):
             call = SampleCall(
                 id=call_id(number), conversation_id=self.conversation_of(call_id(number)), created_at=NOW + number
@@ -66,6 +85,42 @@ class FakeService:
             self.end(call)
         return CommandAccepted(0, tuple(ActionId(f"act_{call[5:]}_{number}") for number, _ in enumerate(actions, 1)))
 
+    async def originate(self, wanted: OriginateBody, claim: Claim | None) -> Originated | OriginateRefused:
+        if self.silent:
+            await asyncio.Event().wait()
+        if self.defect:
+            self.defect()
+        if self.refusal is not None:
+            return self.refusal
+        if wanted.application not in ("default", "front-desk"):
+            return OriginateRefused(0, "no_such_application", "there is no such application")
+        if claim is not None and claim.key in self.claims:
+            return OriginateRefused(0, "key_reused", "the key was claimed before", self.claims[claim.key])
+        asked = wanted.to_originate(len(self.originated) + 1, call_id(3 + len(self.originated) % 20), claim)
+        self.originated.append(asked)
+        call = SampleCall(
+            id=asked.call,
+            conversation_id=asked.conversation or self.conversation_of(asked.call),
+            application=asked.application,
+            direction="outbound",
+            source=None,
+            client_state=asked.client_state,
+            tags=asked.tags,
+            created_at=NOW + len(self.originated),
+        )
+        self.calls_by_id[call.id] = call
+        body = render(call_resource(call))
+        if claim is not None:
+            self.claims[claim.key] = Remembered(claim.fingerprint, call.id, 201, body)
+        return Originated(0, call.id, body)
+
+    async def remembered(self, key: str) -> Remembered | None:
+        self._check()
+        found = self.claims.get(key)
+        if self.race is not None:
+            await self.race.wait()
+        return found
+
     async def call(self, call: CallId) -> Resource | None:
         self._check()
         known = self.calls_by_id.get(call)
@@ -91,6 +146,8 @@ class FakeService:
 
     async def conversation(self, conversation: ConversationId) -> Resource | None:
         self._check()
+        if conversation in self.merged:
+            return conversation_resource(conversation, [], created_at=NOW, merged_into=self.merged[conversation])
         known = self.calls_by_id.get(CallId("call_" + conversation[5:]))
         return None if known is None else conversation_resource(conversation, [known.id], created_at=known.created_at)
 
@@ -99,6 +156,44 @@ class FakeService:
         found = self._newest_first(before)
         resources = [conversation_resource(it.conversation_id, [it.id], created_at=it.created_at) for it in found]
         return self._page(found, resources, limit)
+
+    async def registrations(
+        self, *, after: AddressOfRecord | None, limit: int
+    ) -> tuple[Sequence[Resource], AddressOfRecord | None]:
+        self._check()
+        names = [aor for aor in sorted(self.registered) if after is None or aor > after]
+        found = [self.registered[aor] for aor in names[:limit]]
+        return found, names[limit - 1] if len(names) > limit else None
+
+    async def registration(self, aor: AddressOfRecord) -> Resource | None:
+        self._check()
+        return self.registered.get(aor)
+
+    async def deregister(self, aor: AddressOfRecord) -> int | None:
+        if self.silent:
+            return None
+        self._check()
+        gone = self.registered.pop(aor, None)
+        return len(gone["bindings"]) if gone else 0
+
+    def is_from_file(self, username: str) -> bool:
+        return username == FILED.username
+
+    async def user(self, username: str) -> Resource | None:
+        self._check()
+        known = self.users.get(username)
+        return user_resource(known, "file" if known is FILED else "api") if known else None
+
+    async def put_user(self, username: str, password: str, aor: AddressOfRecord | None) -> tuple[bool, Resource]:
+        self._check()
+        existed = username in self.users
+        self.users[username] = User(username, make_ha1(username, "r", password), aor)
+        return existed, user_resource(self.users[username], "api")
+
+    async def delete_user(self, username: str) -> Resource | None:
+        self._check()
+        gone = self.users.pop(username, None)
+        return user_resource(gone, "api") if gone else None
 
     def ready(self) -> Ready | NotReady:
         return NotReady(self.not_ready) if self.not_ready else Ready()

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from bridge.api.auth import ANYBODY, ApiKey, Keyring
 from bridge.contract.operations import OPERATIONS, SCOPES, Operation
 from tests.api.conftest import Clients
-from tests.api.fakes import FakeService, call_id
+from tests.api.fakes import ALICE, FakeService, call_id
 from tests.api.problems import problem_of
 
 READ = ApiKey(name="dashboard", key="read-key-0123456789", scopes=frozenset({"read"}))
@@ -66,7 +66,9 @@ def test_without_keys_everybody_may_do_everything() -> None:
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
 async def test_every_operation_asks_for_its_scope(connect: Clients, operation: Operation) -> None:
     client = await connect(*KEYS)
-    path = operation.path.format(call_id=CALL, conversation_id=FakeService.conversation_of(CALL))
+    path = operation.path.format(
+        call_id=CALL, conversation_id=FakeService.conversation_of(CALL), aor=ALICE, username="alice"
+    )
     nobody = await client.request(operation.method, path)
     stranger = await client.request(operation.method, path, headers=bearer("guessed"))
     reader = await client.request(operation.method, path, headers=bearer(READ.key))
@@ -82,6 +84,9 @@ async def test_every_operation_asks_for_its_scope(connect: Clients, operation: O
         assert (await problem_of(reader)).code == "forbidden"
         assert f'scope="{operation.scope}"' in reader.headers["WWW-Authenticate"]
     for key in (CONTROL, ADMIN):
+        if not key.allows(operation.scope):
+            assert (await client.request(operation.method, path, headers=bearer(key.key))).status == 403
+            continue
         assert (await client.request(operation.method, path, headers=bearer(key.key))).status in (
             200,
             202,

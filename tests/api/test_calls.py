@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.calls.actions import Answer, Hangup, Park, Pause, Reject, Ring
+from bridge.calls.actions import (
+    Answer,
+    Dial,
+    Hangup,
+    Hold,
+    Join,
+    Leave,
+    Mute,
+    Park,
+    Pause,
+    Reject,
+    Ring,
+    Target,
+    Unhold,
+    Unmute,
+)
 from bridge.contract.models import Call, CallList, Receipt
 from tests.api.conftest import Client, Clients
 from tests.api.fakes import FakeService, call_id
@@ -104,6 +119,17 @@ async def test_events_of_nobody_and_from_nowhere(client: Client) -> None:
         ("reject", {"code": 486, "reason": "Busy"}, Reject(code=486, reason="Busy")),
         ("park", {"timeout_s": 5, "client_state": "x"}, Park(timeout_s=5.0, client_state="x")),
         ("hangup", {"reason": "closed"}, Hangup(reason="closed")),
+        (
+            "dial",
+            {"to": "sip:b@example.org", "from": "sip:a@b"},
+            Dial(to=(Target("sip:b@example.org"),), from_="sip:a@b"),
+        ),
+        ("join", {"call_id": call_id(1)}, Join(call_id=call_id(1))),
+        ("leave", None, Leave()),
+        ("hold", None, Hold()),
+        ("unhold", {}, Unhold()),
+        ("mute", None, Mute()),
+        ("unmute", None, Unmute()),
     ],
 )
 async def test_an_action_is_accepted(
@@ -146,10 +172,17 @@ async def test_a_list_is_accepted(client: Client, service: FakeService) -> None:
         ("actions", {"actions": [{"action": "dance"}]}, "actions.0.action"),
         (
             "actions",
-            {"actions": [{"action": "ring"}, {"action": "dial", "to": "sip:b@example.org"}]},
+            {"actions": [{"action": "ring"}, {"action": "transfer", "to": "sip:b@example.org"}]},
             "actions.1.action",
         ),
         ("actions", {"actions": [{"action": "answer", "headers": {"X": 1}}]}, "actions.0.headers.X"),
+        ("dial", {}, "to"),
+        ("dial", {"to": {"uri": "sip:b@example.org", "trunk": "carrier"}}, "to.trunk"),
+        ("dial", {"to": ["sip:b@example.org", "b@example.org"]}, "to.1"),
+        ("actions", {"actions": [{"action": "dial", "to": [{"uri": "b"}]}]}, "actions.0.to.0.uri"),
+        ("actions", {"actions": [{"action": "dial", "to": "+4930", "fork": "all"}]}, "actions.0.to"),
+        ("join", {"call_id": "conv_x"}, "call_id"),
+        ("hold", {"music": "jazz"}, "music"),
     ],
 )
 async def test_a_wrong_field_is_named(
@@ -165,10 +198,37 @@ async def test_a_wrong_field_is_named(
 async def test_an_unknown_action_is_named(client: Client) -> None:
     body = {"actions": [{"action": "dance"}]}
     problem = await problem_of(await client.post(f"/v1/calls/{CALL}/actions", json=body))
-    assert 'unknown action "dance"; known: answer, hangup' in problem.detail
+    assert 'unknown action "dance"; known: answer, dial' in problem.detail
 
 
-@pytest.mark.parametrize("path", ["pause", "dial", "dance", "timeline", ""])
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("dial", {"to": "+4930123456"}, "to"),
+        ("dial", {"to": ["sip:b@example.org", {"uri": "tel:+4930123456"}]}, "to.1.uri"),
+        ("actions", {"actions": [{"action": "dial", "to": "100"}]}, "actions.0.to"),
+    ],
+)
+async def test_a_number_without_a_trunk_has_a_code_of_its_own(
+    client: Client, service: FakeService, path: str, body: object, field: str
+) -> None:
+    problem = await problem_of(await client.post(f"/v1/calls/{CALL}/{path}", json=body))
+    assert (problem.status, problem.code) == (422, "no_route")
+    assert problem.errors is not None
+    assert [it.field for it in problem.errors] == [field]
+    assert "trunk" in problem.detail
+    assert service.commands == []
+
+
+async def test_no_problem_repeats_a_password(client: Client) -> None:
+    to = {"uri": "b@example.org", "auth": {"username": 5, "password": "s3cret"}}
+    for path, body in (("dial", {"to": to}), ("actions", {"actions": [{"action": "dial", "to": [to, [to]]}]})):
+        response = await client.post(f"/v1/calls/{CALL}/{path}", json=body)
+        assert response.status == 422
+        assert "s3c" not in await response.text()
+
+
+@pytest.mark.parametrize("path", ["pause", "transfer", "dance", "timeline", ""])
 async def test_what_is_not_built_is_not_found(client: Client, path: str) -> None:
     assert (await problem_of(await client.post(f"/v1/calls/{CALL}/{path}", json={}))).code == "not_found"
 

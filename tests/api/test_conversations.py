@@ -39,6 +39,21 @@ async def test_delete_hangs_up_every_call_and_may_be_repeated(client: Client, se
     assert (await problem_of(await client.delete(f"/v1/conversations/{NOBODY}"))).code == "not_found"
 
 
+async def test_one_that_a_join_took_over_says_where_its_calls_are_and_takes_no_command(
+    client: Client, service: FakeService
+) -> None:
+    other = FakeService.conversation_of(call_id(1))
+    service.merged[CONVERSATION] = other
+    response = await client.get(f"/v1/conversations/{CONVERSATION}")
+    assert response.status == 200
+    found = Conversation.model_validate_json(await response.read())
+    assert (found.calls, found.merged_into) == ([], other)
+    problem = await problem_of(await client.delete(f"/v1/conversations/{CONVERSATION}"))
+    assert (problem.status, problem.code) == (410, "merged")
+    assert other in problem.detail
+    assert service.commands == []
+
+
 async def test_silence_is_told(connect: Clients, service: FakeService) -> None:
     client = await connect(command_timeout_s=0.01)
     service.silent = True

@@ -14,7 +14,8 @@ from benchmarks.engine import measure_engine
 from benchmarks.holding import Growth, Level, Weight
 from benchmarks.load import Tally, latency
 from benchmarks.machine import Machine
-from benchmarks.report import Results, render, spread, table, write
+from benchmarks.relaying import RelayCost, Relayed
+from benchmarks.report import Results, _plain, render, spread, table, write
 
 MACHINE = Machine("a CPU", 2, 4096, "6.1", "CPython 3.11", (0.1, 0.2, 0.3), 8.0, "abc1234", {"sipp": "v3.6.1"})
 RUN = Run(
@@ -69,13 +70,19 @@ def test_everything_measured_is_in_the_tables_and_in_the_file(tmp_path: Path) ->
         Weight(10, 9, {"signalling": 9, "media": 0, "redis": 0}, {"signalling": 0, "media": 0, "redis": 0})
     )
     results.growth.append(Growth(Level(cost, 0.0), Level(cost, 0.0)))
+    relayed = Relayed(us=8.0, sent=1000, lost=3, p50_ms=0.25, p99_ms=4.0, behind_ms=30, loop_ms=8.1)
+    results.relays.append(RelayCost("bridge", 200, (relayed, relayed)))
+    results.relays.append(RelayCost("C", 200, (replace(relayed, us=5.0, lost=0, behind_ms=1),)))
     shown = render(results)
+    assert "bridge    200  8.00 (8.00–8.00)  1.60  6 of 2000" in shown
+    assert "30!" in shown
     for wanted in ("QUICK", "bridge log warning", "1!", "400 calls/s", "9 of 10 wanted", "ratio 1.00", "no sippy"):
         assert wanted in shown
     written = json.loads(write(results, tmp_path, "w1").read_text())
     (row,) = written["costs"]
     assert (row["setup"], row["runs"][0]["ours_ms"], row["latency"]["p50"]) == ("log warning", 1.25, 2.0)
     assert "milliseconds" not in row["runs"][0]
+    assert written["relays"][1] == {"relay": "C", "calls": 200, "runs": [_plain(results.relays[1].runs[0])]}
     assert written["machine"]["commit"] == "abc1234"
     assert list(tmp_path.glob("*.tmp")) == []
 

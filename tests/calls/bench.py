@@ -24,6 +24,7 @@ from bridge.calls.inputs import (
     ReInvited,
     Undecided,
 )
+from bridge.sdp.offer_answer import Negotiated
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request
 from bridge.sip.parser import parse
@@ -45,7 +46,7 @@ class Bench:
         self, *, sdp: str | None = OFFER, plan: Plan | None = None, identity: Identity = IDENTITY, extra: str = ""
     ) -> None:
         self.now = 1000.0
-        self.invite = message(request("INVITE", sdp=sdp, extra=extra))
+        self.invite: Request | None = message(request("INVITE", sdp=sdp, extra=extra))
         self.plan = plan or Plan("front-desk")
         call = invited(
             id=CALL,
@@ -58,8 +59,11 @@ class Bench:
             now=self.now,
         )
         assert isinstance(call, Call), call
-        self.call = call
         call.invite_key = server_key(self.invite)
+        self.begin(call)
+
+    def begin(self, call: Call) -> None:
+        self.call = call
         self.effects: list[CallEffect] = machine.begin(call)
 
     def give(self, given: CallInput) -> list[CallEffect]:
@@ -84,6 +88,12 @@ class Bench:
 
     def all(self, kind: type[E]) -> list[E]:
         return [effect for effect in self.effects if isinstance(effect, kind)]
+
+    @property
+    def agreed(self) -> Negotiated:
+        """What it speaks with its far end."""
+        assert self.call.negotiated is not None
+        return self.call.negotiated
 
     @property
     def events(self) -> list[Event]:

@@ -8,6 +8,7 @@ from bridge.calls.actions import Hangup
 from bridge.calls.effects import Accept, Respond, SetMedia
 from bridge.calls.events import CallHeld, CallResumed, CallUpdated
 from bridge.calls.inputs import AcceptSent
+from bridge.calls.streams import rule_of
 from tests.calls.bench import STATES, Bench, answered
 from tests.engine.world import OFFER, UNUSABLE, sdp
 
@@ -32,7 +33,8 @@ def test_what_a_new_description_means() -> None:
 
 def test_the_worker_is_told_with_a_generation_of_its_own() -> None:
     bench = answered()
-    (rule,) = [effect.rule for effect in bench.reinvite(sdp(5000)) if isinstance(effect, SetMedia)]
+    assert [effect for effect in bench.reinvite(sdp(5000)) if isinstance(effect, SetMedia)]
+    rule = rule_of(bench.call)
     assert (rule.remote_port, rule.generation) == (5000, 1)
 
 

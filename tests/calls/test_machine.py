@@ -6,8 +6,23 @@ from typing import get_args
 
 import pytest
 
-from bridge.calls.actions import Action, Answer, Hangup, Park, Pause, Reject, Ring
-from bridge.calls.call import Call, Phase
+from bridge.calls.actions import (
+    Action,
+    Answer,
+    Dial,
+    Hangup,
+    Hold,
+    Join,
+    Leave,
+    Mute,
+    Park,
+    Pause,
+    Reject,
+    Ring,
+    Unhold,
+    Unmute,
+)
+from bridge.calls.call import Call, Link, Phase
 from bridge.calls.effects import (
     Accept,
     ActionsAccepted,
@@ -17,8 +32,14 @@ from bridge.calls.effects import (
     DisarmTimer,
     Emit,
     Finished,
+    JoinWith,
+    Locate,
+    MoveOut,
     OpenMedia,
     Respond,
+    Seek,
+    SendInvite,
+    SendReinvite,
     SendRequest,
     SetMedia,
 )
@@ -27,31 +48,76 @@ from bridge.calls.facts import Quality
 from bridge.calls.inputs import (
     AcceptSent,
     Acknowledged,
+    AckSent,
     ByeReceived,
     CallInput,
     CancelReceived,
+    CodecWanted,
     Commanded,
     Decided,
+    DialRefused,
     Drained,
     Elapsed,
     EventsExhausted,
+    InviteAnswered,
+    InviteFailed,
+    InviteRefused,
+    Joined,
+    JoinImpossible,
+    JoinRefused,
+    KeyPressed,
+    Linked,
+    Located,
     MediaClosed,
     MediaGone,
     MediaOpened,
     MediaRefused,
     MediaSilent,
+    Progressed,
+    ReinviteAnswered,
     ReInvited,
+    ReinviteRefused,
     ReplyUnusable,
     StoreTooLate,
     Unacknowledged,
     Undecided,
 )
+from bridge.calls.peering import PeerAnswered, PeerFailed, PeerGone, PeerMedia, PeerRinging
+from bridge.sip.dialog import Dialog
 from bridge.sip.transaction import server_key
-from tests.calls.bench import STATES, TAG, answered, message, parked
-from tests.engine.world import OFFER, UNUSABLE, request
+from tests.calls.bench import FLOW, STATES, TAG, answered, message, parked
+from tests.calls.outgoing import (
+    BOB,
+    DIALED,
+    OUTGOING,
+    PEER,
+    TOGETHER,
+    Calling,
+    bobs,
+    place,
+    response,
+    speaks,
+)
+from tests.engine.world import OFFER, UNUSABLE, request, sdp
 
-ACTIONS: list[Action] = [Ring(), Answer(), Reject(), Pause(), Park(), Hangup()]
+ALL = STATES | OUTGOING | TOGETHER
+ACTIONS: list[Action] = [
+    Ring(),
+    Answer(),
+    Reject(),
+    Pause(),
+    Park(),
+    Hangup(),
+    Dial(to=(BOB,)),
+    Join(call_id=PEER),
+    Leave(),
+    Hold(),
+    Unhold(),
+    Mute(),
+    Unmute(),
+]
 REINVITE = message(request("INVITE", sequence=7, sdp=OFFER, to_tag=TAG))
+INVITE = Calling(BOB).sent()
 INPUTS: list[CallInput] = [
     Decided(()),
     Decided((Answer(), Hangup())),
@@ -67,7 +133,9 @@ INPUTS: list[CallInput] = [
     CancelReceived(26),
     ReInvited(server_key(REINVITE), REINVITE),
     MediaOpened("192.0.2.10", 20000),
+    MediaOpened("192.0.2.10", 20002, video=True),
     MediaRefused(),
+    MediaRefused(video=True),
     MediaClosed(Quality()),
     MediaClosed(None),
     MediaSilent(),
@@ -76,49 +144,162 @@ INPUTS: list[CallInput] = [
     EventsExhausted(),
     Drained(),
     *(Elapsed(timer) for timer in CallTimer),
+    Located(1, (place("192.0.2.2"),)),
+    Located(2, (place("192.0.2.3"), place("192.0.2.4"))),
+    *(Progressed(1, response(status)) for status in (100, 180, 183)),
+    Progressed(1, response(183, bobs())),
+    Progressed(2, response(183, bobs(2, formats="8 101"), to="<sip:carol@192.0.2.3>;tag=c1")),
+    Progressed(9, response(180)),
+    *(InviteAnswered(1, each, Dialog.as_client(INVITE, each, FLOW)) for each in (response(200, bobs()), response(200))),
+    InviteAnswered(9, response(200), Dialog.as_client(INVITE, response(200), FLOW)),
+    InviteRefused(1, response(486), None),
+    InviteRefused(1, response(407), (("Proxy-Authorization", "Digest"),)),
+    InviteRefused(1, response(302, extra="Contact: <sip:dave@192.0.2.5>\r\n"), None),
+    InviteRefused(2, response(603), None),
+    InviteFailed(1, 408, "Request Timeout", "unreachable"),
+    AckSent(),
+    ReinviteAnswered(response(200, sdp(direction="recvonly", formats="0 101"))),
+    ReinviteAnswered(response(200)),
+    *(ReinviteRefused(code, "Whatever", 0.5) for code in (401, 408, 481, 488, 491)),
+    Linked(Link(PEER, "join", asked=False, action_id=DIALED, end_with_peer=True), None),
+    Linked(Link(PEER, "join", asked=True, action_id=DIALED, end_with_peer=False), speaks("8 101")),
+    JoinRefused(DIALED, "not_found", "nobody"),
+    DialRefused(DIALED, "there are 2 calls already"),
+    Joined(speaks()),
+    CodecWanted(speaks("8 101")),
+    JoinImpossible("nothing in common"),
+    KeyPressed("5", 120, "rfc4733"),
+    PeerRinging(),
+    PeerMedia(speaks()),
+    PeerAnswered(speaks()),
+    PeerFailed(486, "Busy Here"),
+    PeerGone(ended=True),
+    PeerGone(ended=False),
 ]
+QUIET = (Emit, OpenMedia, SetMedia, SendRequest, Accept, SendInvite, SendReinvite, Locate, Seek, JoinWith, MoveOut)
 
 
-@pytest.mark.parametrize("given", INPUTS, ids=lambda given: repr(given)[:40])
-@pytest.mark.parametrize("state", STATES)
-def test_whatever_comes_in_whatever_state(state: str, given: CallInput) -> None:
+@pytest.mark.parametrize("state", ALL)
+def test_whatever_comes_in_whatever_state(state: str) -> None:
     """Whatever follows, the call ends exactly once, and says nothing more after that."""
-    bench = STATES[state]()
+    for given in INPUTS:
+        check(state, given)
+
+
+def check(state: str, given: CallInput) -> None:
+    bench = ALL[state]()
     bench.give(given)
     bench.give(given)
     if not bench.call.is_over:
         bench.give(MediaGone())
-    if not bench.call.is_over:  # it may have to wait for an ACK
-        bench.give(Unacknowledged())
+    if not bench.call.is_over:  # it may have to wait for an ACK: theirs, or ours
+        bench.give(Unacknowledged() if bench.call.search is None else AckSent())
     bench.give(MediaClosed(None))
-    assert bench.call.phase is Phase.ENDED
+    bench.give(given)
+    assert bench.call.phase is Phase.ENDED, given
     assert len(bench.all(Finished)) == 1
     assert sum(isinstance(event, CallEnded) for event in bench.events) == 1
     after = bench.effects[bench.effects.index(bench.all(Finished)[0]) + 1 :]
-    assert [effect for effect in after if isinstance(effect, Emit | OpenMedia | SetMedia | SendRequest | Accept)] == []
+    assert [effect for effect in after if isinstance(effect, QUIET)] == [], given
 
 
 def test_every_input_is_among_them() -> None:
     assert {type(given) for given in INPUTS} == set(get_args(CallInput))
 
 
-BEFORE_ANSWER = {"unanswered", "parked", "listed", "falling_back"}
-OVER = {"ending", "ended", "refused"}
+# Which state each bench is in, as far as a command is concerned
+OVER = {"ending", "ended", "refused", "nobody"}
+SOUGHT = {
+    "wanted",
+    "looked_for",
+    "inviting",
+    "one_after_the_other",
+    "challenged",
+    "redirected",
+    "party_ringing",
+    "early",
+}
+BEFORE_ANSWER = {
+    "unanswered",
+    "parked",
+    "listed",
+    "falling_back",
+    "dialing",
+    "hears_ringing",
+    "hears_early_media",
+    "nobody_found",
+}
+BEFORE_ACK = {
+    "answering",
+    "accepted",
+    "delayed",
+    "sent",
+    "hanging_up",
+    "answered_because",
+    "answered_before",
+    "answered_now_and_listed",
+    "party_accepted",
+    "unusable",
+}
+JOINED = {"joined", "muted", "party_joined", "party_holding"}
+LINKED = JOINED | {
+    "dialing",
+    "hears_ringing",
+    "hears_early_media",
+    "answered_because",
+    "answered_before",
+    "answered_and_dialing",
+    "linked_with",
+    "party_accepted",
+    "unusable",
+    "party_answered",
+}
+CHANGING = {"linked_with", "holding", "after_a_glare", "party_holding"}
+UNFIT: dict[type[Action], set[str]] = {
+    Ring: SOUGHT | (ALL.keys() - BEFORE_ANSWER),
+    Answer: SOUGHT | (ALL.keys() - BEFORE_ANSWER),
+    Reject: SOUGHT | (ALL.keys() - BEFORE_ANSWER),
+    Dial: SOUGHT | LINKED,
+    Leave: ALL.keys() - JOINED,
+    Hold: SOUGHT | BEFORE_ANSWER | BEFORE_ACK | CHANGING,
+    Unhold: SOUGHT | BEFORE_ANSWER | BEFORE_ACK | CHANGING,
+    Hangup: set(),
+}
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("state", ALL)
 def test_which_command_fits_which_state(state: str, action: Action) -> None:
-    bench = STATES[state]()
+    bench = ALL[state]()
     effects = bench.command(action)
     refused = [effect.code for effect in effects if isinstance(effect, ActionsRefused)]
     if state in OVER:
         assert refused == ["ended"]
-    elif isinstance(action, Ring | Answer | Reject) and state not in BEFORE_ANSWER:
+    elif state in UNFIT.get(type(action), SOUGHT):
         assert refused == ["wrong_state"]
+        assert [type(effect) for effect in effects] == [ActionsRefused]
     else:
         assert refused == []
         assert sum(isinstance(effect, ActionsAccepted) for effect in effects) == 1
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
+@pytest.mark.parametrize("state", ALL)
+def test_every_accepted_action_is_told_of(state: str, action: Action) -> None:
+    """By the time the call is over, an event has carried its name; a pause and a park need none when they are done, and a dial
+    or a join is told by the other call."""
+    bench = ALL[state]()
+    bench.command(action)
+    names = [name for effect in bench.all(ActionsAccepted) for name in effect.action_ids]
+    bench.give(MediaGone())
+    if not bench.call.is_over:
+        bench.give(Unacknowledged() if bench.call.search is None else AckSent())
+    bench.give(MediaClosed(None))
+    told = [effect.caused_by for effect in bench.all(Emit)]
+    if not isinstance(action, Pause | Park | Leave):
+        assert set(names[-1:]) <= set(told)
+    canceled = [event.action_id for event in bench.events if isinstance(event, ActionCanceled)]
+    assert len(canceled) == len(set(canceled))
 
 
 @pytest.mark.parametrize("state", ["answering", "accepted", "sent", "answered", "held"])
@@ -174,7 +355,7 @@ def test_a_parked_call_that_is_answered_does_not_ring() -> None:
 
 
 def test_the_state_that_is_shown() -> None:
-    assert {name: make().call.state for name, make in STATES.items()} == {
+    assert {name: make().call.state for name, make in ALL.items()} == {
         "unanswered": "initiated",
         "parked": "ringing",
         "listed": "ringing",
@@ -190,4 +371,33 @@ def test_the_state_that_is_shown() -> None:
         "ending": "answered",
         "ended": "ended",
         "refused": "ended",
+        "wanted": "initiated",
+        "looked_for": "initiated",
+        "inviting": "initiated",
+        "one_after_the_other": "initiated",
+        "challenged": "initiated",
+        "redirected": "initiated",
+        "party_ringing": "ringing",
+        "early": "initiated",
+        "party_accepted": "answered",
+        "unusable": "ringing",
+        "party_answered": "answered",
+        "party_joined": "answered",
+        "party_holding": "answered",
+        "nobody": "ended",
+        "dialing": "initiated",
+        "hears_ringing": "ringing",
+        "hears_early_media": "initiated",
+        "answered_because": "initiated",
+        "answered_before": "initiated",
+        "nobody_found": "initiated",
+        "answered_and_dialing": "answered",
+        "asking_to_join": "answered",
+        "linked_with": "answered",
+        "joined": "answered",
+        "muted": "answered",
+        "holding": "answered",
+        "after_a_glare": "answered",
+        "on_hold": "answered",
+        "answered_now_and_listed": "initiated",
     }

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from bridge.calls import machine, snapshot
-from bridge.calls.actions import Answer
+from bridge.calls.actions import Answer, Credentials, Target
 from bridge.calls.answering import accepted_response
 from bridge.calls.call import Call, Phase
-from bridge.calls.effects import Accept, ActionsAccepted, Emit
-from bridge.calls.inputs import AcceptSent, Acknowledged, Commanded, MediaOpened
-from tests.calls.bench import CALL, CONVERSATION, STATES, TAG, Bench, accepted, hanging_up, listed, message
+from bridge.calls.effects import Accept, ActionsAccepted, CallTimer, Emit, Meet, SendReinvite
+from bridge.calls.inputs import AcceptSent, Acknowledged, AckSent, Commanded, Elapsed, MediaOpened
+from bridge.calls.search import InviteAttempt, Place, Stage
+from bridge.calls.streams import rule_of
+from bridge.sdp.codecs import OPUS, PCMU, Codec
+from bridge.sdp.negotiated import Stream
+from tests.calls.bench import CALL, CONVERSATION, FLOW, STATES, TAG, Bench, accepted, hanging_up, listed, message
+from tests.calls.outgoing import OUTGOING, TOGETHER, Calling, early, holding, inviting, party_accepted
 from tests.engine.world import IDENTITY, OFFER, request
 
+ALL = STATES | OUTGOING | TOGETHER
 # What only the process that carries a call knows: transactions, ports' figures, and what no heir needs.
 _OWN = {
     "invite_key",
@@ -28,7 +35,13 @@ _OWN = {
     "dialog",
     "invite",
     "offer",
+    "mirrored",  # made again of the offer of the call that dials
+    "search",
+    "reoffer",
+    "shown",
 }
+
+VP8 = Codec("VP8", 90000, 1, 96)
 
 
 def through_the_store(bench: Bench) -> Call:
@@ -53,25 +66,114 @@ def shown(call: Call) -> dict[str, object]:
     return {name: getattr(call, name) for name in Call.__slots__ if name not in _OWN}
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("state", ALL)
 def test_a_call_survives_in_every_state(state: str) -> None:
-    bench = STATES[state]()
+    bench = ALL[state]()
     revived = through_the_store(bench)
     assert shown(revived) == shown(bench.call)
     assert snapshot.variable(revived) == snapshot.variable(bench.call)
 
 
-@pytest.mark.parametrize("state", [name for name in STATES if STATES[name]().call.dialog is not None])
+@pytest.mark.parametrize("state", [name for name in ALL if ALL[name]().call.dialog is not None])
 def test_its_dialog_survives(state: str) -> None:
-    bench = STATES[state]()
+    bench = ALL[state]()
     revived = through_the_store(bench)
     assert revived.dialog is not None
     assert bench.call.dialog is not None
     assert revived.dialog.to_data() == bench.call.dialog.to_data()
 
 
+@pytest.mark.parametrize("state", OUTGOING)
+def test_its_attempts_survive_field_by_field(state: str) -> None:
+    bench = OUTGOING[state]()
+    revived, known = through_the_store(bench).search, bench.call.search
+    assert revived is not None
+    assert known is not None
+    assert (revived.fork, revived.on_redirect, revived.timeout_s, revived.from_) == (
+        known.fork,
+        known.on_redirect,
+        known.timeout_s,
+        known.from_,
+    )
+    names = InviteAttempt.__slots__
+    assert [[getattr(each, name) for name in names] for each in revived.attempts] == [
+        [getattr(each, name) for name in names] for each in known.attempts
+    ]
+
+
+def test_every_field_of_an_attempt_is_kept() -> None:
+    bench = inviting()
+    assert bench.call.search is not None
+    attempt = bench.call.search.attempts[0]
+    kept = {
+        "target": Target("sip:x@192.0.2.9", Credentials("us", "secret"), {"X-A": ("1", "2")}),
+        "place": Place("sip:y@192.0.2.9", FLOW, ("<sip:p@192.0.2.8;lr>",)),
+        "stage": Stage.PROCEEDING,
+        "sequence": 3,
+        "expires_at": 1060.5,
+        "challenges": 2,
+        "proof": (("Authorization", "Digest x"),),
+        "depth": 4,
+        "code": 503,
+        "reason": "Service Unavailable",
+        "cause": ("network", "unreachable"),
+        "heard": "b1",
+        "canceled": True,
+        "reliable": True,
+        "datagram_only": True,
+    }
+    for name, value in kept.items():
+        setattr(attempt, name, value)
+    assert kept.keys() | {"number", "sip_call_id"} == set(InviteAttempt.__slots__)
+    revived = through_the_store(bench).search
+    assert revived is not None
+    assert {name: getattr(revived.attempts[0], name) for name in kept} == kept
+
+
+def test_what_a_call_was_asked_for_with_survives() -> None:
+    bench = inviting()
+    call = bench.call
+    call.tags, call.max_duration_s, call.max_forwards = ("a", "b"), 30.0, 12
+    call.client_state, call.video_port = "mine", 20_002
+    call.video_wanted = True
+    assert shown(through_the_store(bench)) == shown(call)
+
+
+def test_a_reinvite_of_ours_is_sent_again_as_it_was() -> None:
+    bench = holding()
+    assert bench.call.reoffer is not None
+    bench.call.reoffer.sent, bench.call.reoffer.tries = True, 1
+    revived = through_the_store(bench)
+    assert revived.reoffer == replace(bench.call.reoffer, sent=False, tries=0)
+    effects = machine.step(revived, Elapsed(CallTimer.GLARE), now=1003.0)
+    assert SendReinvite() in effects
+
+
+def test_early_media_is_still_heard_by_the_heir() -> None:
+    bench = early()
+    rules = [rule_of(call) for call in (bench.call, through_the_store(bench))]
+    assert rules[0] == rules[1]
+    assert rules[1].remote_host == "192.0.2.2"
+
+
+def test_an_answer_without_sdp_means_the_early_one_to_the_heir_too() -> None:
+    revived = through_the_store(early())
+    twin = Calling.around(revived)
+    twin.accept("")
+    assert revived.phase is Phase.ACCEPTED
+    assert revived.hangup_wanted is None
+
+
+def test_an_heir_acknowledges_and_goes_on() -> None:
+    revived = through_the_store(party_accepted())
+    effects = machine.step(revived, AckSent(), now=1003.0)
+    assert Meet() in effects
+    assert revived.phase is Phase.ANSWERED
+
+
 def test_every_phase_is_among_the_states() -> None:
     assert {make().call.phase for make in STATES.values()} == set(Phase)
+    assert {make().call.phase for make in OUTGOING.values()} == set(Phase) - {Phase.ANSWERING, Phase.ENDING}
 
 
 def test_an_heir_answers_to_the_byte_as_the_dead_would_have() -> None:
@@ -130,9 +232,9 @@ def test_what_another_release_wrote_is_left_to_it(data: bytes) -> None:
         snapshot.read(data)
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("state", ALL)
 def test_fields_of_a_newer_release_are_ignored(state: str) -> None:
-    bench = STATES[state]()
+    bench = ALL[state]()
     fixed = json.loads(snapshot.fixed(bench.call, bench.invite)) | {"new": 1}
     variable = json.loads(snapshot.variable(bench.call)) | {"new": {"x": [1]}}
     assert shown(revive(fixed, variable, bench)) == shown(bench.call)
@@ -162,3 +264,14 @@ def test_a_revived_call_can_be_answered() -> None:
     effects = machine.step(revived, MediaOpened("192.0.2.10", 20002), now=1003.0)
     (accept,) = [effect for effect in effects if isinstance(effect, Accept)]
     assert accept.response.body.count(b"m=audio 20002") == OFFER.count("m=audio")
+
+
+def test_what_two_joined_legs_have_agreed_on_survives_too() -> None:
+    bench = accepted()
+    plain = bench.call.negotiated
+    assert plain is not None
+    picture = Stream("198.51.100.7", 6002, "sendrecv", (VP8,), (VP8._replace(payload_type=97),), ("97 nack pli",))
+    opus = OPUS._replace(fmtp="useinbandfec=1")
+    bench.call.negotiated = replace(plain, codec=opus, incoming=(), outgoing=(opus, PCMU), ptime=20, video=picture)
+    assert through_the_store(bench).negotiated == bench.call.negotiated
+    assert snapshot.read(snapshot.variable(bench.call))["negotiated"] == bench.call.negotiated.to_data()

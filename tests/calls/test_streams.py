@@ -32,6 +32,7 @@ def test_an_ordinary_stream() -> None:
         clock_rate=8000,
         generation=0,
         expects_media=True,
+        dtmf_payload_types=(101,),
     )
 
 

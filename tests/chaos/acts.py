@@ -6,7 +6,8 @@ import asyncio
 import time
 
 from tests.support.bad_messages import request
-from tests.support.caller import Caller, OutgoingCall, token
+from tests.support.caller import Caller, OutgoingCall
+from tests.support.phone import token
 from tests.support.waiting import PATIENCE_S
 
 

@@ -16,7 +16,8 @@ from aiohttp import web
 
 from tests.chaos.acts import answers_again, hang_up_all, hold
 from tests.support.application import Application, Event, actions, answering, moody
-from tests.support.caller import Caller, Message, OutgoingCall
+from tests.support.caller import Caller, OutgoingCall
+from tests.support.phone import Message
 from tests.support.scene import QUICK_SCHEDULE, Scene
 from tests.support.served import Served
 from tests.support.waiting import until

@@ -45,7 +45,7 @@ class SampleCall:
     early_media: bool = False
     from_: Party = ANONYMOUS
     to: Party = NUMBER
-    source: Source = PEER
+    source: Source | None = PEER
     authenticated_as: str | None = None
     created_at: float = NOW
     answered_at: float | None = None
@@ -59,6 +59,7 @@ class SampleCall:
     recovered: int = 0
     client_state: str | None = None
     tags: tuple[str, ...] = ()
+    shown: bytes | None = None
 
 
 def ended_call() -> SampleCall:
@@ -82,7 +83,22 @@ def ended_call() -> SampleCall:
     )
 
 
-QUALITY = Quality(3000, 516_000, 2998, 515_656, 2, 0.12345, 1, 0)
+def outbound_call() -> SampleCall:
+    """A call of ours that one target has refused and another one is asked for."""
+    return SampleCall(
+        direction="outbound",
+        state="ringing",
+        early_media=True,
+        source=None,
+        attempts=(
+            Attempt("sip:bob@example.org", "one", 486, "Busy Here"),
+            Attempt("sip:bob@192.0.2.32", "two", None, None),
+        ),
+        tags=("reminder",),
+    )
+
+
+QUALITY = Quality(3000, 516_000, 2998, 515_656, 2, 0.12345, 1, 0, 2900, 4, 1.23456, None)
 
 EVENTS: dict[type[events.Event], events.Event] = {
     type(event): event
@@ -90,7 +106,14 @@ EVENTS: dict[type[events.Event], events.Event] = {
         events.CallIncoming(
             "INVITE", "sip:desk@example.com", {"Subject": ("Performance Test",)}, ("PCMU/8000", "PCMA/8000")
         ),
+        events.CallInitiated(("sip:bob@example.org", "sip:bob@192.0.2.32")),
+        events.CallRinging("sip:bob@example.org"),
+        events.CallEarlyMedia("sip:bob@example.org"),
+        events.CallAttemptFailed("sip:bob@example.org", 486, "Busy Here"),
         events.CallAnswered(2.5),
+        events.CallJoined("call_" + "e" * 24),
+        events.CallLeft("call_" + "e" * 24),
+        events.CallDtmf("#", 120, "rfc4733"),
         events.CallHeld(),
         events.CallResumed(),
         events.CallUpdated(),

@@ -8,35 +8,76 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from bridge.calls import actions as calls
-from bridge.contract.actions import COMMANDS, NAMES, ActionList, AnswerBody, ListedAction, RingBody, as_json, to_actions
+from bridge.contract.actions import COMMANDS, NAMES, ActionList, AnswerBody, ListedAction, RingBody, to_actions
 from bridge.contract.headers import HEADERS_MAX, HEADERS_MAX_BYTES
 from bridge.contract.refusals import REFUSALS_MAX, quote, refusals_of
 
 LISTED: TypeAdapter[Any] = TypeAdapter(list[ListedAction])
 
-ACTIONS: tuple[calls.Action, ...] = (
-    calls.Ring(),
-    calls.Answer(headers={"X-Account": ("17", "18")}, client_state="step=2"),
-    calls.Reject(code=486, reason="Gone fishing"),
-    calls.Pause(seconds=2.5),
-    calls.Park(timeout_s=30.0),
-    calls.Hangup(reason="closed", headers={"X-Bye": ("now",)}),
-)
+OTHER = "call_" + "b" * 24
+
+# As JSON has it, without its name; and as the call model says it.
+ACTIONS: list[tuple[dict[str, Any], calls.Action]] = [
+    ({}, calls.Ring()),
+    (
+        {"headers": {"X-Account": ["17", "18"]}, "client_state": "step=2"},
+        calls.Answer(headers={"X-Account": ("17", "18")}, client_state="step=2"),
+    ),
+    ({"code": 486, "reason": "Gone fishing"}, calls.Reject(code=486, reason="Gone fishing")),
+    ({"seconds": 2.5}, calls.Pause(seconds=2.5)),
+    ({"timeout_s": 30}, calls.Park(timeout_s=30.0)),
+    ({"reason": "closed", "headers": {"X-Bye": "now"}}, calls.Hangup(reason="closed", headers={"X-Bye": ("now",)})),
+    (
+        {
+            "to": ["sip:bob@example.com", {"uri": "sips:bob@example.org", "headers": {"X-A": "1"}}],
+            "from": '"Front Desk" <sip:desk@example.com>',
+            "fork": "serial",
+            "timeout_s": 20,
+            "on_redirect": "report",
+            "answer_caller": "now",
+            "end_with_peer": False,
+            "client_state": "x",
+        },
+        calls.Dial(
+            to=(calls.Target("sip:bob@example.com"), calls.Target("sips:bob@example.org", headers={"X-A": ("1",)})),
+            from_='"Front Desk" <sip:desk@example.com>',
+            fork="serial",
+            timeout_s=20.0,
+            on_redirect="report",
+            answer_caller="now",
+            end_with_peer=False,
+            client_state="x",
+        ),
+    ),
+    ({"call_id": OTHER, "end_with_peer": True}, calls.Join(call_id=OTHER, end_with_peer=True)),
+    ({}, calls.Leave()),
+    ({}, calls.Hold()),
+    ({}, calls.Unhold()),
+    ({}, calls.Mute()),
+    ({"client_state": "x"}, calls.Unmute(client_state="x")),
+]
+REQUIRED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "dial": ({"to": "sip:b@example.org"}, {"to": (calls.Target("sip:b@example.org"),)}),
+    "join": ({"call_id": OTHER}, {"call_id": OTHER}),
+}
 
 
 def test_no_action_is_forgotten() -> None:
-    assert {action.name for action in get_args(calls.Action)} == NAMES == {action.name for action in ACTIONS}
+    assert {action.name for action in get_args(calls.Action)} == NAMES == {action.name for _, action in ACTIONS}
     assert set(COMMANDS) == NAMES - {"pause"}
 
 
-@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
-def test_there_and_back(action: calls.Action) -> None:
-    assert to_actions(LISTED.validate_python([as_json(action)])) == (action,)
+@pytest.mark.parametrize(("given", "action"), ACTIONS, ids=lambda it: getattr(it, "name", ""))
+def test_json_says_what_the_call_model_says(given: dict[str, Any], action: calls.Action) -> None:
+    assert to_actions(LISTED.validate_python([{"action": action.name, **given}])) == (action,)
+    if action.name in COMMANDS:
+        assert COMMANDS[action.name].model_validate(given).to_action() == action
 
 
 @pytest.mark.parametrize("action", get_args(calls.Action), ids=lambda action: action.name)
 def test_defaults_are_those_of_the_call_model(action: type[calls.Action]) -> None:
-    assert to_actions(LISTED.validate_python([{"action": action.name}])) == (action(),)
+    given, said = REQUIRED.get(action.name, ({}, {}))
+    assert to_actions(LISTED.validate_python([{"action": action.name, **given}])) == (action(**said),)
 
 
 def headers_refused(headers: object) -> str:
@@ -50,6 +91,7 @@ def headers_refused(headers: object) -> str:
     [
         *("Via", "From", "To", "Call-ID", "CSeq", "Contact", "Route", "Record-Route", "Content-Type", "Content-Length"),
         *("content-disposition", "VIA", "call-id", "v", "f", "t", "i", "m", "l", "c", "Require", "Max-Forwards"),
+        *("Authorization", "proxy-authorization"),
     ],
 )
 def test_headers_that_we_own_are_refused(name: str) -> None:
@@ -104,6 +146,23 @@ def test_what_is_wrong_is_told_in_a_bounded_way() -> None:
     refusals = refusals_of(caught.value)
     assert len(refusals) == REFUSALS_MAX
     assert all(len(it.field) < 100 for it in refusals)
+
+
+@pytest.mark.parametrize(
+    ("received", "quoted"),
+    [
+        ('{"auth": {"username": "a", "password": "s3cret"}}', '{"auth…'),
+        ('{"password": "s3cret', '{"password…'),
+        ("{'PassWord': 's3cret'}", "{'PassWord…"),
+        ("passwd=s3cret", "passwd…"),
+        ('"sip:alice:s3cret@example.org"', '"sip:alice:…@example.org"'),
+        ("SIPS:alice:s3cret", "SIPS:alice:…"),
+        ("sip:" + "a" * 60 + ":" + "s3cret" * 100 + "@example.org", "sip:" + "a" * 60 + ":…"),
+        ('"sip:alice@example.org:5060"', '"sip:alice@example.org:5060"'),
+    ],
+)
+def test_no_password_is_quoted(received: str, quoted: str) -> None:
+    assert quote(received) == quote(received.encode()) == quoted
 
 
 def test_quoting_neither_forges_lines_nor_splits_characters() -> None:

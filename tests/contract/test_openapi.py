@@ -11,8 +11,9 @@ import pytest
 from pydantic import BaseModel
 
 from bridge.calls import events
-from bridge.contract import actions, examples, models
+from bridge.contract import actions, dialing, examples, models, originating, registrations
 from bridge.contract import events as contract_events
+from bridge.contract.bodies import Body
 from bridge.contract.openapi import document
 from bridge.contract.operations import OPERATIONS, Operation
 
@@ -32,7 +33,8 @@ def nodes(tree: object) -> Iterator[dict[str, Any]]:
 
 
 def model(name: str) -> type[BaseModel]:
-    found: type[BaseModel] = next(getattr(it, name) for it in (models, contract_events, actions) if hasattr(it, name))
+    places = (models, contract_events, actions, dialing, originating, registrations)
+    found: type[BaseModel] = next(getattr(it, name) for it in places if hasattr(it, name))
     assert issubclass(found, BaseModel)
     return found
 
@@ -79,7 +81,7 @@ def test_examples_of_problems_are_true() -> None:
 
 
 def test_what_we_say_is_open_and_what_we_hear_is_strict() -> None:
-    heard = {name for name in SCHEMAS if issubclass(model(name), actions.Body)}
+    heard = {name for name in SCHEMAS if issubclass(model(name), Body)}
     assert heard
     for name, schema in SCHEMAS.items():
         if schema["type"] == "object":
@@ -88,7 +90,7 @@ def test_what_we_say_is_open_and_what_we_hear_is_strict() -> None:
 
 def test_lists_of_words_in_resources_can_grow() -> None:
     for name, schema in SCHEMAS.items():
-        if not issubclass(model(name), actions.Body):
+        if not issubclass(model(name), Body):
             assert not [it for it in nodes(schema) if "enum" in it], name
 
 
@@ -110,16 +112,28 @@ def test_operations_have_names_of_their_own() -> None:
 
 
 def test_nothing_is_promised_that_is_not_built() -> None:
-    text = str(DOCUMENT)
-    assert "Idempotency" not in text
-    assert not [
-        path for path in DOCUMENT["paths"] if re.search("dial|join|transfer|registrations|trunks|timeline", path)
-    ]
-    assert "post" not in DOCUMENT["paths"]["/v1/calls"]
+    assert not [path for path in DOCUMENT["paths"] if re.search("proxy|redirect|transfer|trunks|timeline", path)]
+
+
+def test_only_a_call_of_one_s_own_reads_an_idempotency_key() -> None:
+    reading = {
+        (path, method)
+        for path, methods in DOCUMENT["paths"].items()
+        for method, it in methods.items()
+        if any(parameter["name"] == "Idempotency-Key" for parameter in it.get("parameters", ()))
+    }
+    assert reading == {("/v1/calls", "post")}
+    created = DOCUMENT["paths"]["/v1/calls"]["post"]["responses"]["201"]
+    assert {name: it["required"] for name, it in created["headers"].items()} == {
+        "Location": True,
+        "Idempotency-Replayed": False,
+    }
 
 
 def test_every_event_is_a_webhook() -> None:
-    assert set(DOCUMENT["webhooks"]) == {event.type for event in get_args(events.Event)}
+    of_calls = {event.type for event in get_args(events.Event)}
+    assert set(DOCUMENT["webhooks"]) == of_calls | set(registrations.REGISTRATION_TYPES)
+    assert "content" in DOCUMENT["webhooks"]["registration.requested"]["post"]["responses"]["2XX"]
     assert "content" in DOCUMENT["webhooks"]["call.incoming"]["post"]["responses"]["2XX"]
     assert "content" not in DOCUMENT["webhooks"]["call.ended"]["post"]["responses"]["2XX"]
 

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from bridge.calls import events
-from bridge.calls.facts import Ended, Media, Party, Source
+from bridge.calls.facts import ConversationId, Ended, Media, Party, Source
 from bridge.contract.events import ANY_EVENT
 from bridge.contract.models import Call, Conversation
 from bridge.contract.render import (
@@ -21,12 +21,24 @@ from bridge.contract.render import (
     render_event,
     timestamp,
 )
-from tests.contract.samples import ACTION, CALL, CONVERSATION, EVENT, EVENTS, NOW, QUALITY, SampleCall, ended_call
+from tests.contract.samples import (
+    ACTION,
+    CALL,
+    CONVERSATION,
+    EVENT,
+    EVENTS,
+    NOW,
+    QUALITY,
+    SampleCall,
+    ended_call,
+    outbound_call,
+)
 
 CALLS = {
     "fresh": SampleCall(),
     "never answered": SampleCall(state="ended", ended_at=NOW, ended=Ended("remote", "canceled")),
     "ended": ended_call(),
+    "outbound": outbound_call(),
 }
 HAPPENINGS = [
     pytest.param(event, call, id=f"{event.type} {name}")
@@ -88,7 +100,35 @@ def test_the_end_of_a_call_says_why_and_how_it_sounded() -> None:
     assert data["ended"] == {"by": "remote", "reason": "hangup", "sip_code": 200, "sip_reason": "OK", "q850": 16}
     assert data["quality"]["packets_received"] == QUALITY.packets_received
     assert data["quality"]["jitter_ms"] == 0.123
+    assert (data["quality"]["packets_relayed"], data["quality"]["remote_packets_lost"]) == (2900, 4)
+    assert (data["quality"]["remote_jitter_ms"], data["quality"]["round_trip_ms"]) == (1.235, None)
     assert (data["duration_s"], data["answered_s"]) == (62.5, 60.0)
+
+
+def test_an_outbound_call_came_from_nowhere_and_shows_every_attempt() -> None:
+    shown = call_resource(outbound_call())
+    assert shown["source"] is None
+    assert [(each["target"], each["code"]) for each in shown["attempts"]] == [
+        ("sip:bob@example.org", 486),
+        ("sip:bob@192.0.2.32", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "added"),
+    [
+        (events.CallInitiated, {"targets": ["sip:bob@example.org", "sip:bob@192.0.2.32"]}),
+        (events.CallRinging, {"target": "sip:bob@example.org"}),
+        (events.CallEarlyMedia, {"target": "sip:bob@example.org"}),
+        (events.CallAttemptFailed, {"target": "sip:bob@example.org", "code": 486, "reason": "Busy Here"}),
+        (events.CallJoined, {"peer_call_id": "call_" + "e" * 24}),
+        (events.CallLeft, {"peer_call_id": "call_" + "e" * 24}),
+        (events.CallDtmf, {"digit": "#", "duration_ms": 120, "method": "rfc4733"}),
+    ],
+)
+def test_what_an_event_adds_to_the_call(kind: type[events.Event], added: Json) -> None:
+    data, bare = rendered(EVENTS[kind], outbound_call())["data"], rendered(events.CallHeld(), outbound_call())["data"]
+    assert {name: value for name, value in data.items() if name not in bare} == added
 
 
 def test_a_call_without_media_ends_without_quality() -> None:
@@ -151,3 +191,6 @@ def test_the_sequence_before_is_told_only_when_it_is_known() -> None:
 def test_a_conversation_is_of_its_published_shape() -> None:
     resource = conversation_resource(CONVERSATION, [CALL], created_at=NOW)
     assert Conversation.model_validate_json(render(resource)).calls == [CALL]
+    merged = ConversationId("conv_" + "f" * 24)
+    resource = conversation_resource(CONVERSATION, [], created_at=NOW, merged_into=merged)
+    assert Conversation.model_validate_json(render(resource)).merged_into == merged

@@ -69,13 +69,30 @@ def test_what_is_no_object_is_told_so(body: bytes) -> None:
 
 def test_what_was_received_is_quoted() -> None:
     assert invalid(b'{"actions":[{"action":"dance"}]}').detail == (
-        'actions.0.action: unknown action "dance"; known: answer, hangup, park, pause, reject, ring; '
-        'received {"actions":[{"action":"dance"}]}'
+        'actions.0.action: unknown action "dance"; known: answer, dial, hangup, hold, join, leave, mute, park, pause, '
+        'reject, ring, unhold, unmute; received {"actions":[{"action":"dance"}]}'
     )
     page = invalid(b"<!doctype html>\n<title>502", "text/html").detail
     assert page == (
         "the reply is no JSON: expected value at line 1 column 1; received <!doctype html>\\u000a<title>502 (text/html)"
     )
+
+
+@pytest.mark.parametrize(
+    "dial",
+    [
+        '{"action": "dial", "to": {"uri": "bob", "auth": {"username": "a", "password": "s3cret"}}}',
+        '{"action": "dial", "to": {"uri": "sip:b@example.org", "auth": "a:s3cret"}}',
+        '{"action": "dial", "to": "sip:b:s3cret@example.org"}',
+        '{"action": "dial", "auth": "s3cret"}',
+        '{"action": "dial", "to": {"auth": {"password": "s3cret"}}, "password": "s3cret"}',
+        '{"action": "dial", "to": [{"auth": {"password": "s3cret", "username": 5}}]',
+    ],
+)
+def test_no_password_comes_back(dial: str) -> None:
+    detail = invalid(f'{{"actions": [{dial}]}}'.encode()).detail
+    assert detail
+    assert "s3c" not in detail
 
 
 def test_every_wrong_field_is_counted() -> None:

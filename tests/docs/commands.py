@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -14,10 +15,13 @@ import click
 import pytest
 
 from bridge import cli
+from bridge.config import keys
 from bridge.contract.operations import OPERATIONS, Operation
+from bridge.contract.originating import KEY_PATTERN
 from tests.docs.pages import ROOT
 
-FOREIGN = {"baresip", "linphonec", "pip", "apt", "ss"}  # programs that are not ours to check
+FOREIGN = {"baresip", "linphonec", "pip", "apt", "ss", "kubectl"}  # programs that are not ours to check
+ELSEWHERE = {"helm"}  # run by tests/packaging, as written
 PLACEHOLDER = "…"
 
 
@@ -55,8 +59,10 @@ def check_command(line: str) -> None:
             assert (ROOT / arguments[0]).is_file(), line
         case "curl":
             _check_request(arguments)
+        case "docker":
+            _check_docker(arguments)
         case name:
-            assert name in FOREIGN, f"{line}: what is {name}?"
+            assert name in FOREIGN | ELSEWHERE, f"{line}: what is {name}?"
 
 
 def _check_variable(assignment: str, words: list[str]) -> None:
@@ -83,6 +89,18 @@ def _check_ours(arguments: list[str]) -> None:
                 cli.read_configuration(None, given)
 
 
+def _check_docker(arguments: list[str]) -> None:
+    """What follows the image is a command of ours, and variables are keys."""
+    name, *rest = arguments
+    assert name in ("build", "push", "run"), name
+    for option, value in pairwise(rest):
+        if option == "--env":
+            variable = value.partition("=")[0]
+            assert variable.removeprefix("BRIDGE_").lower().replace("__", ".") in {key.name for key in keys()}, value
+    if name == "run":
+        _check_ours(rest[rest.index("sip-bridge") + 1 :])
+
+
 def _check_request(arguments: list[str]) -> None:
     """The operation exists, and takes this body."""
     method, body, urls, headers = None, None, list[str](), dict[str, str]()
@@ -102,7 +120,9 @@ def _check_request(arguments: list[str]) -> None:
     assert (parts.scheme, parts.netloc) == ("http", "127.0.0.1:8080"), parts
     operation = find_operation(method or ("POST" if body else "GET"), parts.path)
     assert operation is not None, f"no such operation: {method} {parts.path}"
-    assert set(headers) <= {"authorization", "content-type"}, headers
+    known = {"authorization", "content-type", *(["idempotency-key"] if operation.idempotent else [])}
+    assert set(headers) <= known, headers
+    assert re.fullmatch(KEY_PATTERN, headers.get("idempotency-key", "none")), headers
     assert headers.get("authorization", "Bearer ").startswith("Bearer "), headers
     if operation.query is not None:
         operation.query.model_validate(dict(parse_qsl(parts.query)))

@@ -105,7 +105,7 @@ def spans(cell: str) -> list[str]:
 PAGES = [
     Page(path)
     for path in [
-        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "helm/README.md")),
         *sorted((ROOT / "docs").rglob("*.md")),
     ]
 ]

@@ -16,7 +16,8 @@ import pytest
 from aiohttp import ClientSession
 
 from bridge.ambient import SystemClock, SystemTokens
-from bridge.demo import Demo, Place
+from bridge.demo.place import Place
+from bridge.demo.running import Demo
 from bridge.phone.softphone import Phone
 from bridge.webhooks.signing import new_secret, sign
 from tests.docs.pages import ROOT, blocks
@@ -199,7 +200,7 @@ class EndedBridge:
 async def test_make_run_prints_the_lines_of_the_readme(tmp_path: Path) -> None:
     """No process is needed for that: tests/test_demo.py starts the whole."""
     lines: list[str] = []
-    place = Place("192.0.2.10", 5060, 8080, 3000, tmp_path, key="key")
+    place = Place("192.0.2.10", 5060, 8080, 3000, tmp_path, key="key", password="password")
     await Demo(say=lines.append)._stay(place, cast(Any, EndedBridge()))
     printed = "\n".join(lines)
     shown = [block.text for block in blocks("sh", "text") if "192.0.2.10:5060" in block.text]

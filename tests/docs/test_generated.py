@@ -39,4 +39,7 @@ def test_secrets_are_marked_and_nothing_else_is() -> None:
         "cluster.secret",
         "webhooks.secrets",
         "applications[].webhooks[].secrets",
+        "users[].password",
+        "users[].ha1.md5",
+        "users[].ha1.sha_256",
     ]

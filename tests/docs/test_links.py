@@ -101,7 +101,7 @@ KINDS: dict[str, tuple[str, Callable[[str], bool]]] = {
     "target": (r"make [a-z-]+", lambda word: word.split()[1] in make_targets()),
 }
 # Look like one of these, and are none.
-EXEMPT = {"/run/secrets"}
+EXEMPT = {"/run/secrets", "/data", "/tmp"}
 
 
 @pages

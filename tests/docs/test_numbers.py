@@ -13,7 +13,10 @@ from bridge.calls.answering import _SHOWN, _SHOWN_LENGTH, _SHOWN_MOST
 from bridge.calls.call import Plan
 from bridge.children import FORCED_STOP_S
 from bridge.config import Config
-from bridge.contract.actions import CLIENT_STATE_MAX_BYTES, LIST_MAX, PARK_MAX_S, PAUSE_MAX_S
+from bridge.contract.actions import LIST_MAX, PARK_MAX_S, PAUSE_MAX_S
+from bridge.contract.bodies import CLIENT_STATE_MAX_BYTES
+from bridge.contract.dialing import DIAL_TIMEOUT_MAX_S, TARGETS_MAX, URI_MAX
+from bridge.contract.originating import TAGS_MAX
 from bridge.engine.settings import NodeSettings
 from bridge.media.worker import Settings as WorkerSettings
 from bridge.outbox.schedule import Schedule
@@ -21,6 +24,7 @@ from bridge.sdp import offer_answer as sdp
 from bridge.service import REPLACED, STOP_PATIENCE_S
 from bridge.settings.applications import ApplicationLimits
 from bridge.sip.parser import MAX_HEADER_LINES, MAX_MESSAGE_BYTES
+from bridge.store import REMEMBERED_S
 from bridge.webhooks.answer import BODY_MAX as ANSWER_MAX
 from tests.docs.pages import page
 
@@ -49,6 +53,17 @@ SAID = [
     ("docs/webhooks.md", f"Not more than `webhooks.backlog_max` events ({CONFIG.webhooks.backlog_max:,})"),
     ("docs/webhooks.md", f"At most {DEFAULTS['in_flight_max']} attempts"),
     ("docs/webhooks.md", f"the call had {DEFAULTS['max_events_per_call']:,} events"),
+    ("docs/webhooks.md", f"one target or a list of at most {TARGETS_MAX}"),
+    ("docs/webhooks.md", f"at most {URI_MAX} characters"),
+    (
+        "docs/webhooks.md",
+        f"for `timeout_s` ({'an hour' if DIAL_TIMEOUT_MAX_S == 3600 else DIAL_TIMEOUT_MAX_S} at most)",
+    ),
+    ("docs/rest.md", f"one target or a list of at most {TARGETS_MAX}"),
+    ("docs/rest.md", f"at most {TAGS_MAX} words"),
+    ("docs/rest.md", f"within {'24 hours' if REMEMBERED_S == 86_400 else REMEMBERED_S} get the first answer again"),
+    ("docs/rest.md", f"may ring, {'an hour' if DIAL_TIMEOUT_MAX_S == 3600 else DIAL_TIMEOUT_MAX_S} at most"),
+    ("docs/rest.md", f"at most {CLIENT_STATE_MAX_BYTES:,} bytes"),
     ("docs/rest.md", f"on `api.listen` ({CONFIG.api.listen})"),
     ("docs/sip.md", f"after {DEFAULTS['trying_after_s'] * 1000:g} ms"),
     ("docs/sip.md", f"one packet of silence leaves every {DEFAULTS['keepalive_s']:g} s"),

@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from bridge.calls.actions import Hangup, Park, Pause, Reject
+from bridge.calls.actions import Dial, Hangup, Park, Pause, Reject, Target
 from bridge.calls.facts import END_REASONS
 from bridge.engine.inputs import HangUpAll, MediaLost, MediaTimedOut
+from tests.engine.callee import Callee
+from tests.engine.test_originating import originate
 from tests.engine.world import ANSWER, UNUSABLE, World, answered, settings
 
 Walk = Callable[[], World]
@@ -116,7 +118,46 @@ def application_failed() -> World:
     return world
 
 
+def unreachable() -> World:
+    world = World()
+    Callee(world)
+    originate(world, Target("sip:bob@192.0.2.2"))
+    world.advance(33.0)
+    return world
+
+
+def redirected() -> World:
+    world = World()
+    bob = Callee(world)
+    originate(world, Target(bob.uri), on_redirect="report")
+    bob.answer(302)
+    return world
+
+
+def peer_ended() -> World:
+    world = World()
+    bob = Callee(world)
+    world.reply = (Dial(to=(Target(bob.uri),)),)
+    world.invite()
+    bob.answer(200)
+    world.ack()
+    bob.bye()
+    return world
+
+
+def answered_elsewhere() -> World:
+    world = World()
+    world.reply = (Park(),)
+    world.invite()
+    world.cancel(extra='Reason: SIP;cause=200;text="Call completed elsewhere"\r\n')
+    return world
+
+
 WALKS: dict[str, Walk] = {
+    "answered_elsewhere": answered_elsewhere,
+    "unreachable": unreachable,
+    "redirected": redirected,
+    "peer_ended": peer_ended,
     "hangup": hangup,
     "canceled": canceled,
     "rejected": rejecting(480),

@@ -6,17 +6,19 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from bridge.calls.actions import Action, Answer, Reject
 from bridge.calls.call import Call, Identity, Plan
 from bridge.calls.events import Event
 from bridge.calls.facts import ActionId, CallId, EventId, Quality
 from bridge.contract.events import ANY_EVENT
-from bridge.contract.render import call_resource, render, render_event
-from bridge.engine.commit import Commit, Release
+from bridge.contract.registered import render_registration
+from bridge.contract.registrations import ANY_REGISTRATION_EVENT
+from bridge.contract.render import call_json, render_event
+from bridge.engine.commit import Commit, Release, Remembered
 from bridge.engine.effects import (
     Acknowledge,
     AdoptPorts,
@@ -45,6 +47,19 @@ from bridge.engine.inputs import (
     Woken,
 )
 from bridge.engine.node import Node
+from bridge.engine.registrations import (
+    BindingsRead,
+    ForgetEvents,
+    ReadBindings,
+    RegistrationDecision,
+    RegistrationEvent,
+    RegistrationWritten,
+    StreamsClaimed,
+    WriteRegistration,
+    aor_of,
+    read_bindings,
+    stream_of,
+)
 from bridge.engine.settings import Application, Listener, NodeSettings
 from bridge.outbox.effects import Delivery, Endpoint
 from bridge.outbox.schedule import Outcome
@@ -52,11 +67,12 @@ from bridge.rtp.rules import Rule
 from bridge.sip.flow import Flow, Send
 from bridge.sip.message import Request, Response
 from bridge.sip.parser import parse
+from bridge.sip.registrar import AddressOfRecord
 from bridge.sip.transaction import server_key
 from bridge.store.keyspace import Keyspace
 
 CALLER = Flow("udp", "udp:5060", "192.0.2.1", 5062)
-IDENTITY = Identity("<sip:192.0.2.10:5060>", "bridge", "INVITE, ACK, BYE, CANCEL, OPTIONS")
+IDENTITY = Identity("<sip:192.0.2.10:5060>", "bridge", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, REGISTER")
 HOOK = Endpoint("front-desk.0", "http://app/calls", None, decision=True)
 ANSWER = Answer()
 OK = Outcome(200, None, None, 0.01)
@@ -65,7 +81,7 @@ TIMEOUT = Outcome(None, "timeout", None, 10.0)
 QUALITY = Quality(packets_received=7)
 RETENTION_S = 86_400.0
 
-Write: TypeAlias = Commit | Acknowledge | Postpone | Release
+Write: TypeAlias = Commit | Acknowledge | Postpone | Release | WriteRegistration | ForgetEvents | ReadBindings
 
 
 def sdp(port: int = 4000, *, direction: str = "sendrecv", formats: str = "0 8 101", address: str = "192.0.2.1") -> str:
@@ -134,8 +150,28 @@ class Rendering:
             now=now,
         )
 
+    def registration(
+        self,
+        event_id: EventId,
+        event: RegistrationEvent,
+        aor: AddressOfRecord,
+        application: str,
+        sequence: int,
+        *,
+        now: float,
+    ) -> bytes:
+        return render_registration(event_id, event, aor, application, sequence, now=now)
+
     def record(self, call: Call) -> bytes:
-        return render(call_resource(call))
+        return call_json(call)
+
+
+class Party(Protocol):
+    """Somebody else on the network."""
+
+    def take(self, message: Request | Response, flow: Flow) -> Iterable[Input]:
+        """What is sent there, and what comes back at once."""
+        ...
 
 
 class World:
@@ -166,7 +202,9 @@ class World:
         self.unopened: deque[str] = deque()
         self.ports: dict[str, Rule | None] = dead.ports if dead else {}
         # the application
-        self.reply: Sequence[Action] | InvalidReply | None = dead.reply if dead else None  # None: it thinks about it
+        self.reply: Sequence[Action | RegistrationDecision] | InvalidReply | None = (
+            dead.reply if dead else None
+        )  # None: it thinks about it
         self.accepting = True  # of notifications; False: they stay under way
         self.down = False  # nobody listens
         self.flying: dict[int, tuple[float, Delivery]] = {}  # attempts under way, and when they time out
@@ -176,8 +214,10 @@ class World:
             dead.received if dead else []
         )  # endpoint, call, sequence; repeated too
         # what has been written: nothing that depends on it may be seen before
-        self.written: set[tuple[CallId, int]] = dead.written if dead else set()  # events
+        self.written: set[tuple[str, int]] = dead.written if dead else set()  # events
         self.accepted: set[CallId] = dead.accepted if dead else set()  # calls whose 200 may be seen
+        # those who are called, by address: what is sent there does not reach the caller
+        self.parties: dict[tuple[str, int], Party] = dead.parties if dead else {}
         # the caller
         self.sent: list[tuple[float, Request | Response]] = dead.sent if dead else []  # to it, by us
 
@@ -198,15 +238,26 @@ class World:
 
     def _answer(self, effect: Effect) -> Iterator[Input]:
         match effect:
-            case Send(_, data):
+            case Send(flow, data):
                 message = parse(data)
-                if isinstance(message, Request | Response):
+                party = self.parties.get((flow.host, flow.port))
+                if party is not None and isinstance(message, Request | Response):
+                    yield from party.take(message, flow)
+                elif isinstance(message, Request | Response):
                     if self.strict:
                         self._check_sent(message)
                     self.sent.append((self.now, message))
                 else:
                     self.illegible.append(data)
-            case Commit() | Acknowledge() | Postpone() | Release():
+            case (
+                Commit()
+                | Acknowledge()
+                | Postpone()
+                | Release()
+                | WriteRegistration()
+                | ForgetEvents()
+                | ReadBindings()
+            ):
                 if isinstance(effect, Commit):
                     self.commits.append(effect)
                 self.waiting.append(effect)
@@ -229,6 +280,9 @@ class World:
                 lost = tuple(session for session in sessions if session not in self.ports)
                 for orphan in self.ports.keys() - sessions.keys():
                     del self.ports[orphan]
+                self.ports |= {
+                    name: held.rule or self.ports[name] for name, held in sessions.items() if name not in lost
+                }
                 if lost:
                     yield MediaLost(lost)
             case Deliver(delivery):
@@ -264,7 +318,10 @@ class World:
                     self.accepted.update(
                         call.call for call in write.calls if b'"phase":"accepted"' in (call.variable or b"")
                     )
-                yield Committed(write.ticket) if answer == "applied" else CommitRefused(write.ticket, answer)
+                if isinstance(answer, Remembered):
+                    yield CommitRefused(write.ticket, "claimed", answer)
+                else:
+                    yield Committed(write.ticket) if answer == "applied" else CommitRefused(write.ticket, answer)
             case Acknowledge(acks):
                 for ack in acks:
                     self.keyspace.acknowledge(ack)
@@ -272,6 +329,16 @@ class World:
                 self.keyspace.postpone(postponed)
             case Release():
                 self.keyspace.release(write, RETENTION_S)
+            case WriteRegistration():
+                told = self.keyspace.register(write)
+                if isinstance(told, RegistrationWritten):
+                    self.written.update((stream_of(write.aor), sequence) for sequence, _ in write.events)
+                yield told
+            case ForgetEvents():
+                self.keyspace.forget_events(write)
+            case ReadBindings(reader, aor):
+                found = self.keyspace.registration(AddressOfRecord(aor))
+                yield BindingsRead(reader, aor, read_bindings(found or b""))
 
     def commit_one(self) -> None:
         """The store gets around to the oldest write."""
@@ -304,6 +371,7 @@ class World:
         heir = World(config, dead=self)
         heir.commits = self.commits[:1]
         heir.give(Claimed(tuple(self.keyspace.claim_predecessors(config.owner, config.nonce))))
+        heir.give(StreamsClaimed(tuple(self.keyspace.claim_streams(config.owner))))
         return heir
 
     # The media worker
@@ -312,7 +380,7 @@ class World:
         if not self.ports_left:
             return NoPortLeft(session)
         self.ports.setdefault(session, None)
-        return PortsOpened(session, "192.0.2.10", 20000)
+        return PortsOpened(session, "192.0.2.10", 20100 if session.endswith("/video") else 20000)
 
     def open_ports(self) -> None:
         """The worker gets around to what it was asked for."""
@@ -323,14 +391,18 @@ class World:
     # The application
 
     def _landed(
-        self, delivery: Delivery, outcome: Outcome, reply: Sequence[Action] | InvalidReply | None = None
+        self,
+        delivery: Delivery,
+        outcome: Outcome,
+        reply: Sequence[Action | RegistrationDecision] | InvalidReply | None = None,
     ) -> Delivered:
         del self.flying[delivery.delivery]
         if outcome.delivered:
             body = json.loads(delivery.body)
             self.received.append((delivery.endpoint, delivery.call, delivery.sequence))
             if all(body["id"] != known["id"] for known in self.bodies):
-                ANY_EVENT.validate_json(delivery.body)
+                known = ANY_EVENT if aor_of(delivery.call) is None else ANY_REGISTRATION_EVENT
+                known.validate_json(delivery.body)
                 self.bodies.append(body)
         return Delivered(delivery.delivery, outcome, reply)
 
@@ -339,7 +411,7 @@ class World:
         _, delivery = next(iter(self.flying.values()))
         self.give(self._landed(delivery, outcome, reply))
 
-    def decide(self, *actions: Action) -> None:
+    def decide(self, *actions: Action | RegistrationDecision) -> None:
         """The application makes up its mind."""
         delivery = next(delivery for _, delivery in self.flying.values() if delivery.decision)
         self.give(self._landed(delivery, OK, actions))
@@ -483,11 +555,19 @@ class World:
             "legs": list(holdings.legs),
             "conversations": list(holdings.conversations),
             "tickets": list(holdings.tickets),
+            "requests": list(holdings.ours),
+            "look-ups": list(holdings.readers),
+            "errands": list(holdings.errands),
+            "unwritten": list(holdings.unwritten),
             "invites": list(holdings.invites),
             "live": holdings.live,
             "deadline": self.node.deadline(),
             "transactions": self.node.transactions(),
             "timers": len(holdings.agenda),
+            "desks": dict(holdings.registrar.desks),
+            "registrar's timers": len(holdings.registrar.agenda),
+            "registrar's tickets": dict(holdings.registrar.tickets),
+            "registrar's streams": dict(holdings.registrar.streams),
             "streams": dict(holdings.outbox._streams),
             "flights": dict(holdings.outbox._flights),
             "ports": list(self.ports),

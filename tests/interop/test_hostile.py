@@ -23,7 +23,8 @@ from aiohttp import web
 
 from tests.support.application import SECRET, Application, Event, HangsUp, actions, answering
 from tests.support.bad_messages import request, sdp
-from tests.support.caller import Caller, Message, read_message, token
+from tests.support.caller import Caller
+from tests.support.phone import Message, read_message, token
 from tests.support.programs import resident_kib
 from tests.support.scene import Scene
 from tests.support.served import KEY, Served
@@ -323,7 +324,7 @@ async def test_forged_dialogs_touch_no_call(arena: Arena) -> None:
     for _ in range(200):
         call.sequence += 1
         call.branch = f"z9hG4bK{token()}"
-        arena.caller.send(call._write("INVITE", call.branch, body=call.offer(dice.choice(("sendonly", "sendrecv")))))
+        arena.caller.send(call.write("INVITE", call.branch, body=call.offer(dice.choice(("sendonly", "sendrecv")))))
         await asyncio.sleep(0.001)
     await until(lambda: [each for each in call.responses if each.status == 491], "they are refused while one is open")
     first = next(each for each in call.responses if each.sequence == 2 and 200 <= each.status < 300)

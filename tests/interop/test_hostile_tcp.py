@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from tests.interop.test_hostile import Arena, desk
 from tests.support.bad_messages import garbage, request
-from tests.support.caller import Message, read_message, token
+from tests.support.phone import Message, read_message, token
 from tests.support.programs import resident_kib
 from tests.support.scene import Scene
 from tests.support.sipp import Sipp

@@ -33,20 +33,46 @@ class Phone:
     """A far end: sends RTP, and shows what it hears."""
 
     def __init__(self, host: str = "127.0.0.1") -> None:
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind((host, 0))
-        self.socket.settimeout(PATIENCE_S)
+        self.socket, self.control = _pair(host)
         self.host, self.port = self.socket.getsockname()
         self.sequence = 0
+        self.ssrc = random.getrandbits(31) + 1
 
-    def speak(self, to: tuple[str, int], *, packets: int = 1, payload_type: int = 0) -> None:
+    def speak(
+        self, to: tuple[str, int], *, packets: int = 1, payload_type: int = 0, payload: bytes = b"\xff" * 160
+    ) -> None:
         for _ in range(packets):
             self.sequence += 1
-            head = struct.pack("!BBHII", 0x80, payload_type, self.sequence, self.sequence * 160, 1)
-            self.socket.sendto(head + b"\xff" * 160, to)
+            head = struct.pack("!BBHII", 0x80, payload_type, self.sequence, self.sequence * 160, self.ssrc)
+            self.socket.sendto(head + payload, to)
+
+    def press(self, to: tuple[str, int], event: int, *, ends: int = 3) -> None:
+        """A key of 40 ms as payload type 101 (RFC 4733): one packet of it being down, then that it was let go."""
+        timestamp = (self.sequence + 1) * 160
+        for duration in (160, *(320 for _ in range(ends))):
+            self.sequence += 1
+            head = struct.pack("!BBHII", 0x80, 101, self.sequence, timestamp, self.ssrc)
+            self.socket.sendto(head + struct.pack("!BBH", event, 0x80 if duration == 320 else 0, duration), to)
+
+    def report(self, to: tuple[str, int], *, heard: int = 2, lost: int = 0, last: int = 0, delay: int = 0) -> bytes:
+        """Send a sender report with one block, from the port above, and return it."""
+        head = struct.pack("!BBHI", 0x81, 200, 12, self.ssrc)
+        sent = struct.pack("!IIIII", self.ssrc, 0x12340000, 160, 1, 172)
+        report = head + sent + struct.pack("!IIIIII", heard, lost, 9, 40, last, delay)
+        self.control.sendto(report, to)
+        return report
+
+    @property
+    def reported_at(self) -> int:
+        """What an answer to its report names."""
+        return (self.ssrc & 0xFFFF) << 16 | 0x1234
 
     def listen(self) -> bytes:
         return self.socket.recv(2048)
+
+    def close(self) -> None:
+        self.socket.close()
+        self.control.close()
 
     def has_heard_nothing(self) -> bool:
         return not select.select([self.socket], [], [], 0)[0]
@@ -66,6 +92,22 @@ class Phone:
             "expects_media": False,
         }
         return Rule(**(fields | changes))  # type: ignore[arg-type]
+
+
+def _pair(host: str) -> tuple[socket.socket, socket.socket]:
+    """Two ports in a row, for RTP and RTCP."""
+    while True:
+        media, control = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        media.bind((host, 0))
+        try:
+            control.bind((host, media.getsockname()[1] + 1))
+        except (OSError, OverflowError):
+            media.close()
+            control.close()
+            continue
+        media.settimeout(PATIENCE_S)
+        control.settimeout(PATIENCE_S)
+        return media, control
 
 
 class WorkerProcess:
@@ -150,8 +192,8 @@ class Node:
         self.ear = Ear()
         self.client = MediaClient(paths, advertise="192.0.2.10", give=self.ear)
 
-    async def open(self, session: str) -> int:
-        self.client.open_ports(OpenPorts(session, CallId("call_1")))
+    async def open(self, session: str, *, beside: str | None = None) -> int:
+        self.client.open_ports(OpenPorts(session, CallId("call_1"), beside))
         return (await self.ear.hears(PortsOpened, session)).port
 
     def rule(self, session: str, rule: Rule) -> None:
@@ -222,11 +264,18 @@ async def start_node() -> AsyncIterator[Callable[..., Awaitable[Node]]]:
 def phone() -> Iterator[Phone]:
     phone = Phone()
     yield phone
-    phone.socket.close()
+    phone.close()
+
+
+@pytest.fixture
+def other_phone() -> Iterator[Phone]:
+    phone = Phone("127.0.0.2")
+    yield phone
+    phone.close()
 
 
 @pytest.fixture
 def stranger() -> Iterator[Phone]:
     phone = Phone("127.0.0.66")
     yield phone
-    phone.socket.close()
+    phone.close()

@@ -17,7 +17,7 @@ from bridge.calls.facts import CallId
 from bridge.engine.effects import ClosePorts, HeldPorts, OpenPorts
 from bridge.engine.inputs import MediaLost, MediaTimedOut, NoPortLeft, PortsClosed, PortsOpened
 from bridge.errors import LocalProtocolError
-from bridge.media.client import MediaTotals, _State
+from bridge.media.known import MediaTotals, State
 from bridge.media.protocol import rule_to_data
 from tests.media.conftest import Ear, Node, Phone, Wire, WorkerProcess, until
 
@@ -199,7 +199,7 @@ async def test_a_killed_worker_s_sessions_go_on_in_its_successor_on_their_ports(
     worker.restart()
     await hears(phone)  # the stream goes on, under the rule that it had
     for session, port in ports.items():
-        await until(lambda session=session: node.client._sessions[session].state is _State.OPEN)  # type: ignore[misc]
+        await until(lambda session=session: node.client._sessions[session].state is State.OPEN)  # type: ignore[misc]
         assert await node.open(session) == port
         phone.speak((worker.host, port), packets=3)
     await until(lambda: node.client.totals().received == 6)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bridge.media.ports import PortPool, parse_ports
+from bridge.media.ports import SPARE_DESCRIPTORS, PortPool, parse_ports
 
 HOST = "127.91.7.3"
 
@@ -101,7 +101,7 @@ def test_a_pair_of_which_one_half_is_taken_is_left_out(taken: int) -> None:
 
 
 def test_what_the_limit_of_open_files_does_not_allow_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.media.ports.getrlimit", lambda _: (36, 36))
+    monkeypatch.setattr("bridge.media.ports.getrlimit", lambda _: (SPARE_DESCRIPTORS + 4, SPARE_DESCRIPTORS + 4))
     monkeypatch.setattr("bridge.media.ports.setrlimit", lambda _kind, _limits: None)
     pool = PortPool(HOST, range(21000, 21010, 2), cooldown_s=0.0)
     assert len(pool) == 2
@@ -121,4 +121,52 @@ def test_the_soft_limit_of_open_files_is_raised_to_the_hard_one() -> None:
 def test_ipv6_ports() -> None:
     pool = PortPool("::1", (21000,), cooldown_s=0.0)
     assert len(pool) == 1
+    pool.close()
+
+
+def test_a_held_source_has_a_socket_of_its_own_and_the_port_stays_ours(pool: PortPool) -> None:
+    pair = pool.lend(now=0.0)
+    assert pair is not None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far_end:
+        far_end.bind(("127.0.0.1", 0))
+        held = pair.hold(far_end.getsockname())
+        assert held is pair.held is not None
+        far_end.sendto(b"ours", (HOST, pair.port))
+        assert held.recv(100) == b"ours"
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.bind(("127.0.0.1", 0))
+            stranger.sendto(b"theirs", (HOST, pair.port))
+            assert pair.rtp.recv(100) == b"theirs"
+            with pytest.raises(BlockingIOError):
+                held.recv(100)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as thief:
+            thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with pytest.raises(OSError, match="in use"):
+                thief.bind((HOST, pair.port))
+        pair.let_go()
+        far_end.sendto(b"again", (HOST, pair.port))
+        assert pair.rtp.recv(100) == b"again"
+
+
+def test_a_source_without_a_route_is_not_held(pool: PortPool) -> None:
+    pair = pool.lend(now=0.0)
+    assert pair is not None
+    assert pair.hold(("255.255.255.255", 4000)) is None
+    assert pair.held is None
+
+
+def test_no_more_sources_are_held_than_there_are_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = SPARE_DESCRIPTORS + 5
+    monkeypatch.setattr("bridge.media.ports.getrlimit", lambda _: (limit, limit))
+    monkeypatch.setattr("bridge.media.ports.setrlimit", lambda _kind, _limits: None)
+    pool = PortPool(HOST, (21000, 21002), cooldown_s=0.0)
+    first, second = pool.lend(now=0.0), pool.lend(now=0.0)
+    assert first is not None
+    assert second is not None
+    assert first.hold(("127.0.0.1", 4000)) is not None
+    assert second.hold(("127.0.0.1", 4000)) is None
+    first.let_go()
+    first.let_go()  # once is enough
+    assert second.hold(("127.0.0.1", 4000)) is not None
+    assert first.hold(("127.0.0.1", 4000)) is None
     pool.close()

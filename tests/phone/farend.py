@@ -1,10 +1,14 @@
-"""The far end of a phone's call: a UDP socket that answers by hand, and one that hears RTP. Shares no code with `bridge`."""
+"""The far end of a phone's call: a UDP socket that answers and asks by hand, and one that hears and says RTP.
+
+Shares no code with `bridge`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import struct
 
-from tests.support.caller import Message, read_message
+from tests.support.phone import Message, read_message
 from tests.support.waiting import until
 
 
@@ -102,16 +106,53 @@ class FarEnd(asyncio.DatagramProtocol):
             f"CSeq: {request['cseq']}\r\nContact: {shown}\r\n{headers}{typed}Content-Length: {len(sdp)}\r\n\r\n{sdp}"
         )
 
+    def turn_to(self, port: int) -> None:
+        """Talk to the phone at that port, which has said nothing yet."""
+        self._source = (self.host, port)
+
     def request(
-        self, method: str, invite: Message | None, sequence: int = 1, *, tag: str = "far", headers: str = ""
+        self,
+        method: str,
+        invite: Message | None,
+        sequence: int = 1,
+        *,
+        tag: str = "far",
+        headers: str = "",
+        sdp: str = "",
+        branch: str = "",
     ) -> None:
         """A request of ours: within the dialog of this INVITE, or outside any."""
         caller = invite["from"] if invite else "<sip:phone@nowhere>"
         call_id = invite["call-id"] if invite else "unheard-of@far"
+        self._ask(method, sequence, caller, call_id, tag=tag, headers=headers, sdp=sdp, branch=branch)
+
+    def invite(self, *, sdp: str = "", call_id: str = "one@far", headers: str = "") -> None:
+        """Call the phone."""
+        self._ask("INVITE", 1, "<sip:phone@nowhere>", call_id, tag="far", headers=headers, sdp=sdp, branch="first")
+
+    def follow_up(
+        self, method: str, answer: Message, sequence: int = 1, *, sdp: str = "", branch: str = "", headers: str = ""
+    ) -> None:
+        """A request within the dialog that the phone's answer to our INVITE has made, or the ACK of that."""
+        to, call_id = answer["to"], answer["call-id"]
+        self._ask(method, sequence, to, call_id, tag="far", headers=headers, sdp=sdp, branch=branch)
+
+    def speak(self, port: int, packets: int) -> None:
+        """So many packets of silence to that RTP port."""
+        for number in range(packets):
+            header = struct.pack("!BBHII", 0x80, 0, number, number * 160, 7)
+            self._transports[1].sendto(header + b"\xff" * 160, (self.host, port))
+
+    def _ask(
+        self, method: str, sequence: int, to: str, call_id: str, *, tag: str, headers: str, sdp: str, branch: str
+    ) -> None:
+        typed = "Content-Type: application/sdp\r\n" if sdp else ""
+        via = f"SIP/2.0/UDP {self.shown};branch=z9hG4bK{branch or f'{method}{sequence}'}"
         self.say(
-            f"{method} sip:phone@{self.shown} SIP/2.0\r\nVia: SIP/2.0/UDP {self.shown};branch=z9hG4bK{method}{sequence}\r\n"
-            f"Max-Forwards: 70\r\nFrom: <{self.uri}>;tag={tag}\r\nTo: {caller}\r\nCall-ID: {call_id}\r\n"
-            f"CSeq: {sequence} {method}\r\nContact: <sip:far@{self.shown}>\r\n{headers}Content-Length: 0\r\n\r\n"
+            f"{method} sip:phone@{self.shown} SIP/2.0\r\nVia: {via}\r\n"
+            f"Max-Forwards: 70\r\nFrom: <{self.uri}>;tag={tag}\r\nTo: {to}\r\nCall-ID: {call_id}\r\n"
+            f"CSeq: {sequence} {method}\r\nContact: <sip:far@{self.shown}>\r\n{headers}{typed}"
+            f"Content-Length: {len(sdp)}\r\n\r\n{sdp}"
         )
 
 

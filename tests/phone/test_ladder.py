@@ -10,7 +10,7 @@ from bridge.sip.message import Request, Response
 GOLDEN = """\
           alice           bridge         application
   0.000s    │──── INVITE ───▶│                │
-  0.012s    │                │── call.inco… ─▶│
+  0.012s    │                │─ call.incomi… ▶│
   0.500s    │◀─── 200 OK ────│                │
   1.000s    │◀─────────── straight ───────────│
  12.250s    │  heard nobody for a while       │

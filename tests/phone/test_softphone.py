@@ -14,7 +14,7 @@ from bridge.errors import StartError
 from bridge.phone.softphone import Phone, PhoneCall, Seen
 from bridge.sip.transaction import Timers
 from tests.phone.farend import FarEnd
-from tests.support.caller import Message
+from tests.support.phone import Message
 from tests.support.waiting import until
 
 QUICK = Timers(t1=0.005, t2=0.02, t4=0.02)  # Timers B and F after 0.32 s
@@ -398,10 +398,42 @@ class TestAsked:
         assert call.dialog is not None
         assert call.dialog.remote_tag == "far"
 
-    async def test_a_change_by_the_far_end_is_not_acceptable_here(self, far: FarEnd, phone: Phone) -> None:
-        _, invite, _ = await answered(far, phone)
-        far.request("INVITE", invite, 5)
+    async def test_the_far_end_may_hold_and_come_back(self, far: FarEnd, phone: Phone) -> None:
+        call, invite, _ = await answered(far, phone)
+        far.request("INVITE", invite, 5, sdp=far.sdp(direction="sendonly"))
+        held = await far.responds(5, "INVITE")
+        assert (held.status, held.direction()) == (200, "recvonly")
+        far.request("ACK", invite, 5, branch="ack5")
+        await until(lambda: call.negotiated is not None and call.negotiated.held, "it is held")
+        far.request("INVITE", invite, 6)  # without an offer: the phone makes one, and the ACK answers
+        offered = await far.responds(6, "INVITE")
+        assert (offered.status, offered.direction()) == (200, "sendrecv")
+        heard = far.rtp
+        far.request("ACK", invite, 6, branch="ack6", sdp=far.sdp())
+        await until(lambda: far.rtp > heard, "it speaks again")
+
+    async def test_what_the_far_end_changes_and_nobody_could_speak_changes_nothing(
+        self, far: FarEnd, phone: Phone
+    ) -> None:
+        call, invite, _ = await answered(far, phone)
+        far.request("INVITE", invite, 5, sdp=far.sdp(formats="18"))
         assert (await far.responds(5, "INVITE")).status == 488
+        far.request("ACK", invite, 5)
+        heard = far.rtp
+        await until(lambda: far.rtp > heard, "it goes on")
+        assert call.disagreement is None
+        assert not call.is_over
+
+    async def test_changes_that_cross_are_refused_by_both(self, far: FarEnd, phone: Phone) -> None:
+        call, invite, _ = await answered(far, phone)
+        holding = asyncio.create_task(call.hold())
+        hold = await far.asked("INVITE", 2)
+        far.request("INVITE", invite, 5, sdp=far.sdp())
+        assert (await far.responds(5, "INVITE")).status == 491
+        far.answer(hold, 491)
+        await holding
+        far.request("INVITE", invite, 4, sdp=far.sdp())
+        assert (await far.responds(4, "INVITE")).status == 500  # an older number than the last one
 
     async def test_garbage_is_ignored(self, far: FarEnd, phone: Phone) -> None:
         call, invite, _ = await answered(far, phone)

@@ -110,3 +110,77 @@ def test_nothing_is_sent_to_an_end_that_wants_nothing(nowhere: dict[str, str | i
     assert latch.destination is None
     latch.renew(replace(STRICT, generation=2))
     assert latch.destination == NAMED
+
+
+REPORTS = ("198.51.100.7", 6001)
+
+
+def test_reports_go_to_the_port_above_until_they_come_from_another() -> None:
+    latch = Latch(STRICT)
+    assert latch.report_destination == REPORTS
+    latch.hold(("198.51.100.7", 6002))
+    assert latch.report_destination == ("198.51.100.7", 6003)
+    assert latch.admits_report(("198.51.100.7", 7777))
+    latch.hold_report(("198.51.100.7", 7777))
+    assert latch.report_destination == ("198.51.100.7", 7777)
+    assert not latch.admits_report(REPORTS)
+
+
+def test_reports_come_from_the_media_s_address() -> None:
+    latch = Latch(NAT)
+    assert latch.admits_report(("10.0.0.5", 9))
+    assert latch.admits_report(("203.0.113.9", 9))
+    assert not latch.admits_report(STRANGER)
+    latch.hold_report(("10.0.0.5", 9))
+    latch.hold(MAPPED)  # it is elsewhere: who reported was another, with an address that is nobody's alone
+    assert not latch.admits_report(("10.0.0.5", 9))
+    assert latch.admits_report(("203.0.113.9", 9))
+
+
+def test_behind_a_nat_reports_are_not_sent_to_a_guess() -> None:
+    latch = Latch(NAT)
+    latch.hold(MAPPED)
+    assert latch.report_destination is None
+    latch.hold_report(("203.0.113.9", 50001))
+    assert latch.report_destination == ("203.0.113.9", 50001)
+
+
+def test_learn_learns_from_media_only() -> None:
+    latch = Latch(replace(STRICT, latching="learn"))
+    assert not latch.admits_report(REPORTS)
+    latch.hold(STRANGER)
+    assert latch.admits_report((STRANGER[0], 9))
+    assert not latch.admits_report(REPORTS)
+
+
+def test_off_believes_the_sdp_about_reports_too() -> None:
+    latch = Latch(replace(STRICT, latching="off"))
+    assert latch.admits_report(REPORTS)
+    assert not latch.admits_report(NAMED)
+    latch.hold_report(REPORTS)
+    assert latch.report_destination == REPORTS
+
+
+def test_a_new_offer_and_answer_opens_the_latch_of_reports_too() -> None:
+    latch = Latch(STRICT)
+    latch.hold(NAMED)
+    latch.hold_report(("198.51.100.7", 7777))
+    latch.renew(replace(STRICT, generation=2))
+    assert latch.admits_report(("198.51.100.7", 8888))
+    assert latch.report_destination == REPORTS
+
+
+def test_there_is_no_port_above_the_last() -> None:
+    latch = Latch(replace(STRICT, remote_port=65535))
+    assert latch.destination is not None
+    assert latch.report_destination is None
+
+
+def test_an_address_of_ipv6_keeps_its_scope() -> None:
+    latch = Latch(replace(STRICT, remote_host="fe80::1", sources=("fe80::1",)))
+    latch.hold(("fe80::1", 6000, 0, 3))
+    assert latch.report_destination == ("fe80::1", 6001, 0, 3)
+
+
+def test_nobody_who_wants_nothing_gets_reports() -> None:
+    assert Latch(replace(STRICT, remote_port=0)).report_destination is None

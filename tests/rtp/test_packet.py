@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.rtp.packet import can_be_silent, read_header, silence
+from bridge.rtp.packet import can_be_silent, payload_start, read_header, silence
 
 
 def packet(first: int = 0x80, second: int = 0, body: bytes = b"\xff" * 160) -> bytes:
@@ -74,3 +74,16 @@ def test_silence_is_a_packet_of_twenty_milliseconds() -> None:
 
 def test_only_g711_can_be_silent() -> None:
     assert [number for number in range(128) if can_be_silent(number)] == [0, 8]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        packet(body=b"voice"),
+        packet(first=0x82, body=b"c" * 8 + b"voice"),
+        packet(first=0x90, body=b"\xbe\xde\x00\x01" + b"eeee" + b"voice"),
+        packet(first=0x91, body=b"c" * 4 + b"\xbe\xde\x00\x00" + b"voice"),
+    ],
+)
+def test_the_payload_begins_behind_everything(data: bytes) -> None:
+    assert data[payload_start(data) :] == b"voice"

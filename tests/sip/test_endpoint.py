@@ -268,7 +268,7 @@ def test_another_request_is_not_a_merged_one(changed: dict[str, str]) -> None:
 OLD_VIA = "SIP/2.0/UDP pc33.atlanta.example:5070"
 
 
-@pytest.mark.parametrize("via", [OLD_VIA, f"{OLD_VIA};branch=1", f"{OLD_VIA};branch="])
+@pytest.mark.parametrize("via", [OLD_VIA, f"{OLD_VIA};branch=1", f"{OLD_VIA};branch=", f"{OLD_VIA};branch=z9hG4bK"])
 def test_peers_of_rfc_2543_are_matched_by_what_they_send(via: str) -> None:
     node = Node()
     invite = node.arrive(request(Via=via))
@@ -290,10 +290,11 @@ def test_peers_of_rfc_2543_are_matched_by_what_they_send(via: str) -> None:
         {"Via": "SIP/2.0/UDP elsewhere.example:5070"},
     ],
 )
-def test_peers_of_rfc_2543_are_told_apart_by_what_they_send(changed: dict[str, str]) -> None:
+@pytest.mark.parametrize("via", [OLD_VIA, f"{OLD_VIA};branch=z9hG4bK"])
+def test_peers_of_rfc_2543_are_told_apart_by_what_they_send(changed: dict[str, str], via: str) -> None:
     node = Node()
-    node.arrive(request(Via=OLD_VIA))
-    node.arrive(request(**{"Via": OLD_VIA, **changed}))
+    node.arrive(request(Via=via))
+    node.arrive(request(**{"Via": via, **changed}))
     assert len(node.endpoint) == 2
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.sip.headers import CSeq
+from bridge.sip.headers import CSeq, Via
 from bridge.sip.message import Request, Response
 from bridge.sip.parser import MAX_HEADER_LINES, MAX_MESSAGE_BYTES, KeepAlive, MalformedMessage, parse
 from tests.sip.wire import SDP, invite, ringing, wire
@@ -141,8 +141,31 @@ def test_a_malformed_request_can_be_answered() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"Via": None}, {"From": None}, {"To": None}, {"Call-ID": None}, {"CSeq": None}, {"Via": "no"}, {"CSeq": "no"}, {"Call-ID": ""}],
-)  # fmt: skip
+    [{"From": None}, {"To": None}, {"Call-ID": None}, {"Call-ID": ""}, {"From": None, "To": None, "Call-ID": None}],
+)
+def test_so_can_one_without_what_its_sender_does_not_find_it_by(changes: dict[str, str | None]) -> None:
+    given = refused(invite(changes)).request
+    assert given is not None
+    assert (given.via.branch, given.cseq) == ("z9hG4bK-one", CSeq(1, "INVITE"))
+
+
+@pytest.mark.parametrize(
+    ("written", "via"),
+    [
+        ("SIP/2.0/UDP 192.0.2.1:5070;;branch=z9hG4bK1", Via("UDP", "192.0.2.1", 5070)),
+        ("SIP / 2.1 / TCP [2001:db8::1];branch=z9hG4bK1", Via("TCP", "[2001:db8::1]", None, (("branch", "z9hG4bK1"),))),
+        ('SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1;x="open', Via("UDP", "192.0.2.1", None)),
+    ],
+)
+def test_so_can_one_whose_via_says_where_it_came_from(written: str, via: Via) -> None:
+    given = refused(invite({"Via": written, "Max-Forwards": "x"})).request
+    assert given is not None
+    assert given.via == via
+
+
+@pytest.mark.parametrize(
+    "changes", [{"Via": None}, {"CSeq": None}, {"Via": "no"}, {"CSeq": "no"}, {"Via": "SIP/2/UDP h"}]
+)
 def test_a_malformed_request_that_cannot(changes: dict[str, str | None]) -> None:
     assert refused(invite(changes)).request is None
 

@@ -14,6 +14,7 @@ from bridge.sip.message import Message, Request, Response
 from bridge.sip.names import METHODS
 from bridge.sip.parser import KeepAlive, MalformedMessage, parse
 from bridge.sip.uri import SipUri, is_uri, parse_uri
+from bridge.sip.user_agent import respond
 from tests.sip.wire import SDP, invite, ringing
 
 unhurried = settings(
@@ -146,10 +147,7 @@ def use(data: bytes) -> None:
     if message is None:
         return
     assert message.via.transport
-    assert message.call_id
     assert message.cseq.number >= 0
-    assert message.from_tag != ""
-    assert message.to_tag != ""
     fields.contacts(message)
     fields.routes(message, "route")
     fields.option_tags(message, "require")
@@ -159,9 +157,13 @@ def use(data: bytes) -> None:
     if isinstance(parsed, MalformedMessage):
         assert "\r" not in parsed.reason
         # What an answer repeats of it must not bring lines of its own.
-        head = Response(parsed.status, parsed.reason, message.headers).encode()
+        assert isinstance(message, Request)
+        head = respond(message, parsed.status, parsed.reason).encode()
         assert head.count(b"\r") == head.count(b"\n") == head.count(b"\r\n")
         return
+    assert message.call_id
+    assert message.from_tag != ""
+    assert message.to_tag != ""
     assert parse(message.encode()) == message
 
 

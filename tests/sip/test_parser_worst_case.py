@@ -12,13 +12,17 @@ from collections.abc import Callable
 import pytest
 
 from bridge.sip import headers as fields
-from bridge.sip.message import Request, Response
-from bridge.sip.parser import MAX_MESSAGE_BYTES, KeepAlive, Parsed, parse
+from bridge.sip.endpoint import fill_via, response_flow
+from bridge.sip.flow import Flow
+from bridge.sip.message import Request
+from bridge.sip.parser import MAX_MESSAGE_BYTES, KeepAlive, MalformedMessage, Parsed, parse
 from bridge.sip.uri import parse_uri
+from bridge.sip.user_agent import Capabilities, Refused, check, refuse
 from tests.sip.wire import invite, wire
 
 LIMIT_S = 0.010
 ROOM = 60_000
+FLOW = Flow("udp", "udp:5060", "192.0.2.1", 5062)
 
 
 def filled(piece: str, before: str = "", after: str = "") -> str:
@@ -64,8 +68,26 @@ TEXTS = {
     "percent signs": filled("%"),
     "IPv6 colons": filled(":", "<sip:a@[", "]>"),
     "dots": filled("."),
+    "nested comments": "(" * (ROOM // 2) + ")" * (ROOM // 2),
+    "escaped nested comments": filled("(\\)"),
+    "quotes in brackets in quotes": filled('"<\\">'),
+    "backslashes in quoted parameters": filled(';a="\\\\"', "<sip:a@b>"),
+    "unclosed quoted parameters": filled(';a="\\"', "<sip:a@b>"),
+    "wide parameters": filled(" ; a = b", "<sip:a@b>"),
+    "folded parameters": filled("\r\n ;\r\n a\r\n =\r\n b", "<sip:a@b>"),
+    "empty parameters": filled(";", "<sip:a@b>"),
+    "folded addresses": filled("<sip:a@b>\r\n ,\r\n "),
+    "folded quotes": filled('"\r\n '),
+    "folded values": filled("a\r\n , "),
+    "media ranges": filled("a / b;q=0.1, "),
     "Vias": filled("SIP/2.0/UDP h;branch=z9hG4bK1,"),
     "wide Vias": filled("SIP / 2.0 / UDP h ,"),
+    "folded Vias": filled("SIP\r\n /\r\n 2.0\r\n /\r\n UDP\r\n h\r\n ,\r\n "),
+    "empty Vias": filled(";,", "SIP/2.0/UDP h;;,"),
+    "empty parameters of a Via": filled(";", "SIP/2.0/UDP h"),
+    "a Via of a long version": filled("1", "SIP/", "/UDP h"),
+    "a Via of a long minor version": filled("1", "SIP/2.", "/UDP h"),
+    "versions": filled("SIP/7.0"),
     "parameters of a Via": filled(";a=b", "SIP/2.0/UDP h;branch=z9hG4bK1"),
     "wide parameters of a Via": filled(" ; a = b", "SIP/2.0/UDP h"),
     "a wide Via": filled(" ", "SIP", "/2.0/UDP h"),
@@ -85,12 +107,16 @@ LINES = {
     "lines without a colon": "a\r\n",
     "lines of a colon": ":\r\n",
     "lines of odd names": "x y:\r\n",
+    "folded lines": "a:\r\n b\r\n",
+    "lines of one name in every spelling": "".join(
+        f"{name}: SIP/2.0/UDP h\r\n" for name in ("v", "V", "Via", "vIa", "VIA\t")
+    ),
 }
 PLACES: dict[str, Callable[[str], bytes]] = {
     name: lambda text, name=name: invite({name: text})  # type: ignore[misc]
     for name in (
         "Via", "From", "To", "Call-ID", "CSeq", "Max-Forwards", "Contact", "Route", "Reason", "Require",
-        "Content-Length", "Content-Type", "X-Odd",
+        "Content-Length", "Content-Type", "Accept", "Record-Route", "X-Odd",
     )
 }  # fmt: skip
 PLACES |= {
@@ -106,18 +132,21 @@ PLACES |= {
 
 def read_everything(parsed: Parsed) -> None:
     """Ask for all that anybody asks of a message that has just come in."""
-    message = parsed if isinstance(parsed, Request | Response) else None
-    if message is None and not isinstance(parsed, KeepAlive):
-        message = parsed.request  # type: ignore[union-attr]
+    if isinstance(parsed, KeepAlive):
+        return
+    message = parsed.request if isinstance(parsed, MalformedMessage) else parsed
     if message is None:
         return
     assert message.via.transport
-    assert message.call_id
-    assert message.from_tag != ""
-    assert message.to_tag != ""
     assert message.cseq.method
+    if not isinstance(parsed, MalformedMessage):
+        assert message.call_id
+        assert message.from_tag != ""
+        assert message.to_tag != ""
     fields.contacts(message)
     fields.routes(message, "Route")
+    fields.routes(message, "Record-Route")
+    assert message.headers.values("Via")
     fields.option_tags(message, "Require")
     fields.reason_q850(message)
     fields.content_type(message)
@@ -125,6 +154,16 @@ def read_everything(parsed: Parsed) -> None:
     message.headers.get("x-odd")
     if isinstance(message, Request):
         parse_uri(message.uri)
+
+
+def answer(parsed: Parsed) -> None:
+    """Answer what wants an answer, as one that has been checked or as a malformed one."""
+    request = parsed.request if isinstance(parsed, MalformedMessage) else parsed
+    if isinstance(request, Request):
+        fill_via(request, FLOW)
+        response_flow(request, FLOW)
+        refused = check(request, Capabilities()) if request is parsed else Refused(400, "Malformed")
+        refuse(request, refused or Refused(500, "Unwilling")).encode()
 
 
 def best_of_three(work: Callable[[], object]) -> float:
@@ -146,6 +185,7 @@ def test_hostile_text(place: str) -> None:
         assert best_of_three(lambda data=data: parse(data)) < LIMIT_S, what  # type: ignore[misc]
         parsed = parse(data)
         assert best_of_three(lambda parsed=parsed: read_everything(parsed)) < 2 * LIMIT_S, what  # type: ignore[misc]
+        assert best_of_three(lambda parsed=parsed: answer(parsed)) < 2 * LIMIT_S, what  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("what", LINES)

@@ -64,6 +64,13 @@ def test_scheme_and_parameter_names_are_case_insensitive() -> None:
     assert (uri.transport, uri.is_lr) == ("tcp", True)
 
 
+def test_a_parameter_is_known_by_its_name_however_that_is_escaped() -> None:
+    uri = sip("sip:cal%6Cer@host5.example.net;%6C%72;n%61me=v%61lue%25%34%31")  # RFC 4475 §3.1.1.3
+    assert uri.is_lr
+    assert uri.param("name") == "value%41"  # once, and no further
+    assert str(uri) == "sip:cal%6Cer@host5.example.net;%6c%72;n%61me=v%61lue%25%34%31"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -114,6 +121,7 @@ def test_other_schemes_stay_closed() -> None:
     ("one", "other"),
     [
         ("sip:%61lice@atlanta.com;transport=TCP", "sip:alice@AtLanTa.CoM;Transport=tcp"),
+        ("sip:alice@atlanta.com;%54ransport=%74cp;n%61me=%25", "sip:alice@atlanta.com;transport=tcp;name=%25"),
         ("sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5"),
         ("sip:carol@chicago.com;newparam=5", "sip:carol@chicago.com;security=on"),
         ("sip:biloxi.com;transport=tcp;method=REGISTER?to=a", "sip:biloxi.com;method=REGISTER;transport=tcp?to=a"),

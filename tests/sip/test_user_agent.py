@@ -79,6 +79,16 @@ def test_a_stateless_answer_has_the_same_tag_each_time() -> None:
     assert respond(request(Call_ID="another"), 404).to_tag != stateless_tag(request())
 
 
+def test_an_answer_can_only_repeat_what_is_there() -> None:
+    answer = respond(request(From="", To="", Call_ID=""), 400, "Missing From").encode()
+    assert answer == (
+        b"SIP/2.0 400 Missing From\r\n"
+        b"Via: SIP/2.0/UDP pc33.atlanta.example:5070;branch=z9hG4bK776asdhds\r\n"
+        b"CSeq: 314159 INVITE\r\n"
+        b"Content-Length: 0\r\n\r\n"
+    )
+
+
 @pytest.mark.parametrize(("method", "status", "copied"), [
     ("INVITE", 180, True), ("INVITE", 200, True), ("INVITE", 100, False), ("INVITE", 486, False), ("BYE", 200, False),
 ])  # fmt: skip
@@ -112,8 +122,14 @@ def test_an_ordinary_request_passes(method: str) -> None:
 @pytest.mark.parametrize(
     ("asked", "refused"),
     [
-        (request("PUBLISH"), Refused(405, "Method Not Allowed", (("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS"),))),
-        (request("invite"), Refused(405, "Method Not Allowed", (("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS"),))),
+        (
+            request("PUBLISH"),
+            Refused(405, "Method Not Allowed", (("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO"),)),
+        ),
+        (
+            request("invite"),
+            Refused(405, "Method Not Allowed", (("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO"),)),
+        ),
         (request(uri="http://biloxi.example"), Refused(416, "Unsupported URI Scheme")),
         (request(uri="tel:+12125551212"), Refused(416, "Unsupported URI Scheme")),
         (request(Require="timer, 100rel,nosuch"), Refused(420, "Bad Extension", (("Unsupported", "100rel, nosuch"),))),
@@ -126,6 +142,7 @@ def test_an_ordinary_request_passes(method: str) -> None:
             Refused(415, "Unsupported Media Type", (("Accept-Encoding", "identity"),)),
         ),
         (with_body(), Refused(400, "Missing Content-Type")),
+        (request(Accept="text/plain, application/isup"), Refused(406, "Not Acceptable")),
         (request(Contact=""), Refused(400, "Exactly One Contact Wanted")),
         (request(Contact="*"), Refused(400, "Exactly One Contact Wanted")),
         (request(Contact="<sip:a@b>, <sip:c@d>"), Refused(400, "Exactly One Contact Wanted")),
@@ -187,9 +204,26 @@ def test_content_types_have_no_case_and_their_parameters_do_not_count() -> None:
     assert check(with_body(Content_Type="Application/SDP;charset=utf-8"), OURS) is None
 
 
+@pytest.mark.parametrize(
+    "accept", ["application/sdp", "text/plain, Application / SDP ;level=1", "application/*;q=0.5", "text/html, */*"]
+)
+def test_whoever_accepts_a_session_description_gets_one(accept: str) -> None:
+    assert check(request(Accept=accept), OURS) is None
+
+
+def test_an_empty_accept_accepts_nothing() -> None:
+    made = request()
+    made.headers.set("Accept", "")
+    assert getattr(check(made, OURS), "status", None) == 406  # §20.1
+
+
+def test_only_an_invite_is_answered_with_a_body() -> None:
+    assert check(request("OPTIONS", Accept="text/plain"), OURS) is None
+
+
 def test_options_tell_what_we_can() -> None:
     assert options_headers(OURS) == [
-        ("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS"),
+        ("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO"),
         ("Accept", "application/sdp"),
         ("Accept-Encoding", "identity"),
         ("Accept-Language", "en"),
@@ -222,7 +256,7 @@ def test_a_new_invite() -> None:
         b"Call-ID: call-1\r\n"
         b"CSeq: 1 INVITE\r\n"
         b"Contact: <sip:alice@192.0.2.1>\r\n"
-        b"Allow: INVITE, ACK, BYE, CANCEL, OPTIONS\r\n"
+        b"Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO\r\n"
         b"Accept: application/sdp\r\n"
         b"Supported: timer\r\n"
         b"User-Agent: bridge/1\r\n"

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from bridge.calls.facts import CallId
 from bridge.engine.commit import Commit, Release, StoredCall
-from bridge.store import Store
+from bridge.store import ConversationRecord, Store
 from tests.store.conftest import Place
 from tests.store.writes import CALL, CONVERSATION, OWNER, commit
 
@@ -84,7 +83,7 @@ def test_the_table_is_total() -> None:
 class Seen:
     """Everything a reader can see of the call and its conversation."""
 
-    conversation: tuple[bytes, tuple[CallId, ...]] | None
+    conversation: ConversationRecord | None
     alive: StoredCall | None
     final: bytes | None
     events: list[tuple[int, bytes]] | None
@@ -116,7 +115,7 @@ async def test_fencing(place: Place, state: str, write: Commit, outcome: str) ->
     assert answer == ("applied" if outcome == "already" else outcome)
     after = await look(node.store)
     if outcome == "applied":
-        assert after.conversation == (write.head, (CALL,))
+        assert after.conversation == (write.head, (CALL,), None)
         assert after.events == ([(event.sequence, event.body) for event in write.events] or None)
         assert after.final == before.final  # what had ended stays ended
         assert (after.alive is None) == (before.final is not None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from heapq import heappop, heappush
 
 import pytest
@@ -12,7 +13,12 @@ from bridge.engine.inputs import CommitRefused, Committed, Input, StoreAway, Sto
 from bridge.errors import StoreUnavailable
 from bridge.store.keyspace import Keyspace
 from bridge.store.memory import RECONNECT_S, MemoryStore
-from tests.store.writes import CALL, OWNER, commit
+from tests.store.test_claiming import CLAIM, OTHERS
+from tests.store.test_taking import JOIN as TAKES_VERSION_3
+from tests.store.test_taking import THERE
+from tests.store.writes import CALL, CONVERSATION, OWNER, commit
+
+JOIN = TAKES_VERSION_3._replace(takes=tuple(replace(take, version=2) for take in TAKES_VERSION_3.takes))
 
 
 class World:
@@ -109,6 +115,34 @@ def test_a_lost_answer_is_asked_for_again(world: World, store: MemoryStore) -> N
     world.advance(1.0)
     assert world.given[1:] == [(RECONNECT_S, Committed(1)), (RECONNECT_S, Committed(2)), (RECONNECT_S, StoreBack())]
     assert world.keyspace.events(CALL) == [(1, b"event 1"), (2, b"event 2")]
+
+
+def test_a_claim_and_a_move_whose_answers_were_lost_are_made_once(world: World, store: MemoryStore) -> None:
+    store.lose_replies(2)
+    there = commit(1, ticket=1, conversation=THERE, call="call_b", claim=OTHERS)
+    for made in (there, commit(1, ticket=2), JOIN._replace(ticket=3)):
+        store.commit(made)
+        world.advance(1.0)
+    store.lose_replies()
+    store.commit(commit(3, ticket=4, conversation=THERE, call="call_b"))
+    world.advance(1.0)
+    assert [given for _, given in world.given if isinstance(given, Committed | CommitRefused)] == [
+        Committed(ticket) for ticket in (1, 2, 3, 4)
+    ]
+    assert world.keyspace.remembered(CLAIM.key) is not None
+    assert world.keyspace.conversation(CONVERSATION) == (b"head taken", (), THERE)
+
+
+def test_a_rollback_undoes_a_claim_and_a_move(world: World, store: MemoryStore) -> None:
+    store.commit(commit(1, ticket=1))
+    world.advance(1.0)
+    for made in (commit(1, ticket=2, conversation=THERE, call="call_b", claim=OTHERS), JOIN):
+        store.commit(made)
+        world.advance(0.1)
+    world.keyspace.roll_back(0.5)
+    assert world.keyspace.remembered(CLAIM.key) is None
+    assert world.keyspace.conversation(CONVERSATION) == (b"head 1m1", (CALL,), None)
+    assert world.keyspace.conversation(THERE) is None
 
 
 def test_after_a_rollback_the_store_is_older_than_its_writer(world: World, store: MemoryStore) -> None:

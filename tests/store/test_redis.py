@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,11 @@ from bridge.errors import StoreUnavailable
 from bridge.store import connection
 from bridge.store.redis import RedisStore
 from tests.store.servers import Passage, Server
+from tests.store.test_claiming import ANSWER, CLAIM, OTHERS
+from tests.store.test_taking import JOIN, THERE
 from tests.store.writes import CALL, CONVERSATION, OWNER, Inbox, Node, commit
+
+ANSWER_TO_B = replace(ANSWER, call=CallId("call_b"))
 
 Opener = Callable[..., Awaitable[Node]]
 
@@ -77,6 +82,27 @@ async def test_a_write_whose_answer_was_lost_is_sent_again_and_applied_once(
     assert await node.write(commit(4)) == "applied"
     assert server.ask("HGET", "{bridge}:conv:conv_a", "version") == b"$1\r\n4\r\n"
     assert await node.store.events(CALL) == [(n, b"event %d" % n) for n in (1, 2, 3)]
+    await node.store.close()
+    await passage.close()
+
+
+async def test_a_claim_and_a_move_whose_answers_were_lost_are_made_once(
+    server: Server, open_store: Opener, directory: Path
+) -> None:
+    passage = Passage(server, directory / "passage")
+    await passage.open()
+    node = await open_store(passage.url)
+    await node.write_all([commit(1), commit(2)])
+    for made in (commit(1, conversation=THERE, call="call_b", claim=OTHERS), JOIN):
+        away = node.inbox.inputs.count(StoreAway())
+        passage.lose_next_reply()
+        assert await node.write(made) == "applied"
+        assert node.inbox.inputs.count(StoreAway()) == away + 1
+        await until_connected(node)
+    assert await node.store.remembered(CLAIM.key) == ANSWER_TO_B
+    assert await node.store.conversation(CONVERSATION) == (b"head taken", (), THERE)
+    assert server.ask("HKEYS", "{bridge}:owned:n1") == b"*1\r\n$6\r\nconv_b\r\n"
+    assert await node.write(commit(3, conversation=THERE, call="call_b")) == "applied"
     await node.store.close()
     await passage.close()
 
@@ -262,6 +288,7 @@ async def test_reads_say_that_the_store_is_unavailable(server: Server, open_stor
         node.store.events(CALL),
         node.store.list_calls(before=None, limit=5),
         node.store.conversation(CONVERSATION),
+        node.store.remembered("ops:k1"),
         node.store.secret("a", "b"),
         node.store.facts(),
     )

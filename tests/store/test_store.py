@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import pytest
 
@@ -42,7 +41,7 @@ async def test_a_call_is_read_back_as_it_was_last_written(place: Place) -> None:
         CALL, b"fixed 1m1", b"variable 1m2", ((1, b"event 1"), (2, b"event 2")), (("hook", 1),)
     )
     assert await node.store.final_record(CALL) is None
-    assert await node.store.conversation(CONVERSATION) == (b"head 1m2", (CALL,))
+    assert await node.store.conversation(CONVERSATION) == (b"head 1m2", (CALL,), None)
 
 
 async def test_an_ended_call_leaves_its_final_record(place: Place) -> None:
@@ -186,11 +185,11 @@ async def test_a_whole_record_moves_the_conversation_to_its_new_owner(place: Pla
 async def test_a_whole_record_leaves_nothing_of_the_one_before(place: Place) -> None:
     node = await place.node()
     await node.write(commit(1))
-    second = replace(commit(2), calls=(CallWrite(CallId("call_b"), 2000, fixed=b"fixed", variable=b"variable"),))
+    second = commit(2)._replace(calls=(CallWrite(CallId("call_b"), 2000, fixed=b"fixed", variable=b"variable"),))
     await node.write(second)
-    assert await node.store.conversation(CONVERSATION) == (b"head 1m2", (CALL, CallId("call_b")))
+    assert await node.store.conversation(CONVERSATION) == (b"head 1m2", (CALL, CallId("call_b")), None)
     await node.write(commit(3, epoch=2, whole=True))
-    assert await node.store.conversation(CONVERSATION) == (b"head 2m3", (CALL,))
+    assert await node.store.conversation(CONVERSATION) == (b"head 2m3", (CALL,), None)
     assert await node.store.stored_call(CallId("call_b")) is None
 
 
@@ -204,7 +203,7 @@ async def test_a_release_keeps_the_record_and_the_events_for_the_retention(place
     reader = await place.node()
     assert await reader.store.final_record(CALL) == b'{"ended": "1m2"}'
     assert await reader.store.events(CALL) == [(1, b"event 1"), (2, b"event 2")]
-    assert await reader.store.conversation(CONVERSATION) == (b"head 1m2", (CALL,))
+    assert await reader.store.conversation(CONVERSATION) == (b"head 1m2", (CALL,), None)
     assert await reader.store.list_calls(before=None, limit=5) == [(1000, CALL, b'{"ended": "1m2"}')]
     assert await reader.store.claim_predecessors(SUCCESSOR, "x") == []
 

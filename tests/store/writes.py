@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from bridge.calls.facts import CallId, ConversationId
-from bridge.engine.commit import Ack, CallWrite, Commit, Ending, EventWrite
+from bridge.engine.commit import Ack, CallWrite, Claim, Commit, Ending, EventWrite
 from bridge.engine.inputs import CommitRefused, Committed, Input
 from bridge.store import Store
 
@@ -29,6 +29,7 @@ def commit(
     acks: tuple[Ack, ...] = (),
     ends: bool = False,
     whole: bool = False,
+    claim: Claim | None = None,
     ticket: int = 0,
 ) -> Commit:
     """A write of a conversation with one call, whose every byte tells which write it was."""
@@ -48,6 +49,7 @@ def commit(
         acks=acks,
         endings=(Ending(name, b'{"ended": "%b"}' % tale),) if ends else (),
         whole=whole,
+        claim=claim,
     )
 
 

@@ -39,6 +39,11 @@ async def answering(event: Event) -> web.StreamResponse:
     return actions("answer") if event["type"] == "call.incoming" else web.Response()
 
 
+def is_call(stream: str) -> bool:
+    """Whether this is a call's stream, which has an end."""
+    return stream.startswith("call_")
+
+
 class HangsUp(Exception):
     """Raised by a reply that breaks the connection instead of answering."""
 
@@ -113,7 +118,8 @@ class Application:
 
     def stream_of(self, sip_call_id: str) -> Stream | None:
         """The call that this SIP Call-ID made."""
-        return next((each for each in self.streams.values() if each.call["sip"]["call_id"] == sip_call_id), None)
+        calls = (each for name, each in self.streams.items() if is_call(name))
+        return next((each for each in calls if each.call["sip"]["call_id"] == sip_call_id), None)
 
     def events(self) -> Iterator[Event]:
         return (event for stream in self.streams.values() for event in stream.events)
@@ -123,7 +129,7 @@ class Application:
         return sum(event["type"] == kind for event in self.events())
 
     def open_calls(self) -> list[str]:
-        return [call for call, stream in self.streams.items() if stream.ended is None]
+        return [call for call, stream in self.streams.items() if is_call(call) and stream.ended is None]
 
     async def stream(self, sip_call_id: str) -> Stream:
         """Wait until this call's first event has come."""
@@ -140,7 +146,10 @@ class Application:
             shown = [f"{call}: {self.streams[call].types}" for call in left[:5]]
             return f"{calls} calls ended; {len(self.streams)} known, {len(left)} of them open: {shown}"
 
-        await until(lambda: len(self.streams) >= calls and not self.open_calls(), state, within_s=within_s)
+        def all_there() -> bool:
+            return sum(map(is_call, self.streams)) >= calls and not self.open_calls()
+
+        await until(all_there, state, within_s=within_s)
 
     async def event(
         self, kind: str, *, call: str | None = None, number: int = 1, within_s: float = PATIENCE_S
@@ -161,11 +170,11 @@ class Application:
         """Fail the test if any promise was broken; else the number of distinct events by type."""
         faults = list(self.faults)
         for call, stream in self.streams.items():
-            if self._dead_events:
+            if self._dead_events or not is_call(call):
                 continue
             if stream.ended is None or stream.types.count("call.ended") != 1:
                 faults.append(f"{call} has no one end: {stream.types}")
-            if stream.events[0]["type"] != "call.incoming":
+            if stream.types[0] not in ("call.incoming", "call.initiated"):
                 faults.append(f"{call} begins with {stream.types[0]}")
         assert not faults, f"{len(faults)} faults, the first: {faults[:10]}"
         return Counter(event["type"] for event in self.events())
@@ -181,7 +190,7 @@ class Application:
         event = self._verified(request, body)
         if event is None:
             return web.Response(status=401)
-        stream = self.streams.setdefault(event["data"]["call_id"], Stream())
+        stream = self.streams.setdefault(event["data"]["stream"], Stream())
         self._arrived(stream, event, body)
         self._alone(stream, event, request)
         stream.in_flight = request
@@ -225,7 +234,7 @@ class Application:
             if known != body:
                 self.faults.append(f"{event['id']} came again with another body")
             return
-        what = f"{data['call_id']} #{sequence} {event['type']}"
+        what = f"{data['stream']} #{sequence} {event['type']}"
         if sequence <= last:
             self.faults.append(f"{what} after #{last}, under a new id")
         elif sequence != last + 1 and not self._dead_events:
@@ -241,7 +250,7 @@ class Application:
         """One in flight at a time; what a dead process has left behind flies no more."""
         other = stream.in_flight
         if other is not None and other.transport is not None and not other.transport.is_closing():
-            self.faults.append(f"{event['data']['call_id']}: two at once")
+            self.faults.append(f"{event['data']['stream']}: two at once")
 
 
 def moody(moods: Sequence[tuple[float, str]], dice: Callable[[], float], *, slow_s: float) -> Reply:

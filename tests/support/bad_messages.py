@@ -79,6 +79,7 @@ BAD: tuple[Bad, ...] = (
         415,
         headers=(("accept-encoding", "identity"),),
     ),
+    Bad("no session description wanted", request(more="Accept: text/plain\n", body=sdp()), 406),
     Bad("unknown scheme", request(uri="http://127.0.0.1/"), 416),
     Bad("tel without a number plan", request(uri="tel:+4930123"), 416),
     Bad("CSeq of another method", request(cseq="1 OPTIONS"), 400, "CSeq"),

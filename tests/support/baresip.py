@@ -1,4 +1,4 @@
-"""baresip, a real phone, without registration, without a sound card: it says a tone and keeps what it hears.
+"""baresip, a real phone, without a sound card: it says a tone and keeps what it hears.
 
 Started with the command line that the README gives, driven through its `ctrl_tcp` module.
 """
@@ -39,13 +39,20 @@ class Baresip:
     def __init__(self, directory: Path) -> None:
         self.events: list[dict[str, Any]] = []
         self._directory = directory
+        self.port = PORTS.one()
         self._control = PORTS.one()
         self._program: Program | None = None
         self._reader: asyncio.Task[None] | None = None
         self._writer: asyncio.StreamWriter | None = None
 
-    async def start(self, dial: str | None = None) -> None:
-        """`dial`: whom to call as soon as it is up, before anybody can see its events."""
+    @property
+    def uri(self) -> str:
+        """Under which it can be called, as long as it has no account."""
+        return f"sip:me@127.0.0.1:{self.port}"
+
+    async def start(self, dial: str | None = None, *, account: str | None = None) -> None:
+        """`dial`: whom to call as soon as it is up, before anybody can see its events. `account`: a line of its file of
+        accounts, to register with; without one it has a name for calls only."""
         directory = self._directory
         directory.mkdir(parents=True)
         rtp = PORTS.block(10)
@@ -53,7 +60,7 @@ class Baresip:
         config = _CONFIG.format(
             modules=_modules(binary),
             control=self._control,
-            sip=PORTS.one(),
+            sip=self.port,
             rtp=rtp,
             rtp_last=rtp + 9,
             tone=directory / "tone.wav",
@@ -61,11 +68,12 @@ class Baresip:
             alert=directory / "alert.wav",
         )
         (directory / "config").write_text(config)
-        (directory / "accounts").touch()
+        (directory / "accounts").write_text(f"{account}\n" if account else "")
         (directory / "contacts").touch()
         _write_tone(directory / "tone.wav", seconds=60)
         # As the README has it, but for the directory of its configuration.
-        command = [binary, "-f", str(directory), "-e", "/uanew <sip:me@127.0.0.1>;regint=0"]
+        command = [binary, "-f", str(directory)]
+        command += [] if account else ["-e", "/uanew <sip:me@127.0.0.1>;regint=0"]
         command += ["-e", f"/dial {dial}"] if dial else []
         self._program = Program(command, output=directory / "output", directory=directory)
         await self._connect()
@@ -89,6 +97,10 @@ class Baresip:
         body = json.dumps({"command": name, "params": parameters, "token": "tests"})
         self._writer.write(f"{len(body)}:{body},".encode())
         await self._writer.drain()
+
+    async def registered(self) -> None:
+        """Wait until its registration is accepted, which may be before anybody can see its events."""
+        await until(lambda: "} 200 OK (" in self.said(), lambda: f"it is registered:\n{self.said()}")
 
     async def event(self, kind: str, *, number: int = 1, within_s: float = PATIENCE_S) -> dict[str, Any]:
         """Wait for the `number`-th event of this type, such as CALL_ESTABLISHED."""

@@ -1,4 +1,5 @@
-"""Kamailio as what stands in front of many a SIP service: a stateful proxy that stays on the route (§16.6 step 4)."""
+"""Kamailio as what stands in front of many a SIP service, or of the phones: a stateful proxy that stays on the route (§16.6
+step 4)."""
 
 from __future__ import annotations
 

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.support.application import Application, Reply, answering
+from tests.support.baresip import Baresip
+from tests.support.callee import Behaviour, Callee, answers
 from tests.support.caller import Caller
+from tests.support.kamailio import Kamailio
 from tests.support.redis import RedisServer
 from tests.support.served import Served, merged
-from tests.support.sipp import Sipp
+from tests.support.sipp import Sipp, SippServer
 from tests.support.stream_caller import StreamCaller
 
 # Retries that a test can wait for, and enough of them that nothing is given up meanwhile.
@@ -85,6 +88,12 @@ class Scene:
         await caller.open()
         return caller
 
+    async def callee(self, behaviour: Behaviour = answers) -> Callee:
+        callee = Callee(behaviour)
+        self.stack.callback(callee.close)
+        await callee.open()
+        return callee
+
     async def stream_caller(self, bridge: Served) -> StreamCaller:
         """The same over TCP, connected."""
         caller = StreamCaller(("127.0.0.1", bridge.sip_port))
@@ -96,3 +105,22 @@ class Scene:
         run = Sipp(self.place("sipp"), bridge.sip_port, **arguments)
         self.stack.callback(run.kill)
         return run
+
+    async def baresip(self, account: str | None = None) -> Baresip:
+        phone = Baresip(self.place("baresip"))
+        self.stack.push_async_callback(phone.stop)
+        await phone.start(account=account)
+        return phone
+
+    async def kamailio(self, target: int) -> Kamailio:
+        """A proxy that passes everything on to this port."""
+        proxy = Kamailio(self.place("kamailio"), target)
+        self.stack.callback(proxy.kill)
+        await proxy.start()
+        return proxy
+
+    async def sipp_server(self) -> SippServer:
+        server = SippServer(self.place("sipp"))
+        self.stack.callback(server.kill)
+        await server.start()
+        return server

@@ -109,6 +109,36 @@ class Sipp:
         )
 
 
+class SippServer:
+    """SIPp's built-in user agent server, on a port of its own: 180, 200, and 200 to the BYE, whatever calls."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.port = PORTS.one()
+        self._directory = directory
+        command = [find_program("sipp"), "-sn", "uas", "-i", "127.0.0.1", "-p", str(self.port), "-nostdin"]
+        command += ["-mp", str(PORTS.block(4)), "-cp", str(PORTS.one())]
+        command += ["-trace_err", "-error_file", str(directory / "errors")]
+        self._program = Program(command, output=directory / "screen", directory=directory)
+
+    @property
+    def uri(self) -> str:
+        return f"sip:service@127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        """Wait until its socket is there."""
+        local = f"0100007F:{self.port:04X}"
+
+        def is_bound() -> bool:
+            assert self._program.code() is None, tail(self._directory / "screen")
+            return local in Path("/proc/net/udp").read_text()
+
+        await until(is_bound, "SIPp listens")
+
+    def kill(self) -> None:
+        self._program.kill()
+
+
 def _seconds(clock: str) -> float:
     """SIPp's HH:MM:SS with or without a fraction."""
     hours, minutes, seconds = clock.split(":")[:3]

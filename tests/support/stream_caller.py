@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 
-from tests.support.caller import Caller, read_message
+from tests.support.caller import Caller
+from tests.support.phone import read_message
 
 _LENGTH = re.compile(rb"^(?:Content-Length|l)[ \t]*:[ \t]*(\d+)", re.IGNORECASE | re.MULTILINE)
 

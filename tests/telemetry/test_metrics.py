@@ -19,6 +19,7 @@ NAMES = {
     "bridge_sip_messages_total": {"direction", "method", "code_class"},
     "bridge_dropped_total": {"reason"},
     "bridge_registrations": set(),
+    "bridge_authentications_failed_total": {"reason"},
     "bridge_webhook_backlog": {"endpoint"},
     "bridge_webhook_attempts_total": {"outcome"},
     "bridge_webhook_seconds": set(),

@@ -43,5 +43,17 @@ RELEASE: Final = Script("cursor", "release")
 PRUNE: Final = Script("prune")
 ANNOUNCE: Final = Script("announce")
 CLAIM: Final = Script("claim")
+REGISTER: Final = Script("register")
+FORGET: Final = Script("cursor", "forget")
+INHERIT: Final = Script("inherit")
+USER: Final = Script("user")
 
-HOT: Final = (COMMIT, ACKNOWLEDGE, POSTPONE, RELEASE, PRUNE)  # those that every connection loads beforehand
+HOT: Final = (
+    COMMIT,
+    ACKNOWLEDGE,
+    POSTPONE,
+    RELEASE,
+    PRUNE,
+    REGISTER,
+    FORGET,
+)  # those that every connection loads beforehand

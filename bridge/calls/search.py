@@ -1,0 +1,227 @@
+"""Looking for a party: its targets, one attempt each, in parallel or one after the other (§16.7's choice of a response).
+
+Plain data with the rules that need nothing but it: whose turn it is, what the best failure is, what is left to cancel.
+What an attempt's responses mean for the call stands in `dialing`. Knows nothing of transactions, flows or SDP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from bridge.calls.actions import Fork, OnRedirect, Target, target_from_data, target_to_data
+from bridge.calls.facts import EndedBy
+from bridge.sip.flow import Flow
+
+REDIRECTS_MOST = 5  # one after the other, from a target that was asked for
+ATTEMPTS_MOST = 32  # of one search, those that redirects and registrations add included
+
+_PREFERRED = (401, 407, 415, 420, 484)  # §16.7 step 6: what tells a caller how to do better goes before other 4xx
+
+
+class Stage(StrEnum):
+    """How far one attempt is."""
+
+    WAITING = "waiting"  # its turn has not come
+    LOCATING = "locating"  # where its target is, is being looked up
+    INVITING = "inviting"  # its INVITE is on its way, or waits to be stored; nothing has been heard
+    PROCEEDING = "proceeding"  # a provisional response has come
+    ANSWERED = "answered"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a target is: the URI to ask for, and the way to it."""
+
+    uri: str  # the Request-URI: a contact, where the target was an address of record
+    flow: Flow | None = None  # None: as the URI (or the first route) says
+    routes: tuple[str, ...] = ()  # Route values, first hop first: the Path of a registration (RFC 3327 §5)
+
+
+class InviteAttempt:
+    """One target, sought by one INVITE and its repetitions with credentials."""
+
+    __slots__ = (
+        "canceled",
+        "cause",
+        "challenges",
+        "code",
+        "datagram_only",
+        "depth",
+        "expires_at",
+        "heard",
+        "number",
+        "place",
+        "proof",
+        "reason",
+        "reliable",
+        "sequence",
+        "sip_call_id",
+        "stage",
+        "target",
+    )
+
+    def __init__(self, number: int, target: Target, sip_call_id: str, *, depth: int = 0) -> None:
+        self.number = number  # from 1, in the order in which they were thought of
+        self.target = target
+        self.sip_call_id = sip_call_id
+        self.depth = depth  # redirects that have led here
+        self.stage = Stage.WAITING
+        self.place: Place | None = None
+        self.sequence = 0  # CSeq number of its last INVITE; 0: none yet
+        self.expires_at = 0.0  # when it has rung for long enough (seconds UTC); 0.0: it has not begun
+        self.challenges = 0  # answered so far
+        self.proof: tuple[tuple[str, str], ...] = ()  # the header lines that answer the last one
+        self.reliable = False  # its INVITE is too long for UDP (§18.1.1)
+        self.datagram_only = False  # and TCP has not been taken
+        self.heard: str | None = None  # the To tag of the early dialog whose media is heard (§13.2.1)
+        self.canceled = False
+        self.code: int | None = None
+        self.reason: str | None = None
+        self.cause: tuple[EndedBy, str] | None = None  # of its failure: by whom, and the end reason it stands for
+
+    @property
+    def shown(self) -> str:
+        """The URI that people are told: the contact that was asked, where that is known."""
+        return self.target.uri if self.place is None else self.place.uri
+
+    @property
+    def is_open(self) -> bool:
+        """True while it may still be answered, or has not begun."""
+        return self.stage not in (Stage.ANSWERED, Stage.FAILED)
+
+    @property
+    def is_out(self) -> bool:
+        """True once an INVITE has left, or is about to, that nobody has answered finally."""
+        return self.stage in (Stage.INVITING, Stage.PROCEEDING)
+
+    def fail(self, code: int, reason: str) -> None:
+        self.stage, self.code, self.reason = Stage.FAILED, code, reason
+
+
+@dataclass(slots=True)
+class Search:
+    """All attempts for one party."""
+
+    attempts: list[InviteAttempt]
+    fork: Fork = "parallel"
+    on_redirect: OnRedirect = "follow"
+    timeout_s: float = 60.0  # how long each target may ring
+    from_: str = ""  # the From of its INVITEs, a name-addr without a tag
+
+    @classmethod
+    def of(cls, targets: Iterable[Target], name: str, **how: Any) -> Search:
+        """`name`: what the Call-IDs of its INVITEs begin with. The same targets get the same ones, whoever seeks."""
+        attempts = [InviteAttempt(number, target, f"{name}.{number}") for number, target in enumerate(targets, 1)]
+        return cls(attempts, **how)
+
+    def attempt(self, number: int) -> InviteAttempt | None:
+        return self.attempts[number - 1] if 0 < number <= len(self.attempts) else None
+
+    def due(self) -> list[InviteAttempt]:
+        """Those that shall begin now."""
+        waiting = [each for each in self.attempts if each.stage is Stage.WAITING]
+        if self.fork == "parallel":
+            return waiting
+        busy = any(each.is_open for each in self.attempts if each.stage is not Stage.WAITING)
+        # Whoever a target has sent us on to comes before the next target.
+        return [] if busy or not waiting else [max(waiting, key=lambda each: each.depth)]
+
+    def add(self, target: Target, after: InviteAttempt) -> InviteAttempt | None:
+        """One more place to look, to which a redirect or a registration has led; None: there have been enough."""
+        if len(self.attempts) >= ATTEMPTS_MOST:
+            return None
+        name = after.sip_call_id.rsplit(".", 1)[0]
+        number = len(self.attempts) + 1
+        added = InviteAttempt(number, target, f"{name}.{number}", depth=after.depth)
+        self.attempts.append(added)
+        return added
+
+    def answered(self) -> InviteAttempt | None:
+        """The attempt that has won."""
+        return next((each for each in self.attempts if each.stage is Stage.ANSWERED), None)
+
+    @property
+    def is_over(self) -> bool:
+        """True when nothing is left that could still be answered."""
+        return not any(each.is_open for each in self.attempts)
+
+    def best_failure(self) -> InviteAttempt | None:
+        """The one that stands for all (§16.7 step 6): 6xx, else of the lowest class the most telling."""
+        return min((each for each in self.attempts if each.cause is not None), key=_rank, default=None)
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data for a snapshot."""
+        return {
+            "fork": self.fork,
+            "on_redirect": self.on_redirect,
+            "timeout_s": self.timeout_s,
+            "from": self.from_,
+            "attempts": [_attempt_to_data(each) for each in self.attempts],
+        }
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> Search:
+        """The search that `to_data` wrote."""
+        attempts = [_attempt_from_data(number, each) for number, each in enumerate(data["attempts"], 1)]
+        return cls(attempts, data["fork"], data["on_redirect"], data["timeout_s"], data["from"])
+
+
+def _rank(failed: InviteAttempt) -> tuple[int, int, int]:
+    code = failed.code or 480
+    if code >= 600:
+        return (0, 0, code)
+    # A target that could not be reached says less than one that has spoken.
+    silent = code in (408, 503)
+    return (1 + silent, code // 100, _PREFERRED.index(code) - 100 if code in _PREFERRED else code)
+
+
+def _attempt_to_data(attempt: InviteAttempt) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "target": target_to_data(attempt.target),
+        "call_id": attempt.sip_call_id,
+        "stage": attempt.stage.value,
+    }
+    if attempt.place is not None:
+        flow = None if attempt.place.flow is None else list(attempt.place.flow)
+        data["place"] = [attempt.place.uri, flow, list(attempt.place.routes)]
+    for name in (
+        "sequence",
+        "expires_at",
+        "challenges",
+        "proof",
+        "depth",
+        "code",
+        "reason",
+        "cause",
+        "heard",
+        "canceled",
+        "reliable",
+        "datagram_only",
+    ):
+        value = getattr(attempt, name)
+        if value:
+            data[name] = value
+    return data
+
+
+def _attempt_from_data(number: int, data: dict[str, Any]) -> InviteAttempt:
+    attempt = InviteAttempt(number, target_from_data(data["target"]), data["call_id"], depth=data.get("depth", 0))
+    attempt.stage = Stage(data["stage"])
+    if "place" in data:
+        uri, flow, routes = data["place"]
+        attempt.place = Place(uri, None if flow is None else Flow(*flow), tuple(routes))
+    attempt.sequence = data.get("sequence", 0)
+    attempt.expires_at = data.get("expires_at", 0.0)
+    attempt.challenges = data.get("challenges", 0)
+    attempt.proof = tuple([(name, value) for name, value in data.get("proof", ())])
+    attempt.code, attempt.reason = data.get("code"), data.get("reason")
+    attempt.cause = tuple(data["cause"]) if "cause" in data else None
+    attempt.heard = data.get("heard")
+    attempt.canceled = data.get("canceled", False)
+    attempt.reliable = data.get("reliable", False)
+    attempt.datagram_only = data.get("datagram_only", False)
+    return attempt

@@ -1,0 +1,252 @@
+"""What comes back of requests of ours that calls wait for: the answers to an INVITE, a re-INVITE or a BYE, and their silence.
+
+§13.2.2 (every 2xx is acknowledged, also one that nobody wants any more), §22.2 and §22.3 (challenges), §18.1.1 (TCP that
+was not taken), §12.2.1.2.
+"""
+
+from __future__ import annotations
+
+from bridge.calls.inputs import (
+    InviteAnswered,
+    InviteFailed,
+    InviteRefused,
+    Progressed,
+    ReinviteAnswered,
+    ReinviteRefused,
+)
+from bridge.engine import seeking
+from bridge.engine.carrying import sip_outcomes, step
+from bridge.engine.effects import Dropped, Noted
+from bridge.engine.holdings import Holdings, Leg, OurRequest
+from bridge.engine.inputs import Resolved
+from bridge.engine.registrations import BindingsRead
+from bridge.sip.dialog import Dialog
+from bridge.sip.digest import authorize, challenges_of
+from bridge.sip.endpoint import ResponseArrived
+from bridge.sip.flow import Flow
+from bridge.sip.headers import Line
+from bridge.sip.invite_usage import AnswerReceived, NeedAck, RepeatAck, UsageEffects
+from bridge.sip.invite_usage import InviteFailed as UsageInviteFailed
+from bridge.sip.message import Request, Response
+from bridge.sip.parser import parse
+from bridge.sip.transaction import TransactionKey
+from bridge.sip.uri import SipUri, parse_uri
+from bridge.sip.user_agent import via_value
+
+_CHALLENGES = frozenset({401, 407})
+_CHALLENGES_MOST = 2
+_DECLINED_MOST = 16  # answers of one fork that come too late: each costs an ACK and a BYE
+_PROOFS = ("Authorization", "Proxy-Authorization")
+
+
+def arrived(holdings: Holdings, given: ResponseArrived, *, now: float) -> None:
+    """A response to a request of ours."""
+    ours = holdings.ours.get(given.key)
+    if ours is None:
+        return  # to a CANCEL, or to a BYE that nobody waits for: it changes nothing (§15.1.1)
+    leg = holdings.legs.get(ours.call)
+    response = given.response
+    if given.key.method == "BYE":
+        _again_with_proof(holdings, ours, response, now=now)
+    elif ours.attempt:
+        _to_attempt(holdings, leg, ours, response, given.flow, now=now)
+    elif leg is not None:
+        _to_reinvite(holdings, leg, ours, response, given.flow, now=now)
+
+
+def silent(holdings: Holdings, key: TransactionKey, *, now: float) -> None:
+    """Nobody has answered a request of ours in 64·T1 (Timers B and F)."""
+    _lost(holdings, key, 408, "Request Timeout", now=now)
+
+
+def undeliverable(holdings: Holdings, key: TransactionKey, data: bytes, otherwise: Flow | None, *, now: float) -> None:
+    """The transport cannot bring a request of ours to where it should go (§8.1.3.1). `data`: the request; `otherwise`:
+    another way to the same place."""
+    ours, leg = holdings.ours.get(key), _leg(holdings, key)
+    if ours is not None and key.method == "BYE" and otherwise is not None:
+        _send_otherwise(holdings, ours, data, otherwise, now=now)
+        return
+    if ours is not None and leg is not None and ours.attempt:
+        attempt = seeking.attempt_of(leg.call, ours.attempt)
+        if attempt.reliable and not attempt.datagram_only and attempt.is_out:
+            # It was TCP only because the INVITE is long (§18.1.1): UDP then, in fragments.
+            attempt.reliable, attempt.datagram_only = False, True
+            holdings.ours.pop(key, None)
+            sip_outcomes(holdings, seeking.send_invite(holdings, leg, attempt.number, attempt.sequence, now=now))
+            return
+    _lost(holdings, key, 503, "Service Unavailable", now=now)
+
+
+def _send_otherwise(holdings: Holdings, ours: OurRequest, data: bytes, flow: Flow, *, now: float) -> None:
+    """The same request in a transaction of its own (RFC 3263 §4.3). Its call may be over."""
+    request = parse(data)
+    if isinstance(request, Request):
+        via = request.via
+        request.replace_via(via.with_param("branch", f"{via.branch}r"))
+        again = OurRequest(ours.call, request, flow, 0, ours.credentials, ours.challenges, ours.dialog)
+        sip_outcomes(holdings, seeking.send(holdings, again, now=now))
+
+
+def stray(holdings: Holdings, response: Response, flow: Flow) -> None:
+    """A response that no transaction waits for: a 2xx that a dead predecessor has acknowledged, and that has come again
+    because that ACK was lost, gets another."""
+    call_id = holdings.names.call_of_branch(response.via.branch)
+    leg = holdings.legs.get(call_id) if call_id is not None else None
+    invited = response.cseq.method == "INVITE" and 200 <= response.status < 300
+    if invited and leg is not None and leg.call.dialog is not None and _is_of(leg.call.dialog, response):
+        number = response.cseq.number
+        proof = seeking.proof_of(leg, number)
+        holdings.out.append(seeking.ack(holdings, leg.call.id, leg.call.dialog, number, proof))
+    else:
+        holdings.out.append(Dropped("stray_response", flow))
+
+
+def resolved(holdings: Holdings, given: Resolved) -> None:
+    """What a host's name stands for."""
+    call_id, number = holdings.readers.pop(given.reader, (None, 0))
+    leg = holdings.legs.get(call_id) if call_id is not None else None
+    if leg is None or leg.call.search is None:
+        return
+    uri = parse_uri(seeking.attempt_of(leg.call, number).target.uri)
+    if not given.addresses or not isinstance(uri, SipUri):
+        seeking.unreachable(holdings, leg, number, 503, "Host Unknown")
+        return
+    transport = seeking.transport_of(uri)
+    reachable = [each for each in given.addresses if seeking.listener_for(holdings, transport, each) is not None]
+    address = (reachable or list(given.addresses))[0]
+    seeking.found(holdings, leg, number, uri, address)
+
+
+def bindings_read(holdings: Holdings, given: BindingsRead, *, now: float) -> None:
+    """What is bound to an address of record that was dialed."""
+    call_id, number = holdings.readers.pop(given.reader, (None, 0))
+    leg = holdings.legs.get(call_id) if call_id is not None else None
+    if leg is None or leg.call.search is None:
+        return
+    if given.bindings is None:
+        seeking.unreachable(holdings, leg, number, 503, "Store Away")
+    else:
+        alive = [each for each in given.bindings if each.expires_at > now]
+        seeking.found_contacts(holdings, leg, number, alive)
+
+
+def _lost(holdings: Holdings, key: TransactionKey, code: int, reason: str, *, now: float) -> None:
+    ours, leg = holdings.ours.get(key), _leg(holdings, key)
+    if ours is None:
+        return
+    if key.method == "BYE":
+        holdings.out.append(Noted("info", "bye_unanswered", ours.call))
+    elif leg is None:
+        return
+    elif ours.attempt:
+        step(holdings, leg, InviteFailed(ours.attempt, code, reason, "unreachable"), now=now)
+    else:
+        leg.usage.step(UsageInviteFailed(ours.request.cseq.number))
+        step(holdings, leg, ReinviteRefused(408, reason, holdings.chance()), now=now)
+
+
+def _leg(holdings: Holdings, key: TransactionKey) -> Leg | None:
+    ours = holdings.ours.get(key)
+    return None if ours is None else holdings.legs.get(ours.call)
+
+
+def _to_attempt(
+    holdings: Holdings, leg: Leg | None, ours: OurRequest, response: Response, flow: Flow, *, now: float
+) -> None:
+    status = response.status
+    if status < 200:
+        if leg is not None:
+            step(holdings, leg, Progressed(ours.attempt, response), now=now)
+    elif status >= 300:
+        if leg is not None:
+            proof = _proof(holdings, ours, response)
+            step(holdings, leg, InviteRefused(ours.attempt, response, proof), now=now)
+    elif leg is not None and leg.call.is_sought:
+        dialog = Dialog.as_client(ours.request, response, flow)
+        step(holdings, leg, InviteAnswered(ours.attempt, response, dialog), now=now)
+    elif leg is not None and _is_of(leg.call.dialog, response):
+        _usage(holdings, leg.usage.step(AnswerReceived(response.cseq.number)))
+    else:
+        _decline(holdings, ours, response, flow, now=now)
+
+
+def _to_reinvite(holdings: Holdings, leg: Leg, ours: OurRequest, response: Response, flow: Flow, *, now: float) -> None:
+    status, number = response.status, response.cseq.number
+    if status < 200:
+        return
+    if status < 300:
+        effects = leg.usage.step(AnswerReceived(number))
+        _usage(holdings, effects)
+        if any(isinstance(effect, NeedAck) for effect in effects):
+            step(holdings, leg, ReinviteAnswered(response), now=now)
+        return
+    leg.usage.step(UsageInviteFailed(number))
+    if not leg.call.is_over and leg.call.reoffer is not None and _may_prove(ours, response):
+        leg.call.reoffer.sent = False
+        proof = _proof(holdings, ours, response)
+        if proof is not None:
+            sip_outcomes(
+                holdings, seeking.send_reinvite(holdings, leg, proof=proof, challenges=ours.challenges + 1, now=now)
+            )
+            return
+    step(holdings, leg, ReinviteRefused(status, response.reason, holdings.chance()), now=now)
+
+
+def _usage(holdings: Holdings, effects: UsageEffects) -> None:
+    holdings.out.extend(effect.send for effect in effects if isinstance(effect, RepeatAck))
+
+
+def _is_of(dialog: Dialog | None, response: Response) -> bool:
+    return dialog is not None and (dialog.call_id, dialog.remote_tag) == (response.call_id, response.to_tag or "")
+
+
+def _decline(holdings: Holdings, ours: OurRequest, response: Response, flow: Flow, *, now: float) -> None:
+    """An answer too late or too many: it is acknowledged, and its dialog ended (§13.2.2.4)."""
+    tag = response.to_tag or ""
+    known = ours.declined.get(tag)
+    if known is not None:
+        holdings.out.append(known)
+        return
+    if len(ours.declined) >= _DECLINED_MOST:
+        holdings.out.append(Dropped("answers_without_end", flow))
+        return
+    dialog = Dialog.as_client(ours.request, response, flow)
+    proof = [(name, value) for name in _PROOFS for value in ours.request.headers.lines(name)]
+    acknowledged = seeking.ack(holdings, ours.call, dialog, response.cseq.number, proof)
+    ours.declined[tag] = acknowledged
+    holdings.out.append(acknowledged)
+    listener = holdings.settings.listeners[acknowledged.flow.listener]
+    branch = holdings.names.branch(ours.call, f"b{ours.attempt}.{ours.request.cseq.number}.{len(ours.declined)}")
+    bye = dialog.new_request("BYE", via=via_value(acknowledged.flow.transport, listener.sent_by, branch))
+    sip_outcomes(holdings, holdings.endpoint.request(bye, acknowledged.flow, now=now))
+
+
+def _again_with_proof(holdings: Holdings, ours: OurRequest, response: Response, *, now: float) -> None:
+    """A BYE that is asked for credentials is sent again with them; the call has ended all the same."""
+    dialog, proof = ours.dialog, _proof(holdings, ours, response)
+    if dialog is None or proof is None or not _may_prove(ours, response):
+        return
+    request, flow = seeking.repeated(holdings, ours, dialog, proof)
+    again = OurRequest(ours.call, request, flow, 0, ours.credentials, ours.challenges + 1, dialog)
+    sip_outcomes(holdings, seeking.send(holdings, again, now=now))
+
+
+def _may_prove(ours: OurRequest, response: Response) -> bool:
+    return response.status in _CHALLENGES and ours.credentials is not None and ours.challenges < _CHALLENGES_MOST
+
+
+def _proof(holdings: Holdings, ours: OurRequest, response: Response) -> tuple[Line, ...] | None:
+    """The header line that answers a challenge, where we have been given something to answer it with."""
+    given = ours.credentials
+    if given is None or response.status not in _CHALLENGES:
+        return None
+    line = authorize(
+        challenges_of(response),
+        method=ours.request.method,
+        uri=ours.request.uri,
+        username=given.username,
+        password=given.password,
+        body=ours.request.body,
+        cnonce=holdings.names.cnonce(ours.call, f"{ours.attempt}.{ours.request.cseq.number}"),
+    )
+    return (line,) if isinstance(line, tuple) else None

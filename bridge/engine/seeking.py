@@ -1,0 +1,296 @@
+"""Requests of ours that begin or change a session: where they go, and what they say (§8.1, §13.2.1, §18.1.1).
+
+Makes the INVITE of an attempt from what is stored of it, so that whoever sends it again after a crash sends the same bytes;
+its re-INVITE, its CANCEL and its ACK. What comes back stands in `responses`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
+from zlib import crc32
+
+from bridge.calls.actions import Credentials
+from bridge.calls.call import Call
+from bridge.calls.effects import CallTimer
+from bridge.calls.facts import CallId
+from bridge.calls.inputs import AckSent, InviteFailed, Located
+from bridge.calls.search import InviteAttempt, Place
+from bridge.engine.effects import Resolve
+from bridge.engine.holdings import Holdings, Leg, OurRequest
+from bridge.engine.registrations import ReadBindings
+from bridge.engine.routing import next_hop
+from bridge.engine.settings import Listener
+from bridge.sip.dialog import Dialog
+from bridge.sip.endpoint import Outcome
+from bridge.sip.flow import Flow, Send
+from bridge.sip.headers import Line
+from bridge.sip.invite_usage import AckSent as UsageAckSent
+from bridge.sip.invite_usage import InviteSent, UsageState
+from bridge.sip.message import Request
+from bridge.sip.registrar import AddressOfRecord, Binding, address_of_record
+from bridge.sip.transaction import TransactionKey, client_key
+from bridge.sip.uri import SipUri, parse_uri
+from bridge.sip.user_agent import Capabilities, new_invite, via_value
+
+DEFAULT_PORT = 5060
+_PORTS = {"tls": 5061, "ws": 80, "wss": 443}  # where it is another (§19.1.2, RFC 7118 §5.1)
+_SECURE = {"udp": "tls", "tcp": "tls", "ws": "wss"}
+_OVERTAKEN_S = 1.0  # for their re-INVITE to be over, before ours
+UDP_MOST = 1300  # bytes of a request; above that, and without knowledge of the path, it leaves by TCP (§18.1.1)
+
+
+def locate(holdings: Holdings, leg: Leg, number: int) -> None:
+    """Find out where an attempt's target is. An address needs no look-up; a name does."""
+    attempt = attempt_of(leg.call, number)
+    uri = parse_uri(attempt.target.uri)
+    if leg.call.max_forwards < 0:
+        unreachable(holdings, leg, number, 483, "Too Many Hops")  # a caller that has come in a circle (§8.1.1.6)
+        return
+    if not isinstance(uri, SipUri):
+        unreachable(holdings, leg, number, 416, "Unsupported URI Scheme")
+        return
+    aor = _registered(holdings, uri)
+    if aor is not None:
+        holdings.out.append(ReadBindings(holdings.new_reader(leg.call.id, number), aor))
+        return
+    host = uri.host.strip("[]")
+    if is_address(host):
+        found(holdings, leg, number, uri, host)
+    else:
+        holdings.out.append(Resolve(holdings.new_reader(leg.call.id, number), host))
+
+
+def found(holdings: Holdings, leg: Leg, number: int, uri: SipUri, host: str) -> None:
+    """The target is at this address, if a listener of ours can send there."""
+    transport = transport_of(uri)
+    listener = listener_for(holdings, transport, host)
+    if listener is None:
+        unreachable(holdings, leg, number, 503, f"No {transport.upper()} Listener Reaches That Address")
+        return
+    place = Place(str(uri), Flow(transport, listener.name, host, uri.port or _PORTS.get(transport, DEFAULT_PORT)))
+    holdings.errands.append((leg.call.id, Located(number, (place,))))
+
+
+def found_contacts(holdings: Holdings, leg: Leg, number: int, bindings: Iterable[Binding]) -> None:
+    """The target is an address of record of ours: its contacts, the preferred ones first, each over its own flow."""
+    listeners = holdings.settings.listeners
+    places = tuple(
+        Place(each.contact, each.flow, each.path)
+        for each in sorted(bindings, key=lambda each: each.q, reverse=True)
+        if each.flow.listener in listeners
+    )
+    if places:
+        holdings.errands.append((leg.call.id, Located(number, places)))
+    else:
+        unreachable(holdings, leg, number, 480, "Not Registered")
+
+
+def _registered(holdings: Holdings, uri: SipUri) -> AddressOfRecord | None:
+    """The address of record that this URI is, if it is one of ours: at one of our domains or, where none are named, at our
+    own address or with the name of one of our users."""
+    aor = address_of_record(str(uri))
+    if aor is None:
+        return None
+    host = uri.host.lower().rstrip(".")
+    if holdings.settings.domains:
+        return aor if host in holdings.settings.domains else None
+    if uri.port is None and holdings.registrar.user_of(aor) is not None:
+        return aor
+    own = f"{host}:{uri.port or DEFAULT_PORT}"
+    return aor if any(listener.sent_by == own for listener in holdings.settings.listeners.values()) else None
+
+
+def transport_of(uri: SipUri) -> str:
+    """How this URI wants to be reached. A `sips:` URI is reached by TLS or not at all (§26.2.2)."""
+    wanted = uri.transport or "udp"
+    return _SECURE.get(wanted, wanted) if uri.scheme == "sips" else wanted
+
+
+def unreachable(holdings: Holdings, leg: Leg, number: int, code: int, reason: str) -> None:
+    holdings.errands.append((leg.call.id, InviteFailed(number, code, reason, "unreachable")))
+
+
+def listener_for(holdings: Holdings, transport: str, host: str) -> Listener | None:
+    """A listener of ours that speaks this transport and IP version."""
+    version = ip_address(host).version
+    for listener in holdings.settings.listeners.values():
+        if listener.transport == transport and listener.version == version:
+            return listener
+    return None
+
+
+def send_invite(holdings: Holdings, leg: Leg, number: int, sequence: int, *, now: float) -> list[Outcome]:
+    """An attempt's INVITE leaves. Nothing happens where it is not wanted any more, or a newer one has taken its place."""
+    attempt = attempt_of(leg.call, number)
+    if not attempt.is_out or attempt.sequence != sequence or attempt.canceled or attempt.place is None:
+        return []
+    flow = attempt.place.flow
+    if flow is None:
+        return []
+    if attempt.reliable:
+        flow = _by_tcp(holdings, flow) or flow
+    request = _invite(holdings, leg, attempt, flow)
+    if flow.transport == "udp" and not attempt.datagram_only and len(request.encode()) > UDP_MOST:
+        by_tcp = _by_tcp(holdings, flow)
+        if by_tcp is not None:
+            attempt.reliable = True
+            flow, request = by_tcp, _invite(holdings, leg, attempt, by_tcp)
+    ours = OurRequest(leg.call.id, request, flow, number, attempt.target.auth, attempt.challenges)
+    return send(holdings, ours, now=now)
+
+
+def send(holdings: Holdings, ours: OurRequest, *, now: float, otherwise: Flow | None = None) -> list[Outcome]:
+    """A request in a transaction of its own, whose responses the call waits for. `otherwise`: the way it goes once its
+    connection is lost."""
+    holdings.ours[client_key(ours.request)] = ours
+    return holdings.endpoint.request(ours.request, ours.flow, now=now, otherwise=otherwise)
+
+
+def cancel(
+    holdings: Holdings, leg: Leg, number: int, sequence: int, reason: str | None, *, now: float
+) -> list[Outcome]:
+    """CANCEL an attempt's INVITE, as soon as that is allowed (§9.1). One that waits for the store never leaves."""
+    key = TransactionKey(_invite_branch(holdings, leg.call, attempt_of(leg.call, number), sequence), "", "INVITE")
+    return holdings.endpoint.cancel(key, headers=() if reason is None else (("Reason", reason),), now=now)
+
+
+def abandon(holdings: Holdings, call: Call) -> None:
+    """Forget the INVITEs that are out, without a word to anybody: they are another node's affair."""
+    for attempt in call.search.attempts if call.search is not None else ():
+        if attempt.is_out:
+            key = TransactionKey(_invite_branch(holdings, call, attempt, attempt.sequence), "", "INVITE")
+            holdings.endpoint.abandon(key)
+            holdings.ours.pop(key, None)
+
+
+def send_reinvite(
+    holdings: Holdings, leg: Leg, *, proof: tuple[Line, ...] = (), challenges: int = 0, now: float
+) -> list[Outcome]:
+    """The re-INVITE that the call keeps leaves, unless the far end's own, or the end of the call, has come before it."""
+    call = leg.call
+    under_way = call.reoffer
+    if under_way is None or under_way.sent or call.is_over or call.dialog is None:
+        return []
+    if leg.usage.state is not UsageState.IDLE or call.local_sdp != under_way.offered:
+        # Theirs is pending, or has changed what ours would change: as after a glare, ours is made anew, and tried again.
+        holdings.agenda.arm((call.id, CallTimer.GLARE), now + _OVERTAKEN_S)
+        return []
+    under_way.sent, leg.proof = True, proof
+    lines = (
+        ("Allow", call.identity.allow),
+        ("User-Agent", call.identity.server),
+        *proof,
+        ("Content-Type", "application/sdp"),
+    )
+    request, flow = within_dialog(holdings, leg, "INVITE", lines, under_way.offered)
+    leg.usage.step(InviteSent(request.cseq.number))
+    ours = OurRequest(call.id, request, flow, credentials=credentials_of(call), challenges=challenges)
+    return send(holdings, ours, now=now)
+
+
+def acknowledge(holdings: Holdings, leg: Leg, sequence: int) -> None:
+    """The ACK of a 2xx leaves, and is kept for the 2xx's repetitions (§13.2.2.4)."""
+    call = leg.call
+    if call.dialog is None:
+        return
+    send_ack = ack(holdings, call.id, call.dialog, sequence, proof_of(leg, sequence))
+    leg.usage.step(UsageAckSent(sequence, send_ack))
+    holdings.out.append(send_ack)
+    holdings.errands.append((call.id, AckSent()))
+
+
+def proof_of(leg: Leg, sequence: int) -> tuple[Line, ...]:
+    """The credentials of the INVITE with this CSeq number, which its ACK has to repeat (§13.2.2.4)."""
+    attempt = leg.call.search.answered() if leg.call.search is not None else None
+    return attempt.proof if attempt is not None and attempt.sequence == sequence else leg.proof
+
+
+def ack(holdings: Holdings, call: CallId, dialog: Dialog, sequence: int, proof: Sequence[Line] = ()) -> Send:
+    """An ACK in a dialog of this call; its branch is its own, and the same for each copy."""
+    flow = next_hop(dialog, via_host=dialog.flow.host)
+    branch = holdings.names.branch(call, f"a{sequence}.{crc32(dialog.remote_tag.encode()):08x}")
+    via = via_value(flow.transport, holdings.settings.listeners[flow.listener].sent_by, branch)
+    return Send(flow, dialog.ack_for(sequence, via=via, headers=proof).encode())
+
+
+def within_dialog(
+    holdings: Holdings, leg: Leg, method: str, lines: tuple[tuple[str, str], ...], body: bytes = b""
+) -> tuple[Request, Flow]:
+    """A request within the call's dialog, and its way."""
+    call = leg.call
+    if call.dialog is None:
+        raise AssertionError(f"{method} needs a dialog")
+    leg.branches += 1
+    # The epoch keeps the branches of one owner apart from those of the next.
+    branch = holdings.names.branch(call.id, leg.holding.epoch * 1000 + leg.branches)
+    flow = next_hop(call.dialog, via_host=call.via_host)
+    listener = holdings.settings.listeners[flow.listener]
+    via = via_value(flow.transport, listener.sent_by, branch)
+    contact = listener.identity.contact if method == "INVITE" else None
+    return call.dialog.new_request(method, via=via, contact=contact, headers=lines, body=body), flow
+
+
+def repeated(holdings: Holdings, ours: OurRequest, dialog: Dialog, proof: tuple[Line, ...]) -> tuple[Request, Flow]:
+    """A request within a dialog once more, with what it was asked for. Its call may be gone already."""
+    branch = holdings.names.branch(ours.call, f"p{dialog.local_sequence}")
+    listener = holdings.settings.listeners[ours.flow.listener]
+    kept = [line for line in ours.request.headers if line[0] in ("Reason", "User-Agent")]
+    via = via_value(ours.flow.transport, listener.sent_by, branch)
+    return dialog.new_request(ours.request.method, via=via, headers=(*kept, *proof)), ours.flow
+
+
+def attempt_of(call: Call, number: int) -> InviteAttempt:
+    attempt = call.search.attempt(number) if call.search is not None else None
+    if attempt is None:
+        raise AssertionError(f"no attempt {number} of {call.id}")
+    return attempt
+
+
+def credentials_of(call: Call) -> Credentials | None:
+    """What the target that answered was given to ask for."""
+    attempt = call.search.answered() if call.search is not None else None
+    return None if attempt is None else attempt.target.auth
+
+
+def is_address(host: str) -> bool:
+    """Whether this is an IP address, without brackets."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _invite(holdings: Holdings, leg: Leg, attempt: InviteAttempt, flow: Flow) -> Request:
+    call, place = leg.call, attempt.place
+    if call.search is None or place is None:
+        raise AssertionError("an INVITE has a target")
+    listener = holdings.settings.listeners[flow.listener]
+    branch = _invite_branch(holdings, call, attempt, attempt.sequence)
+    extra = [(name, value) for name, values in attempt.target.headers.items() for value in values]
+    return new_invite(
+        place.uri,
+        from_=f"{call.search.from_};tag={call.tag}",
+        to=f"<{attempt.target.uri}>",
+        call_id=attempt.sip_call_id,
+        sequence=attempt.sequence,
+        via=via_value(flow.transport, listener.sent_by, branch),
+        contact=listener.identity.contact,
+        offer=call.local_sdp or b"",
+        capabilities=Capabilities(server=call.identity.server),
+        headers=[*[("Route", route) for route in place.routes], *attempt.proof, *extra],
+        max_forwards=call.max_forwards,
+    )
+
+
+def _invite_branch(holdings: Holdings, call: Call, attempt: InviteAttempt, sequence: int) -> str:
+    # What could not be brought by TCP is another transaction by UDP.
+    again = "u" if attempt.datagram_only else ""
+    return holdings.names.branch(call.id, f"i{attempt.number}.{sequence}{again}")
+
+
+def _by_tcp(holdings: Holdings, flow: Flow) -> Flow | None:
+    """The same peer by TCP; None where we do not listen there."""
+    listener = listener_for(holdings, "tcp", flow.host)
+    return None if listener is None else Flow("tcp", listener.name, flow.host, flow.port)

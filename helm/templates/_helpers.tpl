@@ -1,0 +1,187 @@
+{{- define "sip-bridge.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* 40 characters: a pod's name is a label, and Services add their own ends. */}}
+{{- define "sip-bridge.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := include "sip-bridge.name" . -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "sip-bridge.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "sip-bridge.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: bridge
+{{- end -}}
+
+{{- define "sip-bridge.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "sip-bridge.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{- define "sip-bridge.trialRedis.name" -}}
+{{ include "sip-bridge.fullname" . }}-trial-redis
+{{- end -}}
+
+{{- define "sip-bridge.trialRedis.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "sip-bridge.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: trial-redis
+{{- end -}}
+
+{{- define "sip-bridge.trialRedis.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "sip-bridge.trialRedis.selectorLabels" . }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{- define "sip-bridge.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- end -}}
+{{- end -}}
+
+{{- define "sip-bridge.serviceAccountName" -}}
+{{- $own := ternary (include "sip-bridge.fullname" .) "default" .Values.serviceAccount.create -}}
+{{- default $own .Values.serviceAccount.name -}}
+{{- end -}}
+
+{{/* "true" where Services carry calls, else empty. */}}
+{{- define "sip-bridge.hasServices" -}}
+{{- if has .Values.network.mode (list "service-per-pod" "shared-sip") -}}true{{- end -}}
+{{- end -}}
+
+{{/* "true" where node ports do, which a whole cluster shares: each pod has its own there. */}}
+{{- define "sip-bridge.hasNodePorts" -}}
+{{- if and (include "sip-bridge.hasServices" .) (eq .Values.network.service.type "NodePort") -}}true{{- end -}}
+{{- end -}}
+
+{{/* The SIP port of a pod. Takes {root, ordinal}. */}}
+{{- define "sip-bridge.sipPort" -}}
+{{- $own := and (include "sip-bridge.hasNodePorts" .root) (eq .root.Values.network.mode "service-per-pod") -}}
+{{- add .root.Values.ports.sip (ternary .ordinal 0 (not (empty $own))) -}}
+{{- end -}}
+
+{{/* The first media port of a pod. Takes {root, ordinal}. */}}
+{{- define "sip-bridge.mediaFirst" -}}
+{{- $own := include "sip-bridge.hasNodePorts" .root -}}
+{{- add .root.Values.ports.mediaFirst (mul 2 .root.Values.callsPerPod (ternary .ordinal 0 (not (empty $own)))) -}}
+{{- end -}}
+
+{{/* Every secret there is, as a list of {file, value} or {file, secretKey}: the file's name, and where its content is. */}}
+{{- define "sip-bridge.secrets" -}}
+{{- $secrets := list -}}
+{{- with .Values.redis -}}
+{{- if or .url .secretKey -}}
+{{- $secrets = append $secrets (dict "file" "redis-url" "value" .url "secretKey" .secretKey) -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.clusterSecret -}}
+{{- if or .value .secretKey -}}
+{{- $secrets = append $secrets (dict "file" "cluster-secret" "value" .value "secretKey" .secretKey) -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.apiKeys -}}
+{{- $secrets = append $secrets (dict "file" (printf "api-key-%s" .name) "value" .value "secretKey" .secretKey) -}}
+{{- end -}}
+{{- range $at, $each := .Values.webhookSecrets -}}
+{{- $secrets = append $secrets (dict "file" (printf "webhook-secret-%d" $at) "value" $each.value "secretKey" $each.secretKey) -}}
+{{- end -}}
+{{- range $name, $each := .Values.secretFiles -}}
+{{- $secrets = append $secrets (dict "file" $name "value" $each.value "secretKey" $each.secretKey) -}}
+{{- end -}}
+{{- toYaml $secrets -}}
+{{- end -}}
+
+{{/* The service's file for one pod. Takes {root, ordinal}. */}}
+{{- define "sip-bridge.config" -}}
+{{- $ := .root -}}
+{{- $secrets := "/etc/sip-bridge/secrets" -}}
+{{- $sipPort := include "sip-bridge.sipPort" . -}}
+{{- $mediaFirst := include "sip-bridge.mediaFirst" . | int -}}
+{{- $listen := list -}}
+{{- range $.Values.transports -}}
+{{- $listen = append $listen (printf "%s:0.0.0.0:%s" . $sipPort) -}}
+{{- end -}}
+{{- $sip := dict "listen" $listen -}}
+{{- $media := dict "ports" (printf "%d-%d" $mediaFirst (sub (add $mediaFirst (mul 2 $.Values.callsPerPod)) 1)) -}}
+{{- if $.Values.network.podAddresses -}}
+{{- $address := index $.Values.network.podAddresses .ordinal -}}
+{{- $_ := set $sip "advertise" $address -}}
+{{- $_ := set $media "advertise" $address -}}
+{{- end -}}
+{{- if and (eq $.Values.network.mode "shared-sip") $.Values.network.sipAddress -}}
+{{- $_ := set $sip "advertise" $.Values.network.sipAddress -}}
+{{- end -}}
+{{- $keys := list -}}
+{{- range $.Values.apiKeys -}}
+{{- $file := dict "file" (printf "%s/api-key-%s" $secrets .name) -}}
+{{- $keys = append $keys (dict "name" .name "scopes" .scopes "key" $file) -}}
+{{- end -}}
+{{- $api := dict "listen" (printf "%s:%v" (ternary "0.0.0.0" "127.0.0.1" (not (empty $keys))) $.Values.ports.api) "keys" $keys -}}
+{{- $store := dict "url" (dict "file" (printf "%s/redis-url" $secrets)) -}}
+{{- if $.Values.trialRedis.enabled -}}
+{{- $store = dict "url" (printf "redis://%s:6379/0" (include "sip-bridge.trialRedis.name" $)) -}}
+{{- end -}}
+{{- $owned := dict "data_dir" "/data" "sip" $sip "media" $media "store" $store "api" $api -}}
+{{- $_ := set $owned "health" (dict "listen" (printf "0.0.0.0:%v" $.Values.ports.health)) -}}
+{{- if or $.Values.clusterSecret.value $.Values.clusterSecret.secretKey -}}
+{{- $_ := set $owned "cluster" (dict "secret" (dict "file" (printf "%s/cluster-secret" $secrets))) -}}
+{{- end -}}
+{{- if $.Values.webhookSecrets -}}
+{{- $files := list -}}
+{{- range $at, $_ := $.Values.webhookSecrets -}}
+{{- $files = append $files (dict "file" (printf "%s/webhook-secret-%d" $secrets $at)) -}}
+{{- end -}}
+{{- $_ := set $owned "webhooks" (dict "secrets" $files) -}}
+{{- end -}}
+{{- mergeOverwrite (deepCopy $.Values.config) $owned | toYaml -}}
+{{- end -}}
+
+{{/* What the schema cannot say, because it joins two values. */}}
+{{- define "sip-bridge.validate" -}}
+{{- $redis := or .Values.redis.url .Values.redis.secretKey -}}
+{{- if and (not $redis) (not .Values.trialRedis.enabled) -}}
+{{- fail "\n\nsip-bridge keeps its calls in a Redis or Valkey, and none was given. Give one of:\n  redis.url=redis://[:password@]host:6379/0\n  existingSecret=NAME and redis.secretKey=KEY, where the URL stands in a Secret of yours\n  trialRedis.enabled=true, for trying out: it forgets every call when its pod goes\n" -}}
+{{- end -}}
+{{- if and $redis .Values.trialRedis.enabled -}}
+{{- fail "\n\ntrialRedis.enabled and redis.url or redis.secretKey were given: which of them shall hold the calls?\n" -}}
+{{- end -}}
+{{- range include "sip-bridge.secrets" . | fromYamlArray -}}
+{{- if and .value .secretKey -}}
+{{- fail (printf "\n\nThe secret %s has a value and a secretKey: give one of them.\n" .file) -}}
+{{- end -}}
+{{- if and .secretKey (not $.Values.existingSecret) -}}
+{{- fail (printf "\n\nThe secret %s has the secretKey %s, and there is no existingSecret to have that key.\n" .file .secretKey) -}}
+{{- end -}}
+{{- end -}}
+{{- $addresses := len .Values.network.podAddresses -}}
+{{- if and $addresses (lt $addresses (int .Values.replicas)) -}}
+{{- fail (printf "\n\nnetwork.podAddresses has %d addresses for %v replicas: each pod needs its own.\n" $addresses .Values.replicas) -}}
+{{- end -}}
+{{- if and (include "sip-bridge.hasServices" .) (eq .Values.network.service.type "LoadBalancer") (not $addresses) -}}
+{{- fail (printf "\n\nWith network.mode=%s and LoadBalancers the pods cannot find out what phones shall send to.\nReserve an address for each pod and give them: network.podAddresses={203.0.113.10}\n" .Values.network.mode) -}}
+{{- end -}}
+{{- if and (eq .Values.network.mode "shared-sip") (gt (int .Values.replicas) 1) -}}
+{{- fail "\n\nnetwork.mode=shared-sip is for one replica in this release: a BYE could reach a pod that does not know the call.\nTake service-per-pod or hostNetwork for more.\n" -}}
+{{- end -}}
+{{- if and .Values.networkPolicy.enabled (eq .Values.network.mode "hostNetwork") -}}
+{{- fail "\n\nA NetworkPolicy does nothing for pods with hostNetwork: set networkPolicy.enabled=false, and filter at the nodes.\n" -}}
+{{- end -}}
+{{- $last := sub (add (include "sip-bridge.mediaFirst" (dict "root" . "ordinal" (sub (int .Values.replicas) 1)) | int) (mul 2 .Values.callsPerPod)) 1 -}}
+{{- if gt (int $last) 65535 -}}
+{{- fail (printf "\n\nMedia ports would end at %d: lower ports.mediaFirst or callsPerPod.\n" $last) -}}
+{{- end -}}
+{{- end -}}
