@@ -21,7 +21,7 @@ from bridge.contract.models import Call
 from bridge.contract.operations import OPERATIONS
 from bridge.contract.originating import OriginateBody
 from bridge.contract.queries import LIMIT_DEFAULT, LIMIT_MAX, CallsQuery
-from bridge.contract.registrations import REGISTRATION_ACTIONS, RegistrationData
+from bridge.contract.registrations import RegistrationData
 from bridge.outbox.schedule import Schedule
 from bridge.settings.applications import EVENT_TYPES
 from bridge.sip.user_agent import Capabilities
@@ -71,18 +71,6 @@ def test_fields_of_an_event() -> None:
     named = {name for row in WEBHOOKS.table("An event", "field") for name in spans(row[0])}
     envelope = set(EVENTS[0].model_fields) - {"data"}
     assert named == envelope | {f"data.{name}" for name in EventData.model_fields}
-
-
-def test_what_events_of_registrations_say_instead_of_a_call() -> None:
-    told = WEBHOOKS.text.partition("\n## Phones that register\n")[2].partition("|")[0]
-    assert {f"data.{name}" for name in set(RegistrationData.model_fields) - set(EventData.model_fields)} <= set(
-        spans(told)
-    )
-
-
-def test_replies_to_a_registration() -> None:
-    told = WEBHOOKS.text.partition("The reply to `registration.requested` is ")[2].partition("\n\n")[0]
-    assert set(re.findall(r'"action": "(\w+)"', told)) >= REGISTRATION_ACTIONS
 
 
 def test_failures_of_actions() -> None:
