@@ -21,7 +21,7 @@ from bridge.contract.models import Call
 from bridge.contract.operations import OPERATIONS
 from bridge.contract.originating import OriginateBody
 from bridge.contract.queries import LIMIT_DEFAULT, LIMIT_MAX, CallsQuery
-from bridge.contract.registrations import REGISTRATION_ACTIONS, RegistrationData
+from bridge.contract.registrations import RegistrationData
 from bridge.outbox.schedule import Schedule
 from bridge.settings.applications import EVENT_TYPES
 from bridge.sip.user_agent import Capabilities
@@ -73,6 +73,7 @@ def test_fields_of_an_event() -> None:
     assert named == envelope | {f"data.{name}" for name in EventData.model_fields}
 
 
+<<<<<<< HEAD
 def test_what_events_of_registrations_say_instead_of_a_call() -> None:
     told = WEBHOOKS.text.partition("\n## Registrations\n")[2].partition("|")[0]
     own = set(RegistrationData.model_fields) - set(EventData.model_fields)
@@ -84,6 +85,8 @@ def test_replies_to_a_registration() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", told, re.MULTILINE)) == REGISTRATION_ACTIONS
 
 
+=======
+>>>>>>> product
 def test_failures_of_actions() -> None:
     told = WEBHOOKS.text.partition("`code` of `action.failed` is ")[2].partition("\n\n")[0]
     assert set(spans(told)) - {"detail", "field", "join"} == set(FAILURES)
