@@ -110,7 +110,7 @@ async def look_at_listener(listener: Listener) -> Finding:
     def ignore(given: Packet | StreamBroken | FlowLost) -> None:
         """Whatever arrives meanwhile would have been lost without us too."""
 
-    def ignore_dropped(reason: str, flow: Flow) -> None:
+    def ignore_dropped(reason: str, flow: Flow | None) -> None:
         """And so would this."""
 
     host, port = listener.address.host, listener.address.port

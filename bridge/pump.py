@@ -245,7 +245,7 @@ class Pump:
             self._metrics.sip_message("in", given.data)
         self.give(given)
 
-    def dropped(self, reason: str, flow: Flow) -> None:
+    def dropped(self, reason: str, flow: Flow | None) -> None:
         """What an adapter has ignored on purpose; `reason` as in the effect."""
         self._dropped(Dropped(reason, flow))
 

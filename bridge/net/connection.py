@@ -74,9 +74,8 @@ class Keeper(Protocol):
     limits: StreamLimits
     counts: StreamCounts
 
-    def flow_of(self, host: str, port: int) -> Flow: ...
     def opened(self, connection: Connection) -> bool:
-        """It is there. False: there are too many, close it."""
+        """It is there. False: nobody wants it any more, close it."""
         ...
 
     def give(self, given: Packet | StreamBroken | FlowLost) -> None: ...
@@ -90,7 +89,7 @@ class Keeper(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """One connection, made by the peer, or by us to `dialed`."""
+    """One connection of the peer's, or one that we have `dialed`."""
 
     __slots__ = (
         "_began_at",
@@ -111,12 +110,9 @@ class Connection(asyncio.Protocol):
         "flow",
     )
 
-    flow: Flow  # once connected: where it leads
-
-    def __init__(self, keeper: Keeper, dialed: Flow | None = None) -> None:
-        self.dialed = dialed is not None
-        if dialed is not None:
-            self.flow = dialed
+    def __init__(self, keeper: Keeper, flow: Flow, *, dialed: bool) -> None:
+        self.flow = flow
+        self.dialed = dialed
         self._keeper = keeper
         self._loop = asyncio.get_running_loop()
         self._framing = Framing()
@@ -174,12 +170,6 @@ class Connection(asyncio.Protocol):
         if self.dialed:
             self._ping_at = now + random.uniform(*self._keeper.limits.ping_s)
         else:
-            peer = transport.get_extra_info("peername")
-            if peer is None:  # it has gone while it waited to be accepted
-                self._ended = True
-                self._transport.abort()
-                return
-            self.flow = self._keeper.flow_of(peer[0], peer[1])
             self._began_at = now
         if self._keeper.opened(self):
             self._set_timer()

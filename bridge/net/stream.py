@@ -24,6 +24,8 @@ from bridge.sip.flow import Flow, Send
 # Each way, in the kernel, where it would otherwise grow to 4 or 6 MB: 100 messages, or 1,000 a second around the world.
 SOCKET_BUFFER: Final = 65_536
 BACKLOG: Final = 1024  # connections that wait to be accepted; the kernel may grant less (net.core.somaxconn)
+ACCEPTED_AT_ONCE: Final = 64  # in one turn of the event loop; about 5 ms
+NO_DESCRIPTOR_REST_S: Final = 1.0  # as asyncio has it
 
 _OPTIONS: Final = (
     (socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER),
@@ -36,6 +38,7 @@ _OPTIONS: Final = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
 )
+_NOTHING_LEFT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _ANYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 -- compared, not bound
 # The ends that we have made ourselves, and their reasons in `bridge_dropped_total`. What is broken counts as malformed.
 _DROPPED: Final[Mapping[Ending, str]] = {
@@ -72,10 +75,10 @@ class StreamListener:
         port: int,
         give: Callable[[Packet | StreamBroken | FlowLost], None],
         *,
-        dropped: Callable[[str, Flow], None],
+        dropped: Callable[[str, Flow | None], None],
         limits: StreamLimits | None = None,
     ) -> None:
-        """`dropped`: a reason of the closed list of `bridge_dropped_total`, and whose it is."""
+        """`dropped`: a reason of the closed list of `bridge_dropped_total`, and whose it is, where that is known."""
         self.name = name  # as its flows call it: "tcp:0.0.0.0:5060"
         self.address = (host, port)  # once bound: as bound
         self.counts = StreamCounts()
@@ -86,9 +89,10 @@ class StreamListener:
         self._give = give
         self._dropped = dropped
         self._socket: socket.socket | None = None
-        self._server: asyncio.Server | None = None
+        self._resting: asyncio.TimerHandle | None = None  # no descriptor was left
         self._is_closing = False
-        self._connections: set[Connection] = set()  # all that hold a socket
+        self._arriving: dict[Connection, asyncio.Task[None]] = {}  # accepted, and not open yet
+        self._connections: set[Connection] = set()  # all that are open
         self._sources: Counter[str] = Counter()  # of those that peers have made
         self._by_flow: dict[Flow, Connection] = {}  # those that take sends
         self._attempts: dict[Flow, _Attempt] = {}
@@ -98,7 +102,7 @@ class StreamListener:
     @property
     def connections(self) -> int:
         """How many there are, those that are being made included."""
-        return len(self._connections) + len(self._attempts)
+        return len(self._connections) + len(self._attempts) + len(self._arriving)
 
     async def bind(self) -> None:
         """From here on it can send, and peers can connect. StartError names what is in the way and the remedy."""
@@ -108,8 +112,7 @@ class StreamListener:
         """Begin to accept, and bind first where that has not happened. StartError as `bind`."""
         if self._socket is None:
             self._socket = await self._listening()
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self), sock=self._socket, backlog=BACKLOG)
+        self._listen()
 
     async def _listening(self) -> socket.socket:
         made = await bound_socket(self.name, self._host, self._port, socket.SOCK_STREAM, _prepare)
@@ -121,11 +124,13 @@ class StreamListener:
     async def close(self) -> None:
         """Send what is queued, close every connection, and wait for it. Closing what never was open does nothing."""
         self._is_closing = True
-        if self._server is not None:
-            self._server.close()
-        elif self._socket is not None:
+        if self._resting is not None:
+            self._resting.cancel()
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()
-        tasks = [attempt.task for attempt in self._attempts.values()]
+            self._socket = None
+        tasks = [*self._arriving.values(), *(attempt.task for attempt in self._attempts.values())]
         if tasks:
             await asyncio.wait(tasks, timeout=self.limits.close_s)
             for task in tasks:
@@ -134,8 +139,6 @@ class StreamListener:
         for connection in list(self._connections):
             connection.end("shutdown")
         await self._empty.wait()
-        if self._server is not None:
-            await self._server.wait_closed()
         if self.ended is not None and not self.ended.done():
             self.ended.set_result(None)
 
@@ -165,6 +168,72 @@ class StreamListener:
         else:
             attempt.waiting.append(data)
 
+    # Connections of peers
+
+    def _listen(self) -> None:
+        self._resting = None
+        if self._socket is not None:
+            asyncio.get_running_loop().add_reader(self._socket, self._accept, self._socket)
+
+    def _accept(self, listening: socket.socket) -> None:
+        """Take who waits. uvloop would take one in each turn of its loop, and a loop with much to do has few turns."""
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                made, address = listening.accept()
+            except OSError as error:
+                if error.errno in _NOTHING_LEFT:
+                    self._rest(listening)
+                return  # nobody is left, or who was first has gone
+            flow = Flow("tcp", self.name, address[0], address[1])
+            if self._admits(flow):
+                made.settimeout(0.0)
+                connection = Connection(self, flow, dialed=False)
+                task = asyncio.get_running_loop().create_task(self._adopt(connection, made), name=f"accept {flow}")
+                self._arriving[connection] = task
+                task.add_done_callback(self._watch)
+            else:
+                made.close()
+
+    def _rest(self, listening: socket.socket) -> None:
+        """Those who wait will wait a little longer: asking again at once would help nobody."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listening)
+        self._resting = loop.call_later(NO_DESCRIPTOR_REST_S, self._listen)
+        self._dropped("descriptors_full", None)
+
+    def _admits(self, flow: Flow) -> bool:
+        source = _source(flow)
+        if self.connections >= self.limits.connections:
+            reason = "connections_full"
+        elif self._sources[source] >= self.limits.per_source:
+            reason = "connections_full_source"
+        else:
+            self._sources[source] += 1
+            return True
+        self.counts.ended["refused"] += 1
+        self._dropped(reason, flow)
+        return False
+
+    async def _adopt(self, connection: Connection, made: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, made)
+        finally:
+            if self._arriving.pop(connection, None) is not None:  # it was not opened, and never will be
+                made.close()
+                self._forget_source(connection.flow)
+
+    def _watch(self, task: asyncio.Task[None]) -> None:
+        """What goes wrong on a network is told otherwise. What else does is a fault of ours that nobody would hear of."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, OSError) and self.ended is not None and not self.ended.done():
+            self.ended.set_exception(error)
+
+    def _forget_source(self, flow: Flow) -> None:
+        source = _source(flow)
+        self._sources[source] -= 1
+        if not self._sources[source]:
+            del self._sources[source]
+
     # Connections of ours
 
     async def _connect(self, flow: Flow) -> None:
@@ -182,16 +251,14 @@ class StreamListener:
         except BaseException:
             made.close()
             raise
-        await loop.create_connection(lambda: Connection(self, flow), sock=made)
+        await loop.create_connection(lambda: Connection(self, flow, dialed=True), sock=made)
 
     def _attempted(self, flow: Flow, task: asyncio.Task[None]) -> None:
         """The attempt is over. Its sends have left with `opened`, or never will."""
         attempt = self._attempts.get(flow)
-        error = None if task.cancelled() else task.exception()
         if attempt is not None and attempt.task is task:
             self._give_up(flow, attempt, "unreachable")
-        if error is not None and not isinstance(error, OSError) and self.ended is not None and not self.ended.done():
-            self.ended.set_exception(error)  # a fault of ours, which nobody else would hear of
+        self._watch(task)
 
     def _give_up(self, flow: Flow, attempt: _Attempt, ending: Ending) -> None:
         del self._attempts[flow]
@@ -201,36 +268,25 @@ class StreamListener:
 
     # What connections tell
 
-    def flow_of(self, host: str, port: int) -> Flow:
-        return Flow("tcp", self.name, host, port)
-
     def give(self, given: Packet | StreamBroken | FlowLost) -> None:
         self._give(given)
 
     def opened(self, connection: Connection) -> bool:
         flow = connection.flow
-        attempt = self._attempts.pop(flow, None) if connection.dialed else None
-        full = self.connections >= self.limits.connections
         self._connections.add(connection)
         self._empty.clear()
-        if connection.dialed:
-            if attempt is None:  # given up in the last moment
-                return False
-            self.counts.made += 1
+        if not connection.dialed:
+            del self._arriving[connection]
+            self.counts.accepted += 1
             self._by_flow[flow] = connection
-            for data in attempt.waiting:
-                connection.write(data)
             return True
-        self.counts.accepted += 1
-        source = _source(flow)
-        self._sources[source] += 1
-        if full or self._is_closing:
-            self._dropped("connections_full", flow)
+        attempt = self._attempts.pop(flow, None)
+        if attempt is None:  # given up in the last moment
             return False
-        if self._sources[source] > self.limits.per_source:
-            self._dropped("connections_full_source", flow)
-            return False
+        self.counts.made += 1
         self._by_flow[flow] = connection
+        for data in attempt.waiting:
+            connection.write(data)
         return True
 
     def released(self, connection: Connection, ending: Ending) -> None:
@@ -242,14 +298,9 @@ class StreamListener:
             self.counts.ended[ending] += 1
 
     def closed(self, connection: Connection) -> None:
-        if connection not in self._connections:
-            return
         self._connections.remove(connection)
         if not connection.dialed:
-            source = _source(connection.flow)
-            self._sources[source] -= 1
-            if not self._sources[source]:
-                del self._sources[source]
+            self._forget_source(connection.flow)
         if not self._connections:
             self._empty.set()
 

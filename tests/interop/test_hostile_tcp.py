@@ -105,7 +105,7 @@ def message(method: str = "OPTIONS", **parts: object) -> bytes:
 async def front(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Front]:
     async with Scene(tmp_path_factory.mktemp("hostile-tcp")) as scene:
         application = await scene.application(desk, dead_events=True)
-        bridge = await scene.bridge(application, media_pairs=420)
+        bridge = await scene.bridge(application, media_pairs=800)
         arena = Arena(application, bridge, await scene.caller(bridge))
         await arena.is_well()
         run = scene.sipp(bridge, calls=CALLS, rate=RATE, pause_ms=200)

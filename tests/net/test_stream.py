@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import resource
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Self
 
 import pytest
@@ -485,7 +487,7 @@ async def test_pings_without_reading_the_pongs_are_no_way_around(make: Make, mon
 async def test_more_connections_than_allowed_are_refused(make: Make) -> None:
     place = await make(connections=3)
     peers = [await place.connected() for _ in range(3)]
-    fourth = await place.connected()
+    fourth = await Peer.dial(place.listener)
     assert await fourth.is_closed()
     assert place.dropped == ["connections_full"]
     server = Server()
@@ -501,7 +503,7 @@ async def test_more_connections_than_allowed_are_refused(make: Make) -> None:
 async def test_more_of_one_source_than_allowed_are_refused(make: Make) -> None:
     place = await make(per_source=2)
     peers = [await place.connected() for _ in range(2)]
-    assert await (await place.connected()).is_closed()
+    assert await (await Peer.dial(place.listener)).is_closed()
     assert place.dropped == ["connections_full_source"]
     other = await place.connected("127.0.0.2")
     place.send(other.flow)
@@ -511,6 +513,30 @@ async def test_more_of_one_source_than_allowed_are_refused(make: Make) -> None:
     again = await place.connected()
     place.send(again.flow)
     assert await again.hear() == OPTIONS
+
+
+async def test_without_a_descriptor_who_waits_waits(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.net.stream.NO_DESCRIPTOR_REST_S", SOON)
+    taken = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    peer = socket.socket()
+    peer.setblocking(False)
+    highest = max(int(each) for each in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 8, hard))
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(socket.socket())
+        await asyncio.get_running_loop().sock_connect(peer, place.listener.address)
+        await until(lambda: len(place.dropped) > 1, "it has tried twice")
+    finally:
+        for each in taken:
+            each.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert set(place.dropped) == {"descriptors_full"}
+    await until(lambda: place.counts.accepted, "it is accepted at last")
+    place.send(Peer(peer).flow)
+    assert await Peer(peer).hear() == OPTIONS
 
 
 async def test_half_open_connections_are_found_by_the_kernel(place: Place) -> None:
@@ -601,7 +627,7 @@ async def test_ipv6(make: Make) -> None:
     assert (await place.packet()).flow.host == "::1"
     place.send(peer.flow, b"200")
     assert await peer.hear() == b"200"
-    assert await (await place.connected("::1")).is_closed()
+    assert await (await Peer.dial(place.listener, "::1")).is_closed()
 
 
 async def test_a_port_that_is_taken_is_told(place: Place) -> None:
