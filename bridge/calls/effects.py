@@ -139,7 +139,7 @@ class Acknowledge:
 
 @dataclass(slots=True)
 class Seek:
-    """Make a call of the party that is dialed, in this conversation, and link the two."""
+    """Make a call of the party that is dialed, in this conversation, and link the two; or `DialRefused` comes back."""
 
     action_id: ActionId
     dial: Dial

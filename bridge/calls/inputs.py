@@ -227,6 +227,14 @@ class JoinRefused:
 
 
 @dataclass(slots=True)
+class DialRefused:
+    """Nobody is sought: there are as many calls as there may be."""
+
+    action_id: ActionId
+    detail: str
+
+
+@dataclass(slots=True)
 class Joined:
     """Both calls of a link are ready: they hear each other."""
 
@@ -292,6 +300,7 @@ CallInput: TypeAlias = (
     | ReinviteRefused
     | Linked
     | JoinRefused
+    | DialRefused
     | Joined
     | CodecWanted
     | JoinImpossible

@@ -91,12 +91,21 @@ def peer_failed(call: Call, given: PeerFailed) -> None:
     call.done(Dial)
 
 
+def not_sought(call: Call, action_id: ActionId, detail: str) -> None:
+    """There is no party: the list goes on as after a failure, and no other call's event could tell of it."""
+    call.emit(ActionFailed("dial", action_id, "overload", detail), caused_by=action_id)
+    call.dial_failure = (503, "Service Unavailable")
+    call.done(Dial)
+
+
 def peer_gone(call: Call, *, ended: bool, now: float) -> None:
     """The other call has ended, or has left. A party that has not been joined with it yet is not wanted any more."""
     link = call.link
     if link is None or call.is_over:
         return
     call.link = None  # whatever follows, there is nobody to be told
+    if link.joined:
+        call.done(Dial)  # it came to its end by `call.joined`, and is not canceled by what follows
     if link.how == "dial" and not link.asked and not link.joined:
         ending.hang_up(call, "local", "canceled", now=now, caused_by=link.action_id)
     elif ended and link.end_with_peer:

@@ -48,6 +48,7 @@ from bridge.calls.inputs import (
     CodecWanted,
     Commanded,
     Decided,
+    DialRefused,
     Drained,
     Elapsed,
     EventsExhausted,
@@ -206,6 +207,8 @@ def _link_stepped(call: Call, given: CallInput, *, now: float) -> None:
         case JoinRefused(action_id, code, detail):
             call.emit(ActionFailed("join", action_id, code, detail), caused_by=action_id)
             call.done(Join)
+        case DialRefused(action_id, detail):
+            joining.not_sought(call, action_id, detail)
         case ReinviteAnswered(response):
             reoffering.answered(call, response, now=now)
             call.out.append(Meet())

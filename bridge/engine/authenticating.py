@@ -56,7 +56,7 @@ def may_be(user: User, aor: AddressOfRecord) -> bool:
 def caller(holdings: Holdings, arrived: RequestArrived, *, now: float) -> Caller | None:
     """Who sends this INVITE, as far as it has to be proved (`sip.authenticate`); None: it has been answered."""
     policy, registrar = holdings.settings.registrar.authenticate, holdings.registrar
-    if policy == "none":
+    if policy == "none" or (policy == "registered" and not registrar.has_users):
         return Caller(None)
     uri = arrived.request.from_.uri
     claimed = address_of_record(uri) if is_ours(holdings, uri) else None

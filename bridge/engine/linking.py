@@ -11,8 +11,7 @@ from bridge.calls.actions import Dial
 from bridge.calls.call import Call, Link, Phase
 from bridge.calls.effects import JoinWith
 from bridge.calls.facts import ActionId, CallId, ConversationId
-from bridge.calls.inputs import JoinRefused, Linked
-from bridge.calls.peering import PeerFailed
+from bridge.calls.inputs import DialRefused, JoinRefused, Linked
 from bridge.calls.search import Search
 from bridge.engine.commit import Take
 from bridge.engine.gate import Moved
@@ -29,7 +28,8 @@ def seek_party(holdings: Holdings, leg: Leg, action: Dial, action_id: ActionId, 
     """The party that a call dials becomes a call of the same conversation, linked with it."""
     caller = leg.call
     if holdings.live >= holdings.settings.max_calls:
-        holdings.errands.append((caller.id, PeerFailed(503, "Too Many Calls")))
+        detail = f"there are {holdings.settings.max_calls} calls already"
+        holdings.errands.append((caller.id, DialRefused(action_id, detail)))
         return
     listener = _listener_of(holdings, caller)
     call_id = holdings.new_call_id()

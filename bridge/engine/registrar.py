@@ -137,6 +137,10 @@ class Registrar:
         self._known: OrderedDict[AddressOfRecord, Record] = OrderedDict()
         self._known_max = settings.known_max
 
+    @property
+    def has_users(self) -> bool:
+        return bool(self.settings.users or self.made)
+
     def user(self, username: str) -> User | None:
         """A user by name; the configuration's come first."""
         return self.settings.users.get(username) or self.made.get(username)

@@ -7,9 +7,9 @@ fall back to how it was a while ago. Refuses to know connections, queues and wha
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 from bridge.ambient import Clock
 from bridge.calls.facts import CallId, ConversationId
@@ -34,6 +34,11 @@ from bridge.engine.registrations import (
 from bridge.sip.registrar import AddressOfRecord
 from bridge.store import REMEMBERED_S, ConversationRecord, Due, Lease, UserChanges
 from bridge.store.tables import Table
+
+IDLE_S = 30 * 86_400.0  # for how long an address of record is remembered that nobody is bound to
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 Answer: TypeAlias = Literal["applied", "lost", "stale", "exists"]
 
@@ -355,14 +360,23 @@ class Keyspace:
         stream = stream_of(write.aor)
         if write.events:
             out = self._out.get(stream) or _Out()
-            self._out.put(stream, replace(out, events={**out.events, **dict(write.events)}))
+            self._keep(self._out, stream, replace(out, events={**out.events, **dict(write.events)}), write)
         node_id, _, incarnation = write.owner.rpartition(":")
         if left is not None or write.events:
             self._streams.put((node_id, write.aor), incarnation)
         if previous is not None and previous.rpartition(":")[0] != node_id:
             self._streams.drop((previous.rpartition(":")[0], write.aor))
-        self._registrations.put(write.aor, _Registration(write, write.owner, previous))
+        self._keep(self._registrations, write.aor, _Registration(write, write.owner, previous), write)
         return RegistrationWritten(write.ticket, left)
+
+    @staticmethod
+    def _keep(table: Table[K, V], key: K, value: V, write: WriteRegistration) -> None:
+        """For ever, or, without bindings, for a while."""
+        if write.expires_ms is None:
+            table.put(key, value, keep_s=IDLE_S)
+        else:
+            table.drop(key)
+            table.put(key, value)
 
     def _left(self, write: WriteRegistration, previous: str | None) -> StoredStream | None:
         """What another owner before this one has not settled."""

@@ -12,16 +12,37 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from bridge.calls.actions import Action, Answer, Hangup, Park, Pause, Reject, Ring
+from bridge.calls.actions import (
+    Action,
+    Answer,
+    Credentials,
+    Dial,
+    Hangup,
+    Hold,
+    Join,
+    Leave,
+    Mute,
+    Park,
+    Pause,
+    Reject,
+    Ring,
+    Target,
+    Unhold,
+)
 from bridge.calls.facts import ActionId, CallId
 from bridge.engine.effects import CommandAccepted, Noted
 from bridge.engine.inputs import Committed, InvalidReply, MediaLost, MediaTimedOut, StoreAway, StoreBack
 from bridge.outbox.effects import Endpoint
 from bridge.outbox.schedule import Outcome, Schedule
+from tests.engine.callee import Callee
+from tests.engine.test_joining import reply as caller_reply
+from tests.engine.test_originating import originate
 from tests.engine.world import DOWN, OFFER, UNUSABLE, World, request, sdp
 from tests.engine.world import settings as node_settings
 
 NAMES = st.sampled_from(["c1", "c2", "c3"])
+BOB = Target("sip:bob@192.0.2.2:5060", Credentials("us", "secret"))
+CAROL, DAVE, NOBODY = Target("sip:bob@192.0.2.3:5060"), Target("sip:bob@192.0.2.4:5060"), Target("sip:x@[2001:db8::9]")
 ACTIONS = st.sampled_from(
     [
         Ring(),
@@ -30,8 +51,18 @@ ACTIONS = st.sampled_from(
         Pause(seconds=2),
         Park(timeout_s=8),
         Hangup(),
+        Dial(to=(BOB,)),
+        Dial(to=(BOB, CAROL), timeout_s=5.0, end_with_peer=False),
+        Dial(to=(CAROL, NOBODY, DAVE), fork="serial", timeout_s=5.0, answer_caller="now"),
+        Leave(),
+        Hold(),
+        Unhold(),
+        Mute(),
     ]
 )
+PHONES = st.sampled_from([2, 3, 4])
+STATUSES = st.sampled_from([100, 180, 183, 200, 200, 200, 302, 401, 486, 487, 491, 503, 603])
+CHALLENGE = 'WWW-Authenticate: Digest realm="r", nonce="n1", qop="auth"\r\n'
 LISTS = st.lists(ACTIONS, min_size=1, max_size=4)
 REPLIES = st.one_of(LISTS.map(tuple), st.just(()), st.just((Answer(),)), st.just(InvalidReply("nonsense", "actions")))
 OUTCOMES = st.sampled_from([DOWN, Outcome(500, None, None, 0.1), Outcome(404, None, None, 0.1)])
@@ -44,11 +75,11 @@ ENDPOINTS = [
 ]
 PLANS: list[tuple[Action, ...]] = [(Reject(),), (Ring(), Pause(seconds=3), Answer(), Pause(seconds=3)), ()]
 # What an event tells the outcome of; a pause and a park are over without a word.
-TOLD = (Ring, Answer, Reject, Hangup)
+TOLD = (Ring, Answer, Reject, Hangup, Dial, Join, Hold, Unhold, Mute)
 
 
 class Anything(RuleBasedStateMachine):
-    """One node, its heirs, three callers."""
+    """One node, its heirs, three callers, and three phones that are called."""
 
     world: World
 
@@ -59,6 +90,8 @@ class Anything(RuleBasedStateMachine):
         self.world = World(node_settings(endpoints=endpoints, plan=plans, max_calls=max_calls, schedule=schedule))
         self.world.accepting = False
         self.sequences = {"c1": 1, "c2": 1, "c3": 1}
+        self.phones = {number: Callee(self.world, number) for number in (2, 3, 4)}
+        self.made = 0
         self.packets: list[str] = []
         self.emptied = False
         self.stolen: set[CallId] = set()
@@ -107,6 +140,51 @@ class Anything(RuleBasedStateMachine):
     def repeat(self, data: st.DataObject) -> None:
         self.world.packet(data.draw(st.sampled_from(self.packets[-12:])))
 
+    @precondition(lambda self: self.world.requests("INVITE"))
+    @rule(status=st.sampled_from([100, 200, 200, 408, 481, 488, 491]), body=BODIES)
+    def answer_a_reinvite(self, status: int, body: str | None) -> None:
+        ours = self.world.requests("INVITE")[-1]
+        self.world.packet(caller_reply(ours, status, (body or "") if status == 200 else ""))
+
+    # Those who are called
+
+    @rule(number=PHONES, status=STATUSES, tag=st.sampled_from(["b1", "b1", "b2"]), body=BODIES, first=st.booleans())
+    def phone(self, number: int, status: int, tag: str, body: str | None, first: bool) -> None:
+        phone = self.phones[number]
+        asked = phone.requests("INVITE")
+        if asked:
+            extra = {302: "Contact: <sip:bob@192.0.2.4:5060>\r\n", 401: CHALLENGE}.get(status, "")
+            offer = (body or "") if status in (183, 200) else ""
+            phone.answer(status, tag=tag, offer=offer, extra=extra, invite=asked[0] if first else None)
+
+    @rule(number=PHONES, method=st.sampled_from(["BYE", "INVITE", "OPTIONS"]), body=BODIES)
+    def phone_within(self, number: int, method: str, body: str | None) -> None:
+        phone = self.phones[number]
+        if phone.requests("INVITE"):
+            phone.within(method, (body or "") if method == "INVITE" else "")
+
+    @rule(number=PHONES)
+    def phone_acknowledges(self, number: int) -> None:
+        if self.phones[number].requests("INVITE"):
+            self.phones[number].acknowledge()
+
+    @rule(number=PHONES, deaf=st.booleans())
+    def phone_deaf(self, number: int, deaf: bool) -> None:
+        self.phones[number].deaf = deaf
+
+    @rule(to=st.sampled_from([(BOB,), (CAROL, DAVE), (NOBODY,)]), actions=st.lists(ACTIONS, max_size=2))
+    def originate(self, to: tuple[Target, ...], actions: list[Action]) -> None:
+        self.made += 1
+        call = CallId("call_" + f"{self.made}".translate(str.maketrans("0189", "ghij")).rjust(24, "z"))
+        originate(self.world, *to, call=call, timeout_s=9.0, actions=tuple(actions))
+
+    @rule(data=st.data(), end_with_peer=st.booleans())
+    def join(self, data: st.DataObject, end_with_peer: bool) -> None:
+        known = [call.id for call in self.world.node.calls()]
+        if known:
+            one, other = data.draw(st.sampled_from(known)), data.draw(st.sampled_from(known))
+            self._command([Join(call_id=other, end_with_peer=end_with_peer)], one)
+
     # The application
 
     @precondition(lambda self: self.world.flying)
@@ -124,11 +202,12 @@ class Anything(RuleBasedStateMachine):
     def command(self, actions: list[Action], data: st.DataObject) -> None:
         known = [call.id for call in self.world.node.calls()]
         if known:
-            call = data.draw(st.sampled_from(known))
-            listed = len(actions) > 1
-            answer = self.world.command(*actions, listed=listed, call=call)
-            if isinstance(answer, CommandAccepted):
-                self.asked += [(call, *each) for each in zip(answer.action_ids, actions, strict=True)]
+            self._command(actions, data.draw(st.sampled_from(known)))
+
+    def _command(self, actions: list[Action], call: CallId) -> None:
+        answer = self.world.command(*actions, listed=len(actions) > 1, call=call)
+        if isinstance(answer, CommandAccepted):
+            self.asked += [(call, *each) for each in zip(answer.action_ids, actions, strict=True)]
 
     # The store
 
@@ -198,6 +277,8 @@ class Anything(RuleBasedStateMachine):
         """All that is not stored is lost, what REST was granted a moment ago included."""
         self.world = self.world.restart(applied=applied)
         self.world.accepting = False
+        for phone in self.phones.values():
+            phone.world = self.world
         stored = {call: str(self.world.stored_events(call)) for call in {call for call, _, _ in self.asked}}
         self.asked = [each for each in self.asked if each[1] in stored[each[0]]]
         self.stolen.clear()  # the heir has claimed all of them
@@ -208,6 +289,8 @@ class Anything(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         world = self.world
+        for phone in self.phones.values():
+            phone.deaf = False
         world.accepting = world.opening = world.closing = world.ports_left = True
         world.reply = ()
         world.give(StoreBack())
@@ -234,10 +317,14 @@ class Anything(RuleBasedStateMachine):
             assert types.count("call.ended") <= 1
             return
         assert [sequence for sequence, _ in events] == list(range(1, len(events) + 1))
-        assert types[0] == "call.incoming"
+        assert types[0] in ("call.incoming", "call.initiated")
         assert types.count("call.ended") == 1
         assert types[-1] == "call.ended"
-        told = {body["data"]["caused_by"] for _, body in events}
+        told = {
+            body["data"]["caused_by"]
+            for each in self.world.stored_calls()
+            for _, body in self.world.stored_events(each)
+        }
         untold = [action for asked, name, action in self.asked if asked == call and name not in told]
         let_go = any(isinstance(it, Noted) and it.event == "conversation_let_go" for it in self.world.effects)
         assert let_go or [action for action in untold if isinstance(action, TOLD)] == []

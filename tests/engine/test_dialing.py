@@ -60,6 +60,7 @@ def test_the_party_hangs_up() -> None:
     bob.bye()
     assert [request.method for request in world.requests("BYE")] == ["BYE"]
     assert world.ended == {"by": "policy", "reason": "peer_ended", "sip_code": None, "sip_reason": None, "q850": None}
+    assert told(world, world.call_id) == ["call.incoming", "call.answered", "call.joined", "call.ended"]
 
 
 @pytest.mark.parametrize(
@@ -195,3 +196,6 @@ def test_no_more_calls_than_there_may_be() -> None:
     assert bob.got == []
     assert world.statuses[-1] == 503
     assert world.ended["reason"] == "server_error"
+    failed = world.told("action.failed")
+    assert (failed["action"], failed["code"]) == ("dial", "overload")
+    assert failed["caused_by"] == failed["action_id"]

@@ -48,6 +48,7 @@ class Line:
         self.application = application
         self.caller, self.callee = phones
         self.target = target
+        self.number = f"sip:100@127.0.0.1:{bridge.sip_port}"
         self._before = set(application.streams)
         application.reply = self._decide
 
@@ -63,7 +64,7 @@ class Line:
 
     async def up(self) -> tuple[str, str]:
         """Both calls by their ids, the caller's first, once they are joined and either phone hears the other."""
-        await self.caller.command("dial", f"sip:100@127.0.0.1:{self.bridge.sip_port}")
+        await self.caller.command("dial", self.number)
         await self.callee.event("CALL_INCOMING")
         await self.caller.event("CALL_RINGING")
         await self.callee.command("accept")
@@ -103,7 +104,7 @@ class Line:
         return (await self.bridge.metrics())["bridge_media_packets_total"]
 
 
-@pytest_asyncio.fixture(params=["by address", "registered"], loop_scope="module")
+@pytest_asyncio.fixture(params=["by address", "udp", "tcp"], loop_scope="module")
 async def line(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, bridge: Served, application: Application
 ) -> AsyncIterator[Line]:
@@ -114,12 +115,17 @@ async def line(
             return
         here = f"127.0.0.1:{bridge.sip_port}"
         phones = [
-            await scene.baresip(f"<sip:{name}@{here}>;auth_pass={password};regint=60")
+            await scene.baresip(f"<sip:{name}@{here};transport={request.param}>;auth_pass={password};regint=60")
             for name, password in PASSWORDS.items()
         ]
         for phone in phones:
             await phone.registered()
-        yield Line(bridge, application, (phones[0], phones[1]), f"sip:bob@{here}")
+        line = Line(bridge, application, (phones[0], phones[1]), f"sip:bob@{here}")
+        line.number += f";transport={request.param}"
+        bound = (await bridge.read("/v1/registrations"))["data"]
+        ways = [binding["source"]["transport"] for each in bound for binding in each["bindings"]]
+        assert ways == [request.param] * len(phones)
+        yield line
         for phone in phones:
             await phone.command("quit")
 
@@ -160,7 +166,7 @@ async def test_either_holds_and_resumes_and_the_callee_hangs_up(line: Line) -> N
 
 
 async def test_the_callee_does_not_want_to(line: Line) -> None:
-    await line.caller.command("dial", f"sip:100@127.0.0.1:{line.bridge.sip_port}")
+    await line.caller.command("dial", line.number)
     await line.callee.event("CALL_INCOMING")
     await line.callee.command("hangup")
     closed = await line.caller.event("CALL_CLOSED")

@@ -129,6 +129,25 @@ async def test_one_without_bindings_is_not_listed(place: Place) -> None:
     assert await write(node, registration(3)) == RegistrationWritten(3)  # it goes on counting
 
 
+async def test_one_without_bindings_is_forgotten_after_a_while_unless_somebody_comes_back(place: Place) -> None:
+    node = await place.node()
+    await write(node, registration(1, events=(1,)))
+    assert _lasts(place) == [None, None]
+    await write(node, registration(2, expires_ms=None, events=(2,)))
+    assert _lasts(place) == [30 * 86_400, 30 * 86_400]
+    await write(node, registration(3, events=(3,)))
+    assert _lasts(place) == [None, None]
+
+
+def _lasts(place: Place) -> list[int | None]:
+    """For how many seconds the registration and its events are kept; None: for ever."""
+    if place.server is None:
+        cells = (place.keyspace._registrations._cells[ALICE], place.keyspace._out._cells[STREAM])
+        return [None if cell[1] is None else round(cell[1] - place.clock.now()) for cell in cells]
+    ttls = [int(place.server.ask("PTTL", f"{place.prefix}:{key}")[1:]) for key in (f"reg:{ALICE}", f"out:{STREAM}")]
+    return [None if ttl < 0 else round(ttl / 1000) for ttl in ttls]
+
+
 async def test_registrations_are_listed_page_by_page(place: Place) -> None:
     node = await place.node()
     names = [AddressOfRecord(f"sip:{user}@example.com") for user in ("é", "b", "a", "Z", "a b".replace(" ", ""))]

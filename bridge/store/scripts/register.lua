@@ -9,6 +9,9 @@
 --
 -- `write` stands with `version`: a write whose answer was lost is known again, and finds what the owner before it left.
 
+-- An address of record without bindings is forgotten in 30 days, and its sequence begins anew after that.
+
+local IDLE_MS = 2592000000
 local prefix, aor, owner = ARGV[1], ARGV[2], ARGV[6] .. ':' .. ARGV[7]
 local out = prefix .. ':out:aor:' .. aor
 local stored = redis.call('HMGET', KEYS[1], 'version', 'write', 'sequence', 'bindings', 'owner', 'heir_of')
@@ -53,4 +56,11 @@ redis.call(
   'HSET', KEYS[1], 'version', ARGV[4], 'write', ARGV[5], 'sequence', ARGV[8], 'bindings', ARGV[9],
   'owner', owner, 'heir_of', previous or ''
 )
+for _, key in ipairs({ KEYS[1], out }) do
+  if ARGV[10] == '' then
+    redis.call('PEXPIRE', key, IDLE_MS)
+  else
+    redis.call('PERSIST', key)
+  end
+end
 return answer
