@@ -79,6 +79,11 @@ def test_what_events_of_registrations_say_instead_of_a_call() -> None:
     assert all(f'"{name}": ' in told for name in own)
 
 
+def test_replies_to_a_registration() -> None:
+    told = WEBHOOKS.text.partition("`registration.requested` comes after ")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", told, re.MULTILINE)) == registrations.REGISTRATION_ACTIONS
+
+
 def test_failures_of_actions() -> None:
     told = WEBHOOKS.text.partition("`code` of `action.failed` is ")[2].partition("\n\n")[0]
     assert set(spans(told)) - {"detail", "field", "join"} == set(FAILURES)

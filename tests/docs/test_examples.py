@@ -31,10 +31,10 @@ from tests.support.waiting import until
 
 LINES_MAX = 40
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
-# Seven processes in all: a few seconds, more on a busy machine, never the ring's minute.
-pytestmark = pytest.mark.timeout(40)
+# Nine processes in all: a few seconds, more on a busy machine.
+pytestmark = pytest.mark.timeout(100)
 
 
 @dataclass(frozen=True)
