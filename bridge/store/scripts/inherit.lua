@@ -12,6 +12,9 @@ if not owner or string.match(owner, '^(.*):') ~= ARGV[3] then
   redis.call('HDEL', index, ARGV[2])
   return false
 end
+if redis.call('HEXISTS', index, ARGV[2]) == 0 then
+  return false -- settled and forgotten since the index was read
+end
 redis.call('HSET', KEYS[1], 'owner', ARGV[3] .. ':' .. ARGV[4])
 redis.call('HSET', index, ARGV[2], ARGV[4])
 return redis.call('HGETALL', ARGV[1] .. ':out:aor:' .. ARGV[2])
