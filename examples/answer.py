@@ -16,6 +16,8 @@ async def calls(request: web.Request) -> web.Response:
         except WebhookVerificationError:
             return web.Response(status=401)
     event = await request.json()
+    if "call" not in event["data"]:
+        return web.Response()  # a phone has registered, or is gone: `event["data"]["aor"]`
     call = event["data"]["call"]
     print(event["type"], call["id"], "from", call["from"]["uri"], call["ended"] or "", flush=True)
     if event["type"] != "call.incoming":

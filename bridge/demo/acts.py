@@ -148,7 +148,7 @@ class Acts:
         for name, phone, other in (("carol", carol, dave), (CALLEE, dave, carol)):
             relayed = int(self._quality(name).get("packets_relayed", 0))
             heard = other.audio.quality.packets_received
-            own = f", {heard - relayed} more than that: the bridge's own silence" if heard > relayed else ""
+            own = f" ({heard - relayed} of the bridge's own silence)" if heard > relayed else ""
             self._score.note(
                 f"{name} sent {phone.audio.sent} RTP packets, {relayed} were passed on; {other.user} heard {heard}{own}"
             )

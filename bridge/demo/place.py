@@ -105,7 +105,9 @@ def our_command() -> str:
 
 def _free_ports(host: str) -> str:
     """A range of UDP ports of which the first and the last are free: others on this machine may have theirs."""
-    for first in range(_MEDIA_FIRST, _MEDIA_LAST, _MEDIA_PORTS):
+    ranges = range(_MEDIA_FIRST, _MEDIA_LAST, _MEDIA_PORTS)
+    for step in range(len(ranges)):
+        first = ranges[(os.getpid() + step) % len(ranges)]  # two demos that start together look at different ones
         with ExitStack() as stack:
             try:
                 for port in (first, first + _MEDIA_PORTS - 1):

@@ -65,7 +65,7 @@ class Demo:
             f"\nWhat to do next:\n"
             f"  {command} demo --stay\n      the same bridge, staying up for phones of your own\n"
             f"  {command} serve --webhook http://127.0.0.1:3000/calls\n      the bridge with an application of yours; "
-            f"examples/answer.py is one in 32 lines\n"
+            f"examples/answer.py is one in 34 lines\n"
             f"  {command} call sip:{ANSWER}@127.0.0.1:5060\n      a phone that calls either of them\n"
             f"  {command} phone --port 5070\n      a phone that is called, at sip:phone@127.0.0.1:5070"
         )

@@ -78,5 +78,5 @@ def fixed_of(leg: Leg) -> bytes:
 
 def head_of(holding: Holding) -> bytes:
     """The conversation's own record."""
-    calls = '","'.join(holding.legs)
-    return f'{{"v":1,"created_at":{holding.created_at!r},"calls":["{calls}"]}}'.encode("ascii")
+    calls = ",".join([f'"{call}"' for call in holding.legs])
+    return f'{{"v":1,"created_at":{holding.created_at!r},"calls":[{calls}]}}'.encode("ascii")

@@ -9,7 +9,9 @@ from bridge.calls.call import Plan
 from bridge.calls.inputs import MediaOpened
 from bridge.calls.streams import is_behind_nat, rule_of
 from bridge.rtp.rules import Latching, Rule
-from tests.calls.bench import Bench, unanswered
+from tests.calls.bench import CALL, Bench, answered, unanswered
+from tests.calls.outgoing import early, hears_early_media, speaks
+from tests.calls.test_joining import pair
 from tests.engine.world import OFFER, sdp
 
 
@@ -82,3 +84,72 @@ def test_there_is_no_rule_before_there_is_a_stream() -> None:
 )
 def test_who_is_behind_a_nat(media: str, signalling: str, via: str, behind: bool) -> None:
     assert is_behind_nat(media, signalling, via_host=via) is behind
+
+
+# Who hears this call
+
+
+def heard(one: Bench, other: Bench) -> tuple[str | None, str | None]:
+    """Who hears the first, and who the second."""
+    return rule_of(one.call, other.call).relay_to, rule_of(other.call, one.call).relay_to
+
+
+def test_two_linked_calls_of_one_codec_hear_each_other() -> None:
+    one, other = pair(answered(), answered())
+    assert heard(one, other) == (other.call.id, one.call.id)
+
+
+@pytest.mark.parametrize("why", ["no link", "another link", "another codec", "nothing agreed"])
+def test_who_hears_nobody(why: str) -> None:
+    one, other = pair(answered(), answered())
+    match why:
+        case "no link":
+            one.call.link = None
+        case "another link":
+            assert one.call.link is not None
+            one.call.link.peer = CALL
+        case "another codec":
+            other.call.negotiated = speaks("8 101")
+        case "nothing agreed":
+            other.call.negotiated = None
+    assert rule_of(one.call, other.call).relay_to is None
+    assert rule_of(one.call).relay_to is None
+
+
+@pytest.mark.parametrize(
+    ("theirs", "on_hold", "hears"),
+    [
+        ("sendrecv", False, True),
+        ("recvonly", False, True),  # it only listens
+        ("sendonly", False, False),  # it holds us
+        ("inactive", False, False),
+        ("sendrecv", True, False),  # we hold it
+    ],
+)
+def test_who_is_held_hears_nobody_and_may_be_heard(theirs: str, on_hold: bool, hears: bool) -> None:
+    one, other = pair(answered(), answered())
+    other.call.negotiated = speaks(direction=theirs)
+    other.call.on_hold = on_hold
+    assert heard(one, other) == (other.call.id if hears else None, one.call.id)
+
+
+def test_payload_types_become_the_others() -> None:
+    one, other = pair(answered(), answered())
+    other.call.negotiated = speaks("0 101")
+    body = sdp(formats="0 96").replace("a=rtpmap:101", "a=rtpmap:96")
+    one.reinvite(body)
+    assert dict(rule_of(one.call, other.call).payload_map) == {0: 0, 96: 101}
+    assert dict(rule_of(other.call, one.call).payload_map) == {0: 0, 101: 96}
+
+
+def test_who_is_muted_is_still_relayed_to_and_says_so() -> None:
+    one, other = pair(answered(), answered())
+    one.call.muted = True
+    assert rule_of(one.call, other.call).muted
+    assert not rule_of(other.call, one.call).muted
+
+
+def test_early_media_passes_both_ways() -> None:
+    caller, party = pair(hears_early_media(), early())
+    assert heard(party, caller) == (caller.call.id, party.call.id)
+    assert rule_of(party.call, caller.call).sources == ("192.0.2.2",)

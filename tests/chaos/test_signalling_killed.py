@@ -69,7 +69,12 @@ async def test_amid_calls_of_an_application_that_fails_at_random(scene: Scene, c
 
     done = await run.done()
     await until(
-        lambda: len(application.open_calls()) <= done.failed, "all calls but those that SIPp gave up", within_s=60
+        lambda: len(application.open_calls()) <= done.failed,
+        lambda: (
+            f"all calls end but those that SIPp gave up: {done}\n{len(application.open_calls())} are open, the first: "
+            f"{[application.streams[name].types for name in application.open_calls()[:5]]}"
+        ),
+        within_s=60,
     )
     for name in application.open_calls():  # whose BYE was lost for good: ours to end, like any other
         async with bridge.rest("DELETE", f"/v1/calls/{name}") as answer:

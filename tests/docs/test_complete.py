@@ -21,7 +21,7 @@ from bridge.contract.models import Call
 from bridge.contract.operations import OPERATIONS
 from bridge.contract.originating import OriginateBody
 from bridge.contract.queries import LIMIT_DEFAULT, LIMIT_MAX, CallsQuery
-from bridge.contract.registrations import REGISTRATION_ACTIONS, RegistrationData
+from bridge.contract.registrations import RegistrationData
 from bridge.outbox.schedule import Schedule
 from bridge.settings.applications import EVENT_TYPES
 from bridge.sip.user_agent import Capabilities
@@ -81,7 +81,7 @@ def test_what_events_of_registrations_say_instead_of_a_call() -> None:
 
 def test_replies_to_a_registration() -> None:
     told = WEBHOOKS.text.partition("`registration.requested` comes after ")[2].partition("\n## ")[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", told, re.MULTILINE)) == REGISTRATION_ACTIONS
+    assert set(re.findall(r"^\| `(\w+)` \|", told, re.MULTILINE)) == registrations.REGISTRATION_ACTIONS
 
 
 def test_failures_of_actions() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +20,10 @@ from aiohttp import ClientSession
 from bridge.ambient import SystemClock, SystemTokens
 from bridge.demo.place import Place
 from bridge.demo.running import Demo
+from bridge.phone.incoming import IncomingCall
 from bridge.phone.softphone import Phone
 from bridge.webhooks.signing import new_secret, sign
-from tests.docs.pages import ROOT, blocks
+from tests.docs.pages import ROOT, page
 from tests.support.application import SECRET
 from tests.support.programs import PORTS, Program
 from tests.support.served import KEY, Served
@@ -28,20 +31,23 @@ from tests.support.waiting import until
 
 LINES_MAX = 40
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
-# Seven processes in all: a few seconds, more on a busy machine, never the ring's minute.
-pytestmark = pytest.mark.timeout(40)
+# Nine processes in all: a few seconds, more on a busy machine.
+pytestmark = pytest.mark.timeout(100)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A service with three applications: control.py for 2…, answer.py with another secret for 3…, answer.py for the rest."""
+    """A service with four applications: dial.py for 2…, answer.py with another secret for 3…, control.py for 5…, answer.py
+    for the rest."""
 
     service: Served
     answer: Program
     answer_url: str
     control: Program
+    dial: Program
+    targets: tuple[int, int]  # the ports of the two phones that dial.py knows
 
     def uri(self, user: str) -> str:
         return f"sip:{user}@127.0.0.1:{self.service.sip_port}"
@@ -50,9 +56,11 @@ class Stage:
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     directory = tmp_path_factory.mktemp("stage")
-    ports = {name: PORTS.one() for name in ("answer", "wrong", "control")}
+    ports = {name: PORTS.one() for name in ("answer", "wrong", "control", "dial")}
+    targets = PORTS.one(), PORTS.one()
     urls = {name: f"http://127.0.0.1:{port}/calls" for name, port in ports.items()}
-    applications = [_application("control", "2*", urls["control"]), _application("wrong", "3*", urls["wrong"])]
+    numbers = {"dial": "2*", "wrong": "3*", "control": "5*"}
+    applications = [_application(name, users, urls[name]) for name, users in numbers.items()]
     service = Served(
         directory / "bridge",
         {"store": {"url": "memory://"}, "webhooks": {"url": urls["answer"]}, "applications": applications},
@@ -62,6 +70,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         "answer": {"WEBHOOK_SECRET": SECRET},
         "wrong": {"WEBHOOK_SECRET": new_secret()},
         "control": {"BRIDGE_API": f"http://127.0.0.1:{service.api_port}", "BRIDGE_KEY": KEY, "SECONDS": "1"},
+        "dial": {"TARGETS": ",".join(f"sip:phone@127.0.0.1:{port}" for port in targets)},
     }
     with ExitStack() as stack:
         programs = {
@@ -71,7 +80,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         stack.enter_context(_running(service))
         for name, port in ports.items():
             _until_listens(programs[name], port)
-        yield Stage(service, programs["answer"], urls["answer"], programs["control"])
+        yield Stage(service, programs["answer"], urls["answer"], programs["control"], programs["dial"], targets)
 
 
 def _application(name: str, users: str, url: str) -> dict[str, Any]:
@@ -80,7 +89,7 @@ def _application(name: str, users: str, url: str) -> dict[str, Any]:
 
 
 def _example(name: str, directory: Path, **environ: str) -> Program:
-    file = ROOT / "examples" / ("control.py" if name == "control" else "answer.py")
+    file = ROOT / "examples" / f"{'answer' if name == 'wrong' else name}.py"
     return Program([sys.executable, str(file)], output=directory / name, environ=environ)
 
 
@@ -125,8 +134,9 @@ async def status_of(phone: Phone, uri: str) -> int | None:
     return response.status if response is not None else None
 
 
-def test_there_are_the_two_that_the_readme_shows() -> None:
-    assert [path.name for path in EXAMPLES] == ["answer.py", "control.py"]
+def test_the_readme_shows_them_all() -> None:
+    shown = page("README.md").text
+    assert [path.name for path in EXAMPLES if f"](examples/{path.name})" not in shown] == []
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
@@ -171,7 +181,7 @@ async def test_answer_verifies_signatures(stage: Stage, secret: str, status: int
 
 
 async def test_control_parks_answers_by_rest_and_hangs_up(stage: Stage, phone: Phone) -> None:
-    call = phone.call(stage.uri("200"))
+    call = phone.call(stage.uri("500"))
     response = await asyncio.wait_for(call.answered(), PATIENCE_S)
     assert response is not None
     assert response.status == 200
@@ -181,6 +191,95 @@ async def test_control_parks_answers_by_rest_and_hangs_up(stage: Stage, phone: P
     assert [line for line in printed if line.startswith("call.")] == ["call.incoming", "call.answered", "call.ended"]
     assert any(line.startswith("answer 202") for line in printed)
     assert "hang up 202" in printed
+
+
+class Called:
+    """A phone that is called, and how it takes that."""
+
+    def __init__(self, manner: Callable[[IncomingCall], None], user: str = "phone") -> None:
+        self.heard = asyncio.Event()
+        self.phone = Phone(user, clock=SystemClock(), tokens=SystemTokens(), heard=self.heard.set, called=manner)
+
+
+def answer(call: IncomingCall) -> None:
+    call.ring()
+    call.answer()
+
+
+def busy(call: IncomingCall) -> None:
+    call.reject(486)
+
+
+async def test_dial_sends_on_to_whoever_answers(stage: Stage) -> None:
+    first, second = Called(busy), Called(answer)
+    caller = Called(busy, "carol")
+    try:
+        for called, port in ((first, stage.targets[0]), (second, stage.targets[1]), (caller, 0)):
+            await called.phone.open("127.0.0.1", port)
+        call = caller.phone.call(stage.uri("200"))
+        response = await asyncio.wait_for(call.answered(), PATIENCE_S)
+        assert response is not None
+        assert response.status == 200
+        await asyncio.wait_for(asyncio.gather(caller.heard.wait(), second.heard.wait()), PATIENCE_S)
+        call.hang_up()
+        taken = second.phone.call_now
+        assert taken is not None
+        assert await asyncio.wait_for(taken.over(), PATIENCE_S) == "remote"
+
+        def told() -> list[str]:
+            return [line.split()[0] for line in stage.dial.said().splitlines() if " sip:carol@" in line]
+
+        await until(lambda: told().count("call.ended") == 2, stage.dial.said)
+        assert "call.attempt_failed" in told()
+        assert told().count("call.joined") == 2
+        assert "Busy Here" in stage.dial.said()
+    finally:
+        for each in (first, second, caller):
+            each.phone.close()
+
+
+async def test_dial_says_so_where_nobody_answers(stage: Stage, phone: Phone) -> None:
+    both = Called(busy), Called(busy)
+    try:
+        for called, port in zip(both, stage.targets, strict=True):
+            await called.phone.open("127.0.0.1", port)
+        call = phone.call(stage.uri("201"))
+        response = await asyncio.wait_for(call.answered(), PATIENCE_S)
+        assert response is not None
+        assert (response.status, response.reason) == (480, "Nobody There")
+    finally:
+        for called in both:
+            called.phone.close()
+
+
+async def test_the_curl_of_the_readme_connects_two_phones(stage: Stage) -> None:
+    """As it stands but for the ports: it is one call, which the two hear each other in."""
+    shown = next(
+        block.text
+        for block in page("README.md").blocks
+        if "curl -X POST http://127.0.0.1:8080/v1/calls -H" in block.text
+    )
+    body = re.search(r"-d '(.*)'", shown)
+    assert body is not None
+    one, other = Called(answer), Called(answer)
+    try:
+        for called in (one, other):
+            await called.phone.open()
+        text = body[1].replace(":5070", f":{one.phone.port}").replace(":5071", f":{other.phone.port}")
+        async with (
+            ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as session,
+            session.post(f"http://127.0.0.1:{stage.service.api_port}/v1/calls", json=json.loads(text)) as made,
+        ):
+            assert made.status == 201
+        await asyncio.wait_for(asyncio.gather(one.heard.wait(), other.heard.wait()), PATIENCE_S)
+        taken = [each.phone.call_now for each in (one, other)]
+        assert taken[0] is not None
+        assert taken[1] is not None
+        taken[0].hang_up()
+        assert await asyncio.wait_for(taken[1].over(), PATIENCE_S) == "remote"
+    finally:
+        for called in (one, other):
+            called.phone.close()
 
 
 async def test_a_number_that_no_application_takes_is_not_found(phone: Phone, tmp_path: Path) -> None:
@@ -202,8 +301,10 @@ async def test_make_run_prints_the_lines_of_the_readme(tmp_path: Path) -> None:
     lines: list[str] = []
     place = Place("192.0.2.10", 5060, 8080, 3000, tmp_path, key="key", password="password")
     await Demo(say=lines.append)._stay(place, cast(Any, EndedBridge()))
-    printed = "\n".join(lines)
-    shown = [block.text for block in blocks("sh", "text") if "192.0.2.10:5060" in block.text]
+    printed = "\n".join(lines).replace("password", "…")
+    shown = [block.text for block in page("README.md").blocks if "192.0.2.10:5060" in block.text]
     baresip, linphone = (text.splitlines() for text in shown)
-    assert f"  {baresip[0]}\n" in printed
-    assert f"{linphone[0]}, then: {linphone[-1].removeprefix('linphonec> ')}\n" in printed
+    for line in baresip:
+        assert f"  {line}\n" in printed
+    for line in linphone[1:]:
+        assert f"  linphonec, then: {line.removeprefix('linphonec> ')}\n" in printed

@@ -11,12 +11,15 @@ import pytest
 from bridge.api.exchange import BODY_MAX as REQUEST_MAX
 from bridge.calls.answering import _SHOWN, _SHOWN_LENGTH, _SHOWN_MOST
 from bridge.calls.call import Plan
+from bridge.calls.dialing import CHALLENGES_MOST
+from bridge.calls.search import ATTEMPTS_MOST, REDIRECTS_MOST
 from bridge.children import FORCED_STOP_S
 from bridge.config import Config
 from bridge.contract.actions import LIST_MAX, PARK_MAX_S, PAUSE_MAX_S
 from bridge.contract.bodies import CLIENT_STATE_MAX_BYTES
 from bridge.contract.dialing import DIAL_TIMEOUT_MAX_S, TARGETS_MAX, URI_MAX
 from bridge.contract.originating import TAGS_MAX
+from bridge.engine.seeking import UDP_MOST
 from bridge.engine.settings import NodeSettings
 from bridge.media.worker import Settings as WorkerSettings
 from bridge.outbox.schedule import Schedule
@@ -74,6 +77,11 @@ SAID = [
     ("docs/sip.md", f"No audio: {sdp.MEDIA_TYPE_NOT_AVAILABLE}"),
     ("docs/sip.md", f"telephone-event/8000 ({sdp.EVENTS})"),
     ("docs/sip.md", f"at most {_SHOWN_MOST} of them and {_SHOWN_LENGTH:,} characters each"),
+    ("docs/sip.md", f"an attempt, with a Call-ID of its own; {ATTEMPTS_MOST} attempts at most"),
+    ("docs/sip.md", f"up to {'five' if REDIRECTS_MOST == 5 else REDIRECTS_MOST} in a row"),
+    ("docs/sip.md", f"above {UDP_MOST:,} bytes it leaves by TCP"),
+    ("docs/sip.md", f"{'twice' if CHALLENGES_MOST == 2 else CHALLENGES_MOST} at most; also for our re-INVITE and BYE"),
+    ("README.md", f"{TARGETS_MAX} targets of a `dial`"),
     ("docs/operations.md", f"Up to {'five' if STOP_PATIENCE_S == 5 else STOP_PATIENCE_S} seconds"),
     ("docs/operations.md", f"each process {'two' if FORCED_STOP_S == 2 else FORCED_STOP_S} seconds"),
     ("docs/troubleshooting.md", f"`media_timeout` after {CONFIG.media.timeout_s:g} s"),

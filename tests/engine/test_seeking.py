@@ -38,7 +38,8 @@ BY_ALL = {
 def test_where_a_target_is(uri: str, way: Flow) -> None:
     world = World(settings(listeners=BY_ALL))
     originate(world, Target(uri))
-    (attempt,) = world.call.search.attempts if world.call.search is not None else ()
+    assert world.call.search is not None
+    (attempt,) = world.call.search.attempts
     assert attempt.place is not None
     assert attempt.place.flow == way
 

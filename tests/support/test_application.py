@@ -24,7 +24,13 @@ class Bridge:
 
     async def tells(self, sequence: int, kind: str, *, name: str = "", secret: str = SECRET, **more: Any) -> int:
         """The status of the answer."""
-        data = {"call_id": "call_1", "sequence": sequence, "call": {"sip": {"call_id": "x"}}, **more}
+        data = {
+            "stream": "call_1",
+            "call_id": "call_1",
+            "sequence": sequence,
+            "call": {"sip": {"call_id": "x"}},
+            **more,
+        }
         name = name or f"evt_{sequence}"
         body = json.dumps({"id": name, "type": kind, "data": data})
         now = datetime.fromtimestamp(SystemClock().now(), UTC)

@@ -1,7 +1,7 @@
 """RFC 4475: each of its messages, and what it must get.
 
-Our element is a user agent server without a registrar: REGISTER is 405 (§3.3.7), and what the RFC says of proxies and
-registrars is held against what the parser reads.
+Our element is a user agent server and a registrar that knows nobody: a REGISTER is challenged before anything is made of its
+Contacts, and what the RFC says of proxies and of those is held against what the parser reads.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ SECTIONS = (
 
 ALLOW = (("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, REGISTER"),)
 NOT_ALLOWED = Answer(405, ALLOW)
+CHALLENGED = Answer(401)
 UNKNOWN_METHODS = (
     "wants 501 for an unknown method; ours is 405 with Allow for every method we do not serve (contract.md §6)"
 )
@@ -115,7 +116,7 @@ MESSAGES: Table = {
             from_=(None, "sip:null-%00-null@example.com", (("tag", "839923423"),)),
             contacts=((None, "sip:%00@host5.example.com", ()), (None, "sip:%00%00@host5.example.com", ())),
         ),
-        NOT_ALLOWED,
+        Answer(400),
     ),
     "esc02": Case(
         "3.1.1.5",
@@ -176,7 +177,7 @@ MESSAGES: Table = {
         "3.1.1.8",
         "what follows the body in a datagram is noise, though it looks like an INVITE",
         taken(start="REGISTER sip:example.com", cseq="8 REGISTER", body_size=0),
-        NOT_ALLOWED,
+        CHALLENGED,
     ),
     "semiuri": Case(
         "3.1.1.9",
@@ -263,7 +264,7 @@ MESSAGES: Table = {
         "3.1.2.13",
         "a URI with headers and no brackets: whoever needs the Contact finds it malformed",
         taken(start="REGISTER sip:example.com", contacts=Malformed("Malformed Contact")),
-        NOT_ALLOWED,
+        CHALLENGED,
     ),
     "badaspec": Case("3.1.2.14", "spaces inside the brackets", Refused("Malformed To"), Answer(400)),
     "baddn": Case(
@@ -315,7 +316,7 @@ MESSAGES: Table = {
             from_=(None, "http://www.example.com", (("tag", "3234233"),)),
             contacts=((None, "name:John_Smith", ()),),
         ),
-        NOT_ALLOWED,
+        Answer(400),
     ),
     "bext01": Case(
         "3.3.5",
@@ -341,9 +342,9 @@ MESSAGES: Table = {
     ),
     "regaut01": Case(
         "3.3.7",
-        "credentials of an unknown scheme: an endpoint that is no registrar says 405",
+        "credentials of an unknown scheme are none: the registrar asks for those that it knows",
         taken({"Authorization": ["NoOneKnowsThisScheme opaque-data=here"]}, start="REGISTER sip:example.com"),
-        NOT_ALLOWED,
+        CHALLENGED,
     ),
     "multi01": Case("3.3.8", "several of what there is one of", Refused("Several From"), Answer(400)),
     "mcl01": Case("3.3.9", "two Content-Lengths", Refused("Several Content-Length"), Answer(400)),
@@ -372,7 +373,7 @@ MESSAGES: Table = {
             start="REGISTER sip:example.com",
             contacts=((None, "sip:+19725552222@gw1.example.net", (("unknownparam", None),)),),
         ),
-        NOT_ALLOWED,
+        CHALLENGED,
     ),
     "cparam02": Case(
         "3.3.13",
@@ -380,7 +381,7 @@ MESSAGES: Table = {
         taken(
             start="REGISTER sip:example.com", contacts=((None, "sip:+19725552222@gw1.example.net;unknownparam", ()),)
         ),
-        NOT_ALLOWED,
+        CHALLENGED,
     ),
     "regescrt": Case(
         "3.3.14",
@@ -390,7 +391,7 @@ MESSAGES: Table = {
             contacts=((None, "sip:user@example.com?Route=%3Csip:sip.example.com%3E", ()),),
             routes=(),
         ),
-        NOT_ALLOWED,
+        CHALLENGED,
     ),
     "sdp01": Case(
         "3.3.15",
