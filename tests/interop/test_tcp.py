@@ -41,7 +41,7 @@ async def application(scene: Scene) -> Application:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def bridge(scene: Scene, application: Application) -> Served:
-    return await scene.bridge(application, media_pairs=400, config={"media": {"timeout_s": 3600}})
+    return await scene.bridge(application, media_pairs=600, config={"media": {"timeout_s": 3600}})
 
 
 @pytest_asyncio.fixture(loop_scope="module")

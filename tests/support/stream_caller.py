@@ -6,7 +6,7 @@ import asyncio
 import re
 
 from tests.support.caller import Caller
-from tests.support.phone import read_message
+from tests.support.phone import Address, read_message
 
 _LENGTH = re.compile(rb"^(?:Content-Length|l)[ \t]*:[ \t]*(\d+)", re.IGNORECASE | re.MULTILINE)
 
@@ -16,7 +16,7 @@ class StreamCaller(Caller):
 
     via = "TCP"
 
-    def __init__(self, target: tuple[str, int]) -> None:
+    def __init__(self, target: Address) -> None:
         super().__init__(target)
         self.called_back = 0  # connections that the bridge has made
         self.local_ports: list[int] = []  # that it has connected from
@@ -47,10 +47,10 @@ class StreamCaller(Caller):
         self.disconnect()
         if self._server is not None:
             self._server.close()
-        if self.rtp.transport is not None:
-            self.rtp.transport.close()
+        super().close()
 
-    def send(self, data: bytes | str) -> None:
+    def send_to(self, data: bytes | str, to: Address) -> None:
+        """`to` is where a datagram would go; here it is the other end of the connection."""
         assert self._connections, "it has no connection"
         self._connections[-1].transport.write(data if isinstance(data, bytes) else data.encode())
 
@@ -85,8 +85,4 @@ class _Connection(asyncio.Protocol):
             if len(self._buffer) < end:
                 return
             message, self._buffer = read_message(self._buffer[:end]), self._buffer[end:].lstrip(b"\r\n")
-            call = self._caller.calls.get(message["call-id"])
-            if call is None:
-                self._caller.strays.append(message)
-            else:
-                call.received(message, self._caller.target)
+            self._caller.take(message, self._caller.target)
