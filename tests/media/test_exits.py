@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,8 @@ from bridge.media.readers import Readers
 from bridge.media.session import Session
 from bridge.rtp.rules import Rule
 
+# One for each process: tests that run beside these must not have it.
+HOST = f"127.92.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 RULE = Rule("192.0.2.1", 4000, ("192.0.2.1",), "strict", False, (0,), None, 8000, 1, False, relay_to="b")
 
 
@@ -21,7 +24,7 @@ class Bench:
     def __init__(self) -> None:
         self.sessions: dict[str, Session] = {}
         self.exits = Exits(self.sessions)
-        self._pair = Pair("127.92.7.5", 21000, Descriptors(2))
+        self._pair = Pair(HOST, 21000, Descriptors(2))
         self._readers = Readers()
 
     def open(self, name: str) -> Session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pytest
 
 from bridge.media.ports import SPARE_DESCRIPTORS, PortPool, parse_ports
 
-HOST = "127.91.7.3"
+HOST = f"127.94.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"  # one for each process that runs tests
 
 
 @pytest.fixture

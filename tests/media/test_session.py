@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from bridge.media.session import Session
 from bridge.rtp.telephone_event import SILENT_S, Digit
 from tests.media.conftest import Phone
 
-HOST = "127.92.7.4"
+HOST = f"127.93.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"  # one for each process that runs tests
 US = (HOST, 21000)
 US_REPORTS = (HOST, 21001)
 
