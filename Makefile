@@ -22,11 +22,11 @@ demo: $(VENV)/.run ## one whole call on real sockets, shown as a ladder; exit 0 
 run: $(VENV)/.run ## the demo's bridge and application, staying up, ready for a real phone
 	$(BIN)/sip-bridge demo --stay $(ARGS)
 
-test: system-deps check ## checks and all tests, ring by ring, each within its time (about 13 minutes on two quiet cores)
+test: system-deps check ## checks and all tests, ring by ring, each within its time (at most 12 minutes together)
 	@rm -rf $(VENV)/rings
-	.ci/ring unit     360 -n 2 --dist loadgroup --ignore tests/docs -m "not interop and not chaos and not slow"
-	.ci/ring interop  400 -m "interop and not slow"
-	.ci/ring chaos    400 -m "chaos and not slow"
+	.ci/ring unit     210 -n 2 --dist loadgroup --ignore tests/docs -m "not interop and not chaos and not slow"
+	.ci/ring interop  340 -m "interop and not slow"
+	.ci/ring chaos    170 -m "chaos and not slow"
 	@echo "All rings:" && tail -q -n 1 $(VENV)/rings/*.log
 
 test-fast: $(VENV)/.dev ## the inner loop: no SIP peers, no killed processes, no packaging, under a minute

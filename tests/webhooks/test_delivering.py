@@ -37,6 +37,7 @@ class Courier:
         )
         self.sender = Sender({endpoint.id: [SECRET] for endpoint in endpoints}, clock=self.clock, give=self.outcome)
         self.decisions: list[str] = []
+        self.undelivered: list[tuple[str, str, int]] = []  # attempts that brought no 2xx: endpoint, call, sequence
         self.done = asyncio.Event()
         self.timer: asyncio.TimerHandle | None = None
 
@@ -48,6 +49,8 @@ class Courier:
         self.carry_out(effects)
 
     def outcome(self, delivery: Delivery, outcome: Outcome) -> None:
+        if not outcome.delivered:
+            self.undelivered.append((delivery.endpoint, delivery.call, delivery.sequence))
         self.carry_out(self.outbox.outcome(delivery.delivery, outcome, ("go",), now=self.clock.now()))
 
     def carry_out(self, effects: list[OutboxEffect[str]]) -> None:
@@ -114,9 +117,9 @@ async def test_every_event_arrives_in_order_at_endpoints_that_fail_at_random(see
         await courier.sender.close()
     everything = list(range(1, EVENTS + 1))
     for call in CALLS:
-        assert (
-            list(dict.fromkeys(received["calm", call])) == everything
-        )  # twice, where an answer was slower than patience
+        # Twice only where an answer did not come in time: the machine may be slow, we may not be careless.
+        late = [sequence for endpoint, told, sequence in courier.undelivered if (endpoint, told) == ("calm", call)]
+        assert received["calm", call] == sorted([*everything, *late])
         first_seen = list(dict.fromkeys(received["moody", call]))
         by_the_spare = received.get(("spare", call), [])
         assert first_seen == [sequence for sequence in everything if sequence in first_seen]
