@@ -25,10 +25,11 @@ Field: TypeAlias = tuple[str, str]
 class Asked:
     """A request of ours: a client transaction."""
 
-    __slots__ = ("data", "final", "give_up", "heard", "interval", "proceeding", "repeat", "request", "to")
+    __slots__ = ("asked_at", "data", "final", "give_up", "heard", "interval", "proceeding", "repeat", "request", "to")
 
-    def __init__(self, request: Message, to: Address, heard: Callable[[Message | None], None]) -> None:
+    def __init__(self, request: Message, to: Address, heard: Callable[[Message | None], None], now: float) -> None:
         self.request = request
+        self.asked_at = now
         self.data = request.encode()
         self.to = to
         self.heard = heard  # is told each provisional response, the final one, and None for silence
@@ -42,10 +43,11 @@ class Asked:
 class Served:
     """A request of theirs: a server transaction."""
 
-    __slots__ = ("answered_at", "data", "final", "interval", "repeat", "request", "tag")
+    __slots__ = ("answered_at", "came_at", "data", "final", "interval", "repeat", "request", "tag")
 
-    def __init__(self, request: Message, tag: str) -> None:
+    def __init__(self, request: Message, tag: str, now: float) -> None:
         self.request = request
+        self.came_at = now
         self.tag = tag  # ours, where the request has none
         self.data = b""  # the last response
         self.final = 0
@@ -63,7 +65,7 @@ class Agent:
         self.clock = clock
         self.chance = chance
         self.complaints: list[str] = []
-        self.silences: list[tuple[float, str]] = []  # when it gave up waiting for what should have come, and for what
+        self.silences: list[tuple[float, float, str]] = []  # waited since, gave up at, for what
         self._network = network
         self._asked: dict[tuple[str, str], Asked] = {}
         self._served: dict[tuple[str, str], Served] = {}
@@ -92,6 +94,10 @@ class Agent:
     def complain(self, what: str) -> None:
         self.complaints.append(f"{self.name} at {self.clock.now():.3f}: {what}")
 
+    def give_up_on(self, since: float, what: str) -> None:
+        """What should have come has not: somebody's fault, if nothing was wrong with the world since then."""
+        self.silences.append((since, self.clock.now(), what))
+
     def send(self, data: bytes, to: Address) -> None:
         self._network.send(self.address, to, data)
 
@@ -105,7 +111,7 @@ class Agent:
 
     def ask(self, request: Message, to: Address, heard: Callable[[Message | None], None]) -> Asked:
         """Send it in a client transaction."""
-        asked = Asked(request, to, heard)
+        asked = Asked(request, to, heard, self.clock.now())
         self._asked[request.branch, request.method] = asked
         self.send(asked.data, to)
         asked.repeat = self.clock.later(T1, partial(self._repeat, asked))
@@ -123,7 +129,7 @@ class Agent:
     def _give_up(self, asked: Asked) -> None:
         if not asked.final and not (asked.request.method == "INVITE" and asked.proceeding):
             self._forget_asked(asked)
-            self.silences.append((self.clock.now(), f"{asked.request.start} was never answered"))
+            self.give_up_on(asked.asked_at, f"{asked.request.start} was never answered")
             asked.heard(None)
 
     def _forget_asked(self, asked: Asked) -> None:
@@ -182,7 +188,7 @@ class Agent:
     def _canceled_in_vain(self, asked: Asked) -> None:
         if not asked.final:
             self._forget_asked(asked)
-            self.silences.append((self.clock.now(), f"{asked.request.start} was canceled, and never answered"))
+            self.give_up_on(asked.asked_at, f"{asked.request.start} was canceled, and never answered")
             asked.heard(None)
 
     # Requests of theirs
@@ -214,7 +220,7 @@ class Agent:
             if served.data:
                 self.send(served.data, way_back(request))
             return
-        served = self._served[request.branch, request.method] = Served(request, self.token())
+        served = self._served[request.branch, request.method] = Served(request, self.token(), self.clock.now())
         self.clock.later(2 * REMEMBERED_S, partial(self._forget_served, served))  # also where nothing is ever said
         if request.method == "CANCEL":
             invite = self._served.get((request.branch, "INVITE"))
@@ -267,7 +273,7 @@ class Agent:
 
     def _repeat_refusal(self, served: Served) -> None:
         if self.clock.now() - served.answered_at >= PATIENCE_S:
-            self.silences.append((self.clock.now(), f"a refusal of {served.request.start} was never acknowledged"))
+            self.give_up_on(served.came_at, f"a refusal of {served.request.start} was never acknowledged")
             return
         self.send(served.data, way_back(served.request))
         served.interval = min(T2, 2 * served.interval)
