@@ -118,15 +118,17 @@ class Client:
     def _ask_for(self, key: str, body: dict[str, Any], left: int) -> None:
         if not left or self.made[key]:
             return
-        again = self._clock.later(ASKS_AGAIN_S, partial(self._ask_for, key, body, left - 1))
+        self._clock.later(ASKS_AGAIN_S, partial(self._ask_for, key, body, left - 1))
+        self._ask_once(key, body)
+        if self._chance.random() < 0.3:  # a client that is not patient, or a proxy that repeats what it passes on
+            self._clock.later(self._chance.choice((0.0, 0.5, 10.0)), partial(self._ask_once, key, body))
+
+    def _ask_once(self, key: str, body: dict[str, Any]) -> None:
         machine = self._chance.choice(self._machines)
         self._ladder.tell("app", machine.name, f"REST originate {key}")
         process = self._reach(machine)
         if process is None:
             return
-        if self._chance.random() < 0.15:  # a client that is not patient asks twice at once
-            again.cancel()
-            self._clock.later(self._chance.uniform(0.0, 0.5), partial(self._ask_for, key, body, left - 1))
         claim = Claim(f"sim:{key}", sha256(json.dumps(body).encode()).hexdigest())
         try:
             remembered = at_once(process.link.remembered(claim.key))

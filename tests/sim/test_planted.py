@@ -8,15 +8,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import pytest
 
+from bridge.calls.facts import CallId
 from bridge.engine.commit import Commit
 from bridge.engine.effects import ClosePorts, Deliver, Effect
 from bridge.engine.holdings import NodeTimer
-from bridge.engine.inputs import Claimed, Delivered, Input, PortsClosed
+from bridge.engine.inputs import Claimed, Committed, Delivered, Input, PortsClosed
 from bridge.outbox.schedule import Outcome
 from bridge.sip.flow import Send
 from tests.sim.process import Give, Mischief, Process
@@ -55,10 +55,10 @@ def loses_an_event(process: Process, given: Input, give: Give) -> list[Effect]:
 def doubles_an_event(process: Process, given: Input, give: Give) -> list[Effect]:
     """An outbox that renders an event anew for each attempt."""
     effects = give(given)
-    for effect in list(effects):
+    for effect in effects:
         if isinstance(effect, Deliver) and _tells(effect, "call.ended"):
             body = json.loads(effect.delivery.body) | {"id": "evt_another"}
-            effects.append(Deliver(effect.delivery._replace(delivery=-1, body=json.dumps(body).encode())))
+            process._post(process, effect.delivery._replace(body=json.dumps(body).encode()), lambda _: None)
     return effects
 
 
@@ -68,7 +68,7 @@ def delivers_out_of_order(process: Process, given: Input, give: Give) -> list[Ef
     for effect in give(given):
         if isinstance(effect, Deliver) and _tells(effect, "call.answered"):
             later = effect.delivery
-            process._clock.later(40.0, partial(process._post, process, later._replace(delivery=-1), lambda _: None))
+            process._clock.later(40.0, partial(process._post, process, later, lambda _: None))
             process._clock.later(0.0, partial(process.give, Delivered(later.delivery, OK)))
         else:
             kept.append(effect)
@@ -76,10 +76,11 @@ def delivers_out_of_order(process: Process, given: Input, give: Give) -> list[Ef
 
 
 def leaks_a_timer(process: Process, given: Input, give: Give) -> list[Effect]:
-    """A deadline that nobody disarms when its call is forgotten."""
+    """A deadline that is armed for a call when it is forgotten already."""
     effects = give(given)
     if isinstance(given, PortsClosed):
-        process.node._holdings.agenda.arm((given.session, NodeTimer.AUDIT), process._clock.now() + 1e6)
+        call = CallId(f"{given.session}, gone")
+        process.node._holdings.agenda.arm((call, NodeTimer.AUDIT), process._clock.now() + 1e6)
     return effects
 
 
@@ -111,15 +112,15 @@ def forgets_the_end(process: Process, given: Input, give: Give) -> list[Effect]:
 
 def takes_what_is_not_its() -> Mischief:
     """A node that claims what another one carries, and is alive."""
-    processes: dict[str, Process] = {}
+    victims: list[Process] = []
 
     def mischief(process: Process, given: Input, give: Give) -> list[Effect]:
-        processes[process.name] = process
-        other = processes.get("n1")
-        if process.name == "n2" and other is not None and next(other.node.conversations(), None) is not None:
+        if process.name == "n1" and not victims and isinstance(given, Committed):
+            victims.append(process)
+        if process.name == "n2" and victims and victims[0] is not process:
             stolen = process._store.keyspace.claim_predecessors("n1:thief", "thief")
-            own = [replace(each, nonce=process.settings.nonce) for each in stolen]
-            process._clock.later(0.0, partial(process.give, Claimed(tuple(own))))
+            victims[0] = process  # once is enough
+            process._clock.later(0.0, partial(process.give, Claimed(tuple(stolen))))
         return give(given)
 
     return mischief
