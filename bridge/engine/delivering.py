@@ -91,12 +91,14 @@ def carry_deliveries(
                 holdings.out.append(Noted("warning", "late_reply_ignored", CallId(call), late))
 
 
-def finish_if_done(holdings: Holdings, holding: Holding) -> None:
+def finish_if_done(holdings: Holdings, holding: Holding, *, now: float) -> None:
     """Give up the live record once every call has ended and every event is settled everywhere."""
     if holding.id in holdings.conversations and all(
         leg.concluded and holdings.outbox.settled(call) for call, leg in holding.legs.items()
     ):
-        holdings.out.append(Release(holding.id, tuple(holding.legs), holdings.settings.owner))
+        release = Release(holding.id, tuple(holding.legs), holdings.settings.owner)
+        holdings.out.append(release)
+        holdings.remember_release(release, now=now)
         drop(holdings, holding)
 
 
@@ -109,7 +111,7 @@ def _settled(holdings: Holdings, call: str, endpoint: str, sequence: int, *, now
     leg.acks[endpoint] = leg.cursors[endpoint] = sequence
     let_go(holdings, leg)
     if leg.concluded and holdings.outbox.settled(call):
-        finish_if_done(holdings, leg.holding)
+        finish_if_done(holdings, leg.holding, now=now)
         return
     key = (leg.call.id, NodeTimer.ACKNOWLEDGE)
     if not leg.holding.decided and key not in holdings.agenda:

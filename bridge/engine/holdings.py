@@ -19,7 +19,7 @@ from bridge.calls.call import Call
 from bridge.calls.effects import CallTimer
 from bridge.calls.facts import CallId, ConversationId, EventId
 from bridge.calls.inputs import CallInput
-from bridge.engine.commit import Ending, EventWrite, Take
+from bridge.engine.commit import Ending, EventWrite, Release, Take
 from bridge.engine.effects import Effect
 from bridge.engine.gate import Gate, Promised, Waiting
 from bridge.engine.names import Names
@@ -45,6 +45,8 @@ class NodeTimer(StrEnum):
     ACKNOWLEDGE = "acknowledge"  # settled deliveries find no write to ride with
     AUDIT = "audit"  # the store is back: does it still know this conversation?
 
+
+RELEASES_KEPT_S = 30.0  # further behind is no replica that one should fail over to
 
 TimerKey: TypeAlias = tuple[CallId, CallTimer | UsageTimer | NodeTimer]  # as text, no two of them are alike
 
@@ -181,6 +183,7 @@ class Holdings:
         "outbox",
         "readers",
         "registrar",
+        "released",
         "render",
         "settings",
         "store_away_since",
@@ -221,6 +224,7 @@ class Holdings:
         self.unwritten: dict[ConversationId, Holding] = {}  # those that this input has changed
         self.tickets: dict[int, Holding] = {}
         self.ticket = 0
+        self.released: deque[tuple[float, Release]] = deque()  # and when: the last that a failover may bring back
         self.store_away_since: float | None = None
         self.draining = False
         self.out: list[Effect] = []
@@ -234,6 +238,12 @@ class Holdings:
         """True once the store has not answered for so long that nobody should wait for it."""
         since = self.store_away_since
         return since is not None and now - since > self.settings.store_patience_s
+
+    def remember_release(self, release: Release, *, now: float) -> None:
+        """A live record is of no use any more. A store that falls back may have it again, and nobody else would know."""
+        self.released.append((now, release))
+        while self.released[0][0] < now - RELEASES_KEPT_S:
+            self.released.popleft()
 
     def new_reader(self, call: CallId, attempt: int) -> int:
         """The number of a look-up, under which its result comes back for this attempt."""

@@ -13,7 +13,7 @@ from bridge.calls.effects import JoinWith
 from bridge.calls.facts import ActionId, CallId, ConversationId
 from bridge.calls.inputs import DialRefused, JoinRefused, Linked
 from bridge.calls.search import Search
-from bridge.engine.commit import Take
+from bridge.engine.commit import Release, Take
 from bridge.engine.gate import Moved
 from bridge.engine.holdings import Begin, Holding, Holdings, Leg
 from bridge.engine.settings import Application, Listener
@@ -90,7 +90,7 @@ def join_with(holdings: Holdings, leg: Leg, wanted: JoinWith, *, now: float) -> 
         left_alone = [each for each in stays.holding.legs.values() if each is not stays and not each.call.is_over]
         for each in left_alone:
             move_out(holdings, each, now=now)
-        move(holdings, moves, stays.holding)
+        move(holdings, moves, stays.holding, now=now)
     link = Link(other.call.id, "join", asked=True, action_id=wanted.action_id, end_with_peer=wanted.end_with_peer)
     holdings.errands.append((leg.call.id, Linked(link, other.call.negotiated)))
     holdings.errands.append((other.call.id, Linked(link.mirrored(leg.call.id), leg.call.negotiated)))
@@ -103,10 +103,10 @@ def move_out(holdings: Holdings, leg: Leg, *, now: float) -> None:
     name = ConversationId("conv_" + holdings.tokens.token(24))
     holding = Holding(name, created_at=now, epoch=1, nonce=holdings.new_nonce())
     holdings.conversations[name] = holding
-    move(holdings, leg, holding)
+    move(holdings, leg, holding, now=now)
 
 
-def move(holdings: Holdings, leg: Leg, into: Holding) -> None:
+def move(holdings: Holdings, leg: Leg, into: Holding, *, now: float) -> None:
     """Take a call out of its conversation, and write it as a part of the other one."""
     left = leg.holding
     write(holdings, left)  # what its last steps have changed is a write of the conversation in which they happened
@@ -122,6 +122,7 @@ def move(holdings: Holdings, leg: Leg, into: Holding) -> None:
     leg.call.conversation_id = into.id
     if not left.legs:
         holdings.conversations.pop(left.id, None)
+        holdings.remember_release(Release(left.id, (), holdings.settings.owner), now=now)
 
 
 def _why_not(call: Call, other: Leg | None, wanted: JoinWith) -> tuple[str, str] | None:

@@ -23,7 +23,7 @@ from bridge.engine.commit import Ending, EventWrite, Remembered, StoredCall, Sto
 from bridge.engine.delivering import carry_deliveries, finish_if_done, let_go, publish
 from bridge.engine.effects import AdoptPorts, HeldPorts, Noted, OpenPorts, OriginateRefused
 from bridge.engine.gate import Acknowledging, Answering, Concluded, Inviting, Moved, Promised, Publish
-from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer, Unwritten
+from bridge.engine.holdings import RELEASES_KEPT_S, Holding, Holdings, Leg, NodeTimer, Unwritten
 from bridge.engine.inputs import CommitRefused
 from bridge.engine.settings import Application, Listener
 from bridge.engine.writing import commit
@@ -54,10 +54,10 @@ def committed(holdings: Holdings, ticket: int, *, now: float) -> None:
         release(holdings, waiting, now=now)
         left = holdings.conversations.get(waiting.conversation) if isinstance(waiting, Moved) else None
         if left is not None:
-            finish_if_done(holdings, left)  # whoever is left there may have ended long ago
+            finish_if_done(holdings, left, now=now)  # whoever is left there may have ended long ago
         if isinstance(waiting, Concluded):
             carry_deliveries(holdings, holdings.outbox.withdraw(waiting.call, now=now), now=now)
-            finish_if_done(holdings, holding)
+            finish_if_done(holdings, holding, now=now)
 
 
 def refused(holdings: Holdings, given: CommitRefused, *, now: float) -> None:
@@ -136,6 +136,10 @@ def audit(holdings: Holdings, *, now: float) -> None:
     for place, holding in enumerate(holdings.conversations.values()):
         call = next(iter(holding.legs))
         holdings.agenda.arm((call, NodeTimer.AUDIT), now + place * _AUDIT_PACE_S)
+    for released_at, release in holdings.released:
+        # Should it have forgotten that, the record would stay for ever, and our heir raise its calls from the dead.
+        if released_at > now - RELEASES_KEPT_S and release.conversation not in holdings.conversations:
+            holdings.out.append(release)
 
 
 def claimed(holdings: Holdings, conversations: Sequence[StoredConversation], *, now: float) -> None:
@@ -178,7 +182,7 @@ def claimed(holdings: Holdings, conversations: Sequence[StoredConversation], *, 
         for leg in list(holding.legs.values()):
             if leg.call.link is not None and not _is_linked_back(holdings, leg):
                 step(holdings, leg, PeerGone(ended=False), now=now)
-        finish_if_done(holdings, holding)
+        finish_if_done(holdings, holding, now=now)
     if conversations:
         holdings.out.append(Noted("info", "conversations_claimed", None, (("count", len(conversations)),)))
 

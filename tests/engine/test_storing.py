@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.calls.actions import Hangup, Reject
+from bridge.engine.commit import Release
 from bridge.engine.effects import ClosePorts, Noted
 from bridge.engine.inputs import CommitRefused, Committed, StoreAway, StoreBack
 from tests.engine.world import ANSWER, OFFER, World, answered, sdp
@@ -300,6 +301,25 @@ def test_an_ended_call_is_written_again_with_its_record() -> None:
     world.keyspace.empty()
     world.bye()
     assert world.keyspace.final_record(world.call_id) is not None
+
+
+def test_a_call_that_a_failover_has_raised_from_the_dead_is_released_again() -> None:
+    world = World()
+    world.keyspace._history_s = 60.0
+    world = answered(world)
+    world.advance(5.0)
+    world.bye()
+    world.advance(1.0)
+    world.give(StoreAway())
+    world.keyspace.roll_back(3.0)
+    assert world.stored_calls() == [world.call_id]
+    assert world.keyspace.final_record(world.call_id) is None
+    world.give(StoreBack())
+    world.advance(60.0)
+    assert world.leftovers() == {}
+    assert [
+        effect for effect in world.give(StoreBack()) if isinstance(effect, Release)
+    ] == []  # nobody falls back so far
 
 
 def test_other_conversations_never_wait() -> None:
