@@ -136,10 +136,10 @@ def audit(holdings: Holdings, *, now: float) -> None:
     for place, holding in enumerate(holdings.conversations.values()):
         call = next(iter(holding.legs))
         holdings.agenda.arm((call, NodeTimer.AUDIT), now + place * _AUDIT_PACE_S)
-    for released_at, release in holdings.released:
+    for at, known in holdings.released:
         # Should it have forgotten that, the record would stay for ever, and our heir raise its calls from the dead.
-        if released_at > now - RELEASES_KEPT_S and release.conversation not in holdings.conversations:
-            holdings.out.append(release)
+        if at > now - RELEASES_KEPT_S and known.conversation not in holdings.conversations:
+            holdings.out.append(known)
 
 
 def claimed(holdings: Holdings, conversations: Sequence[StoredConversation], *, now: float) -> None:
