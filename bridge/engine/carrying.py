@@ -270,8 +270,9 @@ def hurry(holdings: Holdings, leg: Leg, *, now: float) -> None:
 
 
 def send_response(holdings: Holdings, leg: Leg, key: TransactionKey, response: Response, *, now: float) -> None:
-    """A response through its transaction. Where that is gone (it ended, or died with another process) nobody waits."""
-    if holdings.endpoint.state(key) is None:
+    """A response through its transaction. Where that is gone (it ended, or died with another process) nobody waits; nor where
+    a final response has overtaken this one while it was being written."""
+    if holdings.endpoint.state(key) is not State.PROCEEDING:
         return
     # Only theirs is declined: one of ours may have the same number, because each side counts for itself (§12.2.1.1).
     pending = leg.usage.state is UsageState.INVITED and leg.usage.sequence == response.cseq.number

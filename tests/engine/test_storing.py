@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.calls.actions import Hangup, Reject
+from bridge.calls.actions import Dial, Hangup, Reject, Target
 from bridge.engine.commit import Release
 from bridge.engine.effects import ClosePorts, Noted
 from bridge.engine.inputs import CommitRefused, Committed, StoreAway, StoreBack
+from tests.engine.callee import Callee
 from tests.engine.world import ANSWER, OFFER, World, answered, sdp
 
 
@@ -174,6 +175,19 @@ def test_a_reinvite_is_put_off_while_the_store_is_away() -> None:
 
 
 # Somebody else's
+
+
+def test_early_media_that_a_cancel_has_overtaken_is_not_sent() -> None:
+    world = World()
+    bob = Callee(world)
+    world.reply = (Dial(to=(Target(bob.uri),)),)
+    world.invite()
+    world.committing = False
+    bob.answer(183, offer=sdp(5000, address=bob.host, formats="8 101"))
+    world.cancel()
+    world.commit_all()
+    assert world.statuses == [100, 487]
+    assert [body["type"] for _, body in world.stored_events()][-1] == "call.ended"
 
 
 @pytest.mark.parametrize("why", ["lost", "exists"])
