@@ -184,5 +184,5 @@ def _originated_once(world: World) -> Iterator[str]:
     for key, made in world.rest.made.items():
         rung = [call_id for callee in world.callees for call_id in sorted(callee.rung.get(key, ()))]
         forgot = world.store.forgot_at is not None  # and the key with everything else
-        if len(made) > 1 or (len(rung) > 1 and not forgot):
+        if (len(made) > 1 or len(rung) > 1) and not forgot:
             yield f"{key} made {sorted(made)}, and rang with {rung}"

@@ -13,8 +13,6 @@ from random import Random
 from typing import Any, Final, TypeAlias
 
 from bridge.ambient import letters
-from bridge.contract.registered import render_registration
-from bridge.contract.render import call_json, render_event
 from bridge.contract.replies import read_reply
 from bridge.engine.commit import Commit, Release
 from bridge.engine.effects import (
@@ -47,6 +45,7 @@ from bridge.engine.settings import NodeSettings
 from bridge.errors import StoreUnavailable
 from bridge.outbox.effects import Delivery
 from bridge.outbox.schedule import Outcome
+from bridge.service import ContractRenderer
 from bridge.sip.flow import Flow, Send
 from tests.sim.clock import Planned, VirtualClock
 from tests.sim.ladder import Ladder
@@ -75,30 +74,6 @@ class SeededTokens:
         return letters(self._chance.randbytes(length))
 
 
-class Rendering:
-    """The engine's `Renderer`, as the service has it."""
-
-    def event(self, event_id: Any, event: Any, call: Any, *, caused_by: Any, now: float) -> bytes:
-        return render_event(
-            event_id,
-            event,
-            call,
-            sequence=call.sequence,
-            conversation=call.conversation_id,
-            application=call.application,
-            caused_by=caused_by,
-            now=now,
-        )
-
-    def registration(
-        self, event_id: Any, event: Any, aor: Any, application: str, sequence: int, *, now: float
-    ) -> bytes:
-        return render_registration(event_id, event, aor, application, sequence, now=now)
-
-    def record(self, call: Any) -> bytes:
-        return call_json(call)
-
-
 class Process:
     """One incarnation. It hears nothing any more once it is dead, and only later while it stands still."""
 
@@ -119,7 +94,7 @@ class Process:
     ) -> None:
         self.settings = settings
         self.address = address
-        self.node = Node(settings, render=Rendering(), tokens=SeededTokens(chance), chance=chance.random)
+        self.node = Node(settings, render=ContractRenderer(), tokens=SeededTokens(chance), chance=chance.random)
         self.alive, self.open = True, False
         self.standing_still = False
         self.replaced = False  # another process bears its name

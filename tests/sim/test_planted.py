@@ -16,7 +16,7 @@ from bridge.calls.facts import CallId
 from bridge.engine.commit import Commit
 from bridge.engine.effects import ClosePorts, Deliver, Effect
 from bridge.engine.holdings import NodeTimer
-from bridge.engine.inputs import Claimed, Committed, Delivered, Input, PortsClosed
+from bridge.engine.inputs import Claimed, Committed, Delivered, Input, MediaTimedOut, Packet, PortsClosed
 from bridge.outbox.schedule import Outcome
 from bridge.sip.flow import Send
 from tests.sim.process import Give, Mischief, Process
@@ -37,6 +37,10 @@ def _is_answer_to_bye(effect: Effect) -> bool:
 
 def _is_ack(effect: Effect) -> bool:
     return isinstance(effect, Send) and effect.data.startswith(b"ACK ")
+
+
+def _is_bye(effect: Effect) -> bool:
+    return isinstance(effect, Send) and effect.data.startswith(b"BYE ")
 
 
 def _tells(effect: Effect, event_type: str) -> bool:
@@ -110,6 +114,25 @@ def forgets_the_end(process: Process, given: Input, give: Give) -> list[Effect]:
     return [effect._replace(endings=()) if isinstance(effect, Commit) else effect for effect in give(given)]
 
 
+def stays_in_the_call(process: Process, given: Input, give: Give) -> list[Effect]:
+    """A BYE that is answered, and forgotten; nor does silence end the call."""
+    if isinstance(given, MediaTimedOut):
+        return []
+    if isinstance(given, Packet) and given.data.startswith(b"BYE "):
+        answer = b"SIP/2.0 200 OK\r\n" + given.data.partition(b"\r\n")[2]
+        return [Send(given.flow, answer)]
+    return give(given)
+
+
+def leaves_without_a_word(process: Process, given: Input, give: Give) -> list[Effect]:
+    """A call that ends without a BYE, and whose media plays on."""
+    effects = give(given)
+    for effect in effects:
+        if isinstance(effect, ClosePorts):
+            process._clock.later(0.0, partial(process.give, PortsClosed(effect.session, None)))
+    return [each for each in effects if not isinstance(each, ClosePorts) and not _is_bye(each)]
+
+
 def takes_what_is_not_its() -> Mischief:
     """A node that claims what another one carries, and is alive."""
     victims: list[Process] = []
@@ -137,6 +160,8 @@ PLANTED: dict[str, tuple[Callable[[], Mischief], str]] = {
     "ignores the key": (lambda: ignores_the_key, "key. made"),
     "raises": (lambda: raises, "LookupError: planted"),
     "forgets the end": (lambda: forgets_the_end, "no final record"),
+    "stays in the call": (lambda: stays_in_the_call, "is answered at its node, and no phone is in"),
+    "leaves without a word": (lambda: leaves_without_a_word, "of which no node knows"),
     "takes what is not its": (takes_what_is_not_its, "both carry"),
 }
 
