@@ -46,7 +46,7 @@ class Received(NamedTuple):
     endpoint: str
     owner: str  # the process that has sent it
     event: str
-    call: str
+    call: str  # or another stream: "aor:…"
     sequence: int
     type: str
     body: bytes
@@ -119,12 +119,14 @@ class Application:
                 delivery.endpoint,
                 process.settings.owner,
                 read["id"],
-                data["call_id"],
+                data["stream"],
                 data["sequence"],
                 read["type"],
                 delivery.body,
             )
         )
+        if data["stream"].startswith("aor:"):
+            return
         if read["type"] == "call.ended":
             self.calls.pop(data["call_id"], None)
         elif delivery.endpoint == "desk":

@@ -221,7 +221,7 @@ class Dialog:
 
     def _unacknowledged(self, served: Served) -> None:
         if self._accepted is served:
-            self.phone.give_up_on(served.came_at, f"a 200 to {served.request.start} was never acknowledged")
+            self.phone.give_up_on(served.sent_at, f"a 200 to {served.request.start} was never acknowledged")
             self.leaving = True
             self._settle()
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import Random
 
 from bridge.calls.actions import Action
 from bridge.calls.call import Identity, Plan
 from bridge.engine.inputs import Input
-from bridge.engine.settings import Application, Listener, NodeSettings
+from bridge.engine.registrations import User
+from bridge.engine.settings import Application, Listener, NodeSettings, RegistrarSettings
 from bridge.outbox.effects import Endpoint
 from bridge.outbox.schedule import Schedule
+from bridge.sip.registrar import Rules
 from tests.sim.clock import VirtualClock
 from tests.sim.ladder import Ladder
 from tests.sim.media import Speakers, Workers
@@ -21,10 +23,13 @@ from tests.sim.store import Server
 
 ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, REGISTER"
 RETRIES = Schedule(delays=(0.0, 1.0, 2.0, 4.0, 8.0, *[16.0] * 20))  # outlasts every fault: no event may go dead
+REALM = "sim"
 NAMES = {"phones.example": ("10.0.2.1",)}  # what DNS knows
 
 
-def settings(host: str, node_id: str, endpoints: tuple[Endpoint, ...], fallback: tuple[Action, ...]) -> NodeSettings:
+def settings(
+    host: str, node_id: str, endpoints: tuple[Endpoint, ...], fallback: tuple[Action, ...], users: Mapping[str, User]
+) -> NodeSettings:
     """A node with one application; its owner and nonce are each process's own."""
     plan = Plan("default", fallback=fallback, ring_limit_s=100.0, duration_limit_s=300.0)
     contact = Identity(f"<sip:{host}:5060>", "sim", ALLOW)
@@ -35,6 +40,7 @@ def settings(host: str, node_id: str, endpoints: tuple[Endpoint, ...], fallback:
         secret=b"s" * 32,
         listeners={LISTENER: Listener(LISTENER, f"{host}:5060", contact)},
         applications=(Application("default", plan, endpoints),),
+        registrar=RegistrarSettings(realm=REALM, rules=Rules(expires_min_s=10), users=users),
         schedule=RETRIES,
     )
 

@@ -38,6 +38,7 @@ from bridge.engine.registrations import (
     Deregistered,
     ForgetEvents,
     ReadBindings,
+    RegistrationsDue,
     StreamsClaimed,
     WriteRegistration,
 )
@@ -45,6 +46,7 @@ from bridge.engine.settings import NodeSettings
 from bridge.errors import StoreUnavailable
 from bridge.outbox.effects import Delivery
 from bridge.outbox.schedule import Outcome
+from bridge.registry import DUE_AT_ONCE, LOOK_S
 from bridge.service import ContractRenderer
 from bridge.sip.flow import Flow, Send
 from tests.sim.clock import Planned, VirtualClock
@@ -165,6 +167,7 @@ class Process:
         self._network.listen(self.address, self._packet)
         self.open = True
         self._clock.later(ANNOUNCE_S, self._keep_lease)
+        self._expire()
 
     def kill(self) -> None:
         """As `kill -9` does it: some of what it has asked of the store has left, and nothing else is said."""
@@ -198,6 +201,19 @@ class Process:
                 self.kill()
                 return
         self._clock.later(ANNOUNCE_S, self._keep_lease)
+
+    def _expire(self) -> None:
+        """Bindings whose time is up; as `bridge.registry` looks for them."""
+        if self._later_if_still(self._expire):
+            return
+        try:
+            due = at_once(self.link.due_registrations(int(self._clock.now() * 1000), DUE_AT_ONCE))
+        except StoreUnavailable:
+            pass
+        else:
+            if due.aors:
+                self.give(RegistrationsDue(due.aors))
+        self._clock.later(LOOK_S, self._expire)
 
     def _later_if_still(self, call: Callable[[], None]) -> bool:
         """Whether this cannot happen now: never, or once it goes on."""

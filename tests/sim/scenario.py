@@ -57,7 +57,7 @@ def run(seed: int, *, told: bool = False, mischief: Mischief | None = None) -> R
     except Exception:  # noqa: BLE001 -- whatever a node does not bear is what we are looking for
         came.violations.append(traceback.format_exc())
     came.datagrams, came.webhooks = world.network.carried, len(world.application.received)
-    started = {each.call for each in world.application.received}
+    started = {each.call for each in world.application.received if each.type.startswith("call.")}
     came.calls = len(started)
     came.answered = len({each.call for each in world.application.received if each.type == "call.answered"})
     came.ladder = list(world.ladder.lines())
@@ -80,6 +80,8 @@ def _live(world: World, came: Run) -> None:
     world.ladder.tell("***", "", "everybody hangs up")
     for phone in world.phones:
         phone.hang_up_everything()
+    for registration in world.registrations:
+        registration.end()
     for call in list(world.application.calls):
         world.rest.hang_up(call)
     clock.run(clock.now() + FAREWELL_S)

@@ -43,11 +43,11 @@ class Asked:
 class Served:
     """A request of theirs: a server transaction."""
 
-    __slots__ = ("answered_at", "came_at", "data", "final", "interval", "repeat", "request", "tag")
+    __slots__ = ("answered_at", "data", "final", "interval", "repeat", "request", "sent_at", "tag")
 
     def __init__(self, request: Message, tag: str, now: float) -> None:
         self.request = request
-        self.came_at = now
+        self.sent_at = now - PATIENCE_S  # at the earliest: this may be its last copy
         self.tag = tag  # ours, where the request has none
         self.data = b""  # the last response
         self.final = 0
@@ -273,7 +273,7 @@ class Agent:
 
     def _repeat_refusal(self, served: Served) -> None:
         if self.clock.now() - served.answered_at >= PATIENCE_S:
-            self.give_up_on(served.came_at, f"a refusal of {served.request.start} was never acknowledged")
+            self.give_up_on(served.sent_at, f"a refusal of {served.request.start} was never acknowledged")
             return
         self.send(served.data, way_back(served.request))
         served.interval = min(T2, 2 * served.interval)

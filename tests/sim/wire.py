@@ -5,6 +5,7 @@ As strict as a phone that wants to find mistakes: what is missing or malformed r
 
 from __future__ import annotations
 
+import re
 from hashlib import md5
 from typing import NamedTuple
 
@@ -188,15 +189,37 @@ def seen_from_there(direction: str) -> str:
 
 def proves(authorization: str, *, username: str, password: str, nonce: str, method: str) -> bool:
     """Whether this Authorization header field shows that its sender knows the password."""
-    kind, _, rest = authorization.partition(" ")
-    given = dict(part.strip().split("=", 1) for part in rest.split(",") if "=" in part)
-    said = {key: value.strip('"') for key, value in given.items()}
-    if kind.lower() != "digest" or said.get("nonce") != nonce or said.get("username") != username:
+    said = _said(authorization)
+    if said.get("nonce") != nonce or said.get("username") != username:
         return False
-    first = _digest(f"{username}:{said.get('realm')}:{password}")
+    return said.get("response") == _response(said, password, method)
+
+
+def prove(challenge: str, *, username: str, password: str, method: str, uri: str) -> str:
+    """The Authorization header field that answers a WWW-Authenticate."""
+    asked = _said(challenge)
+    said = {"username": username, "realm": asked["realm"], "nonce": asked["nonce"], "uri": uri}
+    said |= {"nc": "00000001", "cnonce": "c0ffee", "qop": "auth"}
+    quoted = ", ".join(f'{key}="{value}"' for key, value in said.items() if key not in ("nc", "qop"))
+    return f'Digest {quoted}, response="{_response(said, password, method)}", algorithm=MD5, qop=auth, nc=00000001'
+
+
+def _said(value: str) -> dict[str, str]:
+    if not value.lower().startswith("digest "):
+        return {}
+    return {key.lower(): given.strip('"') for key, given in re.findall(r'(\w+)=("[^"]*"|[^\s,]+)', value)}
+
+
+def _response(said: dict[str, str], password: str, method: str) -> str:
+    first = _digest(f"{said.get('username')}:{said.get('realm')}:{password}")
     second = _digest(f"{method}:{said.get('uri')}")
-    middle = f"{nonce}:{said.get('nc')}:{said.get('cnonce')}:{said.get('qop')}"
-    return said.get("response") == _digest(f"{first}:{middle}:{second}")
+    middle = f"{said.get('nonce')}:{said.get('nc')}:{said.get('cnonce')}:{said.get('qop')}"
+    return _digest(f"{first}:{middle}:{second}")
+
+
+def ha1(username: str, realm: str, password: str) -> str:
+    """What a registrar keeps instead of the password."""
+    return _digest(f"{username}:{realm}:{password}")
 
 
 def _digest(text: str) -> str:

@@ -6,20 +6,24 @@ from random import Random
 from typing import cast
 
 from bridge.calls.actions import Action, Answer, Pause, Reject, Ring
+from bridge.engine.registrations import User
+from bridge.sip.digest import Ha1
 from tests.sim import wire
 from tests.sim.application import ENDPOINTS, Application
 from tests.sim.clock import VirtualClock
 from tests.sim.ladder import Ladder
-from tests.sim.machine import Machine, settings
+from tests.sim.machine import REALM, Machine, settings
 from tests.sim.media import FIRST_PORT, Speakers
 from tests.sim.network import Address, Network
 from tests.sim.phone import Phone
-from tests.sim.phone_callee import Callee
+from tests.sim.phone_callee import PASSWORD, Callee
 from tests.sim.phone_caller import Caller
 from tests.sim.process import Mischief
+from tests.sim.registration import DOMAIN, Registration
 from tests.sim.rest import Client
 from tests.sim.store import Server
 
+REGISTERING_FROM = 20_000  # in these seeds those who are called register too; those before stay what they were
 BEGINNING = 1_800_000_000.0  # seconds UTC
 PLANS: tuple[tuple[Action, ...], ...] = ((Reject(),), (Ring(), Pause(seconds=3), Answer(), Pause(seconds=3)))
 
@@ -45,6 +49,11 @@ class World:
         uris = [f"sip:{each.name}@{each.host}:5060" for each in self.callees]
         for callee in self.callees:
             callee.elsewhere = [uri for uri in uris if callee.host not in uri]
+        registering = self.chance("registering") if seed >= REGISTERING_FROM else None
+        users = {}
+        if registering is not None:
+            users = {each.name: User(each.name, Ha1(md5=wire.ha1(each.name, REALM, PASSWORD))) for each in self.callees}
+            uris += [f"sip:{name}@{DOMAIN}" for name in users]
         nobody = ["sip:nobody@10.0.9.9:5060", "sip:bob1@phones.example"]
         self.application = Application(
             clock=self.clock,
@@ -58,7 +67,7 @@ class World:
             host = f"10.0.0.{number}"
             self.machines.append(
                 Machine(
-                    settings(host, f"n{number}", ENDPOINTS, fallback),
+                    settings(host, f"n{number}", ENDPOINTS, fallback, users),
                     host,
                     clock=self.clock,
                     chance=self.chance(f"n{number}"),
@@ -73,6 +82,12 @@ class World:
         if sizes.random() < 0.1:
             for machine in self.machines:
                 machine.workers.room = 2
+        servers = [machine.address for machine in self.machines]
+        self.registrations = [
+            Registration(each, servers, password=PASSWORD) for each in self.callees if each.name in users
+        ]
+        for registration in self.registrations if registering is not None else ():
+            self.clock.later(registering.uniform(0.1, 10.0), registration.begin)
         self.rest = Client(
             clock=self.clock,
             chance=self.chance("rest"),
