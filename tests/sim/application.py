@@ -62,7 +62,7 @@ class Application:
         self.moods = {endpoint.id: Mood.WELL for endpoint in ENDPOINTS}
         self.received: list[Received] = []
         self.calls: dict[str, str] = {}  # that it believes to be alive, and the node that has told of them last
-        self.active = True  # False: it wants no new calls any more
+        self.on_told: Callable[[str], None] = lambda _: None  # is told of each call of which an event has come
         self.targets = callees
         self._clock = clock
         self._chance = chance
@@ -131,6 +131,7 @@ class Application:
             self.calls.pop(data["call_id"], None)
         elif delivery.endpoint == "desk":
             self.calls[data["call_id"]] = process.name
+            self.on_told(data["call_id"])
 
     # What it wants
 

@@ -46,6 +46,7 @@ class Client:
         machines: list[Machine],
         application: Application,
     ) -> None:
+        self.eager = True  # False: it only commands what it is told to
         self.made: dict[str, set[str]] = {}  # by Idempotency-Key: the calls that 201 named
         self._clock = clock
         self._chance = chance
@@ -56,12 +57,19 @@ class Client:
 
     # Commands
 
-    def command_something(self) -> None:
-        """Any command, on any call."""
+    def react(self, call: str) -> None:
+        """Now and then a call is commanded as soon as something is told of it, or while that is being answered."""
+        if self._chance.random() < 0.08 and self.eager:
+            wait = self._chance.choice((0.0, self._chance.uniform(0.0, 0.1)))
+            self._clock.later(wait, partial(self.command_something, call))
+
+    def command_something(self, call: str | None = None) -> None:
+        """Any command, on this call, or on any."""
         application, chance = self._application, self._chance
         if not application.calls:
             return
-        call = chance.choice(list(application.calls))
+        if call is None or call not in application.calls:
+            call = chance.choice(list(application.calls))
         others = [each for each in application.calls if each != call]
         choices: list[tuple[str, dict[str, Any]]] = [
             ("hangup", {}),

@@ -73,6 +73,7 @@ def _live(world: World, came: Run) -> None:
     _plan_calls(world, world.chance("calls"))
     watch = invariants.Watch(world)
     last = max([faults.ACTIVE_S, *[fault.at + fault.length_s for fault in drawn]])
+    clock.later(last, partial(setattr, world.rest, "eager", False))
     while clock.now() < begun + last + QUIET_S:
         clock.run(clock.now() + WATCH_EACH_S)
         watch.look()
