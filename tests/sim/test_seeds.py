@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.sim.scenario import run
+from tests.sim.world import REGISTERING_FROM
 
 CHUNK = 100
 
@@ -17,16 +18,17 @@ def _check(seed: int) -> None:
         pytest.fail(str(again), pytrace=False)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", [*range(30), *range(REGISTERING_FROM, REGISTERING_FROM + 30)])
 def test_seed(seed: int) -> None:
     _check(seed)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("first", range(1_000, 11_000, CHUNK))
-def test_ten_thousand_seeds(first: int) -> None:
-    for seed in range(first, first + CHUNK):
+@pytest.mark.parametrize("start", [1_000, REGISTERING_FROM + 1_000])
+@pytest.mark.parametrize("first", range(0, 5_000, CHUNK))
+def test_ten_thousand_seeds(start: int, first: int) -> None:
+    for seed in range(start + first, start + first + CHUNK):
         _check(seed)
 
 

@@ -18,6 +18,7 @@ from tests.sim.wire import Message
 
 T1, T2, T4 = 0.5, 4.0, 5.0
 PATIENCE_S = 64 * T1  # Timers B, F, H
+HOPELESS_S = 120.0  # no person waits any longer for an INVITE to be answered
 REMEMBERED_S = 100.0  # what was answered: longer than any copy of it may be under way
 Field: TypeAlias = tuple[str, str]
 
@@ -127,7 +128,11 @@ class Agent:
         asked.repeat = self.clock.later(T2 if asked.proceeding else asked.interval, partial(self._repeat, asked))
 
     def _give_up(self, asked: Asked) -> None:
-        if not asked.final and not (asked.request.method == "INVITE" and asked.proceeding):
+        if asked.final:
+            return
+        if asked.request.method == "INVITE" and asked.proceeding and self.clock.now() - asked.asked_at < HOPELESS_S:
+            asked.give_up = self.clock.later(HOPELESS_S - PATIENCE_S, partial(self._give_up, asked))
+        else:
             self._forget_asked(asked)
             self.give_up_on(asked.asked_at, f"{asked.request.start} was never answered")
             asked.heard(None)
