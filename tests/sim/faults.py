@@ -14,7 +14,7 @@ from random import Random
 from tests.sim.application import HOST as APPLICATION
 from tests.sim.application import Mood
 from tests.sim.network import Weather
-from tests.sim.world import World
+from tests.sim.world import STORMS_FROM, World
 
 ACTIVE_S = 60.0  # for how long things go wrong
 KINDS = ("weather", "partition", "kill", "pause", "endpoint", "slow", "away", "replies", "forget", "media", "cut off")
@@ -35,11 +35,14 @@ class Fault:
 
 def draw(world: World, chance: Random) -> list[Fault]:
     """The faults of one run, in order of time."""
-    climate = chance.sample(KINDS, chance.choice((0, 1, 1, 2, 2, 3, 4)))
+    kinds, times = ((0, 1, 1, 2, 2, 3, 4), (1, 1, 2, 3))
+    if world.seed >= STORMS_FROM:
+        kinds, times = (2, 3, 4, 6), (1, 3, 5, 7)
+    climate = chance.sample(KINDS, chance.choice(kinds))
     faults = [
         _MAKERS[kind](world, chance, chance.uniform(0.5, ACTIVE_S))
         for kind in climate
-        for _ in range(chance.choice((1, 1, 2, 3)))
+        for _ in range(chance.choice(times))
     ]
     faults.sort(key=lambda fault: fault.at)
     return _possible(faults)

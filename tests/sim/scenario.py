@@ -13,7 +13,7 @@ from tests.sim import faults, invariants
 from tests.sim.phone_callee import PASSWORD
 from tests.sim.phone_caller import call_later
 from tests.sim.process import Mischief
-from tests.sim.world import World
+from tests.sim.world import STORMS_FROM, World
 
 QUIET_S = 110.0  # after the last fault: every transaction is over, silent media has been noticed, and retries have come
 FAREWELL_S = 200.0  # after the last hang-up: the same, and the last webhook
@@ -96,7 +96,7 @@ def _plan_calls(world: World, chance: Random) -> None:
     clock, rest = world.clock, world.rest
     until = faults.ACTIVE_S
     for caller in world.callers:
-        for _ in range(chance.choice((1, 1, 2, 3))):
+        for _ in range(chance.choice((1, 1, 2, 3) if world.seed < STORMS_FROM else (2, 4, 6))):
             call_later(caller, chance.uniform(0.1, until), "desk", chance.choice(world.machines).address)
     for number in range(chance.choice((0, 1, 2, 4))):
         callee = chance.choice(world.callees)

@@ -24,6 +24,7 @@ from tests.sim.rest import Client
 from tests.sim.store import Server
 
 REGISTERING_FROM = 20_000  # in these seeds phones register, and REST is quicker; those before stay what they were
+STORMS_FROM = 40_000  # in these much more goes wrong, and there is much more that can
 BEGINNING = 1_800_000_000.0  # seconds UTC
 PLANS: tuple[tuple[Action, ...], ...] = ((Reject(),), (Ring(), Pause(seconds=3), Answer(), Pause(seconds=3)))
 
