@@ -7,8 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from bridge.calls.call import Call, Phase
+from bridge.calls.facts import CallId
+from bridge.engine.holdings import Holding
 from tests.sim.application import ENDPOINTS, Received
-from tests.sim.dialog import Stage
+from tests.sim.dialog import Dialog, Stage
+from tests.sim.machine import Machine
+from tests.sim.phone import Phone
 from tests.sim.process import Process
 from tests.sim.world import World
 
@@ -60,6 +64,85 @@ def agreement(world: World) -> list[str]:
     return wrong
 
 
+def consistency(world: World) -> list[str]:
+    """What is said of a call in one place is said in every other: by the node, its workers, the store, and the phone."""
+    wrong: list[str] = []
+    dialogs = {dialog.call_id: (phone, dialog) for phone in world.phones for dialog in phone.dialogs if dialog.alive}
+    for machine in world.machines:
+        process = machine.serving
+        if process is None:
+            continue
+        known = {call.id: call for call in process.node.calls()}
+        for call in known.values():
+            if call.answered_at is None or call.is_over or world.clock.now() - call.answered_at < YOUNG_S:
+                continue
+            phone, dialog = dialogs.get(call.sip_call_id, (None, None))
+            if phone is not None and dialog is not None:
+                wrong += _media(machine, call, phone, dialog)
+            wrong += _link(machine, call, known)
+        for holding in process.node.conversations():
+            wrong += _stored_as_held(world, process, holding)
+    return wrong
+
+
+def _media(machine: Machine, call: Call, phone: Phone, dialog: Dialog) -> Iterator[str]:
+    """Each side sends to where the other one listens."""
+    session = machine.workers.sessions.get(call.id)
+    if session is None or session.rule is None:
+        yield f"{call.id} is answered and has no media"
+        return
+    if dialog.asking or call.reoffer is not None:
+        return
+    rule, agreed = session.rule, dialog.agreed
+    if (rule.remote_host, rule.remote_port) != (phone.host, dialog.port):
+        yield f"{call.id} sends to {rule.remote_host}:{rule.remote_port}, and {phone.name} listens at {dialog.port}"
+    if agreed is not None and (agreed.host, agreed.port) != (machine.address[0], session.port):
+        yield f"{phone.name} sends to {agreed.host}:{agreed.port}, and {call.id} listens at {session.port}"
+    if (dialog.direction == "sendrecv") != rule.expects_media:
+        yield f"{phone.name} thinks {dialog.direction} of {call.id}, which expects media: {rule.expects_media}"
+
+
+def _link(machine: Machine, call: Call, known: dict[CallId, Call]) -> Iterator[str]:
+    """Who hears somebody is heard by that one, in one conversation."""
+    link = call.link
+    if link is None:
+        return
+    peer = known.get(link.peer)
+    if peer is None or peer.link is None or peer.link.peer != call.id:
+        yield f"{call.id} is linked with {link.peer}, and that is not linked with it"
+    elif link.joined != peer.link.joined or call.conversation_id != peer.conversation_id:
+        yield f"{call.id} and {peer.id} do not agree on being joined"
+    session = machine.workers.sessions.get(call.id)
+    rule = None if session is None or _is_silent(call, peer) else session.rule
+    if link.joined and rule is not None and rule.relay_to != link.peer:
+        yield f"{call.id} is joined with {link.peer}, and heard by {rule.relay_to}"
+
+
+def _is_silent(call: Call, peer: Call | None) -> bool:
+    """Whether one of the two is on hold, or about to agree on something else."""
+    both = [each for each in (call, peer) if each is not None]
+    return any(each.held or each.on_hold or each.reoffer is not None or each.reinvite is not None for each in both)
+
+
+def _stored_as_held(world: World, process: Process, holding: Holding) -> Iterator[str]:
+    """The store has the conversation as its node has it: were the node killed now, nothing would be missing."""
+    if len(holding.gate):
+        yield f"{holding.id} waits for the store"
+        return
+    record = world.store.keyspace._conversations.get(holding.id)
+    if record is None:
+        yield f"{holding.id} is not in the store"
+        return
+    held = (process.settings.owner, holding.epoch, holding.nonce, holding.version, sorted(holding.legs))
+    stored = (record.owner, record.epoch, record.nonce, record.version, sorted(record.fixed))
+    if held != stored:
+        yield f"{holding.id} is {held} at its node, and {stored} in the store"
+    for call in holding.legs:
+        place = world.store.keyspace._calls.get(call)
+        if place != holding.id and not isinstance(place, bytes):
+            yield f"{call} is in {holding.id}, and the store finds it in {place!r}"
+
+
 def aftermath(world: World) -> list[str]:
     """What is left when all calls are over: nothing; and what was told of them: everything, in order."""
     return [
@@ -68,6 +151,7 @@ def aftermath(world: World) -> list[str]:
         *_left_in_store(world),
         *_told(world),
         *_originated_once(world),
+        *_promises_kept(world),
     ]
 
 
@@ -207,3 +291,14 @@ def _originated_once(world: World) -> Iterator[str]:
         forgot = world.store.forgot_at is not None  # and the key with everything else
         if (len(made) > 1 or len(rung) > 1) and not forgot:
             yield f"{key} made {sorted(made)}, and rang with {rung}"
+
+
+def _promises_kept(world: World) -> Iterator[str]:
+    """Of every action that REST was promised an event tells what came of it; what was promised by a process that died
+    before it was written is forgotten with it."""
+    if world.store.forgot_at is not None or any(machine.incarnations > 1 for machine in world.machines):
+        return
+    told = {json.loads(each.body)["data"].get("caused_by") for each in world.application.received}
+    for action, name in world.rest.accepted.items():
+        if action not in told and name not in ("pause", "park", "leave"):
+            yield f"nothing was told of {action}: {name}"

@@ -17,7 +17,7 @@ from bridge.calls.facts import CallId
 from bridge.contract.actions import COMMANDS, ActionList, to_actions
 from bridge.contract.originating import OriginateBody
 from bridge.engine.commit import Claim
-from bridge.engine.effects import Originated, OriginateRefused
+from bridge.engine.effects import CommandAccepted, Originated, OriginateRefused
 from bridge.engine.inputs import Command, Input
 from bridge.errors import StoreUnavailable
 from tests.sim.application import HOST, Application
@@ -48,6 +48,7 @@ class Client:
     ) -> None:
         self.eager = True  # False: it only commands what it is told to
         self.made: dict[str, set[str]] = {}  # by Idempotency-Key: the calls that 201 named
+        self.accepted: dict[str, str] = {}  # actions that a node has promised to run, and what they are
         self._clock = clock
         self._chance = chance
         self._network = network
@@ -105,9 +106,16 @@ class Client:
             actions = (COMMANDS[name].model_validate(body).to_action(),)
         else:
             actions = to_actions(ActionList.model_validate(body).actions)
+        names = [action.name for action in actions]
         process.ask(
-            lambda request: Command(request, CallId(call), actions, listed=not name), partial(self._told, process.name)
+            lambda request: Command(request, CallId(call), actions, listed=not name),
+            partial(self._commanded, process.name, names),
         )
+
+    def _commanded(self, node: str, names: list[str], answer: Answer) -> None:
+        self._told(node, answer)
+        if isinstance(answer, CommandAccepted):
+            self.accepted.update(zip(answer.action_ids, names, strict=True))
 
     def _told(self, node: str, answer: Answer) -> None:
         self._ladder.tell(node, "app", f"REST {type(answer).__name__} {getattr(answer, 'detail', '')}")

@@ -78,6 +78,7 @@ def _live(world: World, came: Run) -> None:
         clock.run(clock.now() + WATCH_EACH_S)
         watch.look()
     came.violations += invariants.agreement(world)
+    came.violations += invariants.consistency(world)
     world.ladder.tell("***", "", "everybody hangs up")
     for phone in world.phones:
         phone.hang_up_everything()
