@@ -8,15 +8,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
-from bridge.calls.facts import CallId
+from bridge.calls.facts import ActionId, CallId
 from bridge.engine.commit import Commit
-from bridge.engine.effects import ClosePorts, Deliver, Effect
+from bridge.engine.effects import ClosePorts, CommandAccepted, Deliver, Effect, SetRule
 from bridge.engine.holdings import NodeTimer
-from bridge.engine.inputs import Claimed, Committed, Delivered, Input, MediaTimedOut, Packet, PortsClosed
+from bridge.engine.inputs import Claimed, Command, Committed, Delivered, Input, MediaTimedOut, Packet, PortsClosed
 from bridge.outbox.schedule import Outcome
 from bridge.sip.flow import Send
 from tests.sim.process import Give, Mischief, Process
@@ -107,6 +108,31 @@ def ignores_the_key(process: Process, given: Input, give: Give) -> list[Effect]:
     return [effect._replace(claim=None) if isinstance(effect, Commit) else effect for effect in give(given)]
 
 
+def writes_in_vain(process: Process, given: Input, give: Give) -> list[Effect]:
+    """A store that acknowledges what it has not written."""
+    effects = give(given)
+    for effect in effects:
+        if isinstance(effect, Commit) and not effect.endings:
+            process._clock.later(0.001, partial(process.give, Committed(effect.ticket)))
+    return [effect for effect in effects if not isinstance(effect, Commit) or effect.endings]
+
+
+def joins_nobody(process: Process, given: Input, give: Give) -> list[Effect]:
+    """Calls that are joined, and do not hear each other."""
+    return [
+        SetRule(effect.session, replace(effect.rule, relay_to=None)) if isinstance(effect, SetRule) else effect
+        for effect in give(given)
+    ]
+
+
+def promises_too_much(process: Process, given: Input, give: Give) -> list[Effect]:
+    """A command that is accepted, and not carried out."""
+    if not isinstance(given, Command):
+        return give(given)
+    names = [ActionId(f"act_{given.request}_{number}") for number in range(len(given.actions))]
+    return [CommandAccepted(given.request, tuple(names))]
+
+
 def raises(process: Process, given: Input, give: Give) -> list[Effect]:
     """A step that one input breaks."""
     if isinstance(given, PortsClosed):
@@ -164,6 +190,9 @@ PLANTED: dict[str, tuple[Callable[[], Mischief], str]] = {
     "leaks a timer": (lambda: leaks_a_timer, "timers left"),
     "leaks ports": (lambda: leaks_ports, "ports left"),
     "ignores the key": (lambda: ignores_the_key, "key. made"),
+    "writes in vain": (lambda: writes_in_vain, "at its node, and .* in the store|is not in the store"),
+    "joins nobody": (lambda: joins_nobody, "is joined with"),
+    "promises too much": (lambda: promises_too_much, "nothing was told of act_"),
     "raises": (lambda: raises, "LookupError: planted"),
     "forgets the end": (lambda: forgets_the_end, "no final record"),
     "stays in the call": (lambda: stays_in_the_call, "is answered at its node, and no phone is in"),
