@@ -37,14 +37,15 @@ from bridge.config import Address, Application, Config, Listener
 from bridge.contract.actions import to_actions
 from bridge.contract.registered import render_registration
 from bridge.contract.render import call_json, render_event
-from bridge.engine.inputs import Claimed, Drain, HangUpAll
+from bridge.engine.inputs import Drain, HangUpAll
 from bridge.engine.node import Node
-from bridge.engine.registrations import RegistrationEvent, StreamsClaimed, User
+from bridge.engine.registrations import RegistrationEvent, User
 from bridge.engine.settings import Application as EngineApplication
 from bridge.engine.settings import Listener as EngineListener
 from bridge.engine.settings import Match, NodeSettings, RegistrarSettings
 from bridge.errors import StartError, StoreUnavailable
 from bridge.media.client import MediaClient
+from bridge.membership import Membership
 from bridge.net.addresses import host_port, outward_address
 from bridge.net.connection import StreamLimits
 from bridge.net.resolver import Resolver
@@ -67,9 +68,7 @@ from bridge.webhooks.signing import new_secret
 
 log = structlog.get_logger("bridge.service")
 
-LEASE_S = 3.0
-ANNOUNCE_S = 1.0
-CLAIM_RETRY_S = 0.5
+SECRETS_RETRY_S = 0.5
 STOP_PATIENCE_S = 5.0  # what a planned stop gives the last events to be delivered
 HTTP_PATIENCE_S = 5.0  # and what it gives a request that is being answered
 LAG_PROBE_S = 0.25
@@ -217,9 +216,18 @@ class Service:
         )
         stack.callback(pump.close)
 
-        await self._announce(store)
+        membership = Membership(
+            owner=self._owner,
+            nonce=settings.nonce,
+            pump=pump,
+            store=store,
+            clock=self._clock,
+            metrics=metrics,
+            replaced=lambda _: self._told_to_stop(REPLACED),
+        )
+        await membership.announce()
         # What is taken over may have to be said again at once; what comes meanwhile waits in the sockets.
-        await self._take_over(pump, store, settings.nonce)
+        await membership.succeed()
         await registry.load_users()
         for each in sockets:
             await each.open()
@@ -232,7 +240,7 @@ class Service:
         )
         await self._serve_api(stack, api_sockets, Reader(pump=pump, store=store, tokens=self._tokens), registry)
         works = (
-            ("lease", self._keep_lease(store)),
+            ("lease", membership.keep()),
             ("secrets", self._keep_secrets(store, pump.store_came_back)),
             ("users", registry.keep_users()),
             ("expiries", registry.expire(metrics.registrations.set)),
@@ -367,45 +375,6 @@ class Service:
 
     # What goes on while it serves
 
-    async def _announce(self, store: Store) -> None:
-        facts = f'{{"versions":[1],"release":"{__version__}"}}'.encode()
-        lease = await store.announce(self._owner, facts, LEASE_S)
-        if lease.replaced_by is not None:
-            self._metrics.lease_lost.inc()
-            log.error("replaced", by=lease.replaced_by, detail="another process bears this node_id: this one lets go")
-            self._told_to_stop(REPLACED)
-
-    async def _keep_lease(self, store: Store) -> None:
-        loop = asyncio.get_running_loop()
-        renewed, held = loop.time(), True
-        while True:
-            await asyncio.sleep(ANNOUNCE_S)
-            asked = loop.time()
-            try:
-                await self._announce(store)
-            except StoreUnavailable:
-                log.warning("lease_not_renewed")
-                if held and loop.time() - renewed > LEASE_S:
-                    held = False
-                    self._metrics.lease_lost.inc()
-            else:
-                renewed, held = asked, True
-
-    async def _take_over(self, pump: Pump, store: Store, nonce: str) -> None:
-        """Carry on what other incarnations of our name have left. New calls have to wait for that."""
-        while True:
-            try:
-                conversations = await store.claim_predecessors(self._owner, nonce)
-                streams = await store.claim_streams(self._owner)
-            except StoreUnavailable:
-                log.warning("claim_waits_for_store")
-                await asyncio.sleep(CLAIM_RETRY_S)
-                continue
-            self._metrics.takeovers.inc(len(conversations))
-            pump.give(Claimed(tuple(conversations)))
-            pump.give(StreamsClaimed(tuple(streams)))
-            return
-
     async def _keep_secrets(self, store: Store, came_back: asyncio.Event) -> None:
         """A store that has lost its data is told again what we made: calls that are up bear names derived from it."""
         while True:
@@ -417,7 +386,7 @@ class Service:
                         log.error("secret_differs", secret=name, detail="another node has made its own meanwhile")
                 except StoreUnavailable:
                     came_back.set()
-                    await asyncio.sleep(CLAIM_RETRY_S)
+                    await asyncio.sleep(SECRETS_RETRY_S)
 
     async def _measure_lag(self) -> None:
         loop = asyncio.get_running_loop()

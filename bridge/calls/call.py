@@ -26,6 +26,7 @@ from bridge.calls.facts import (
     Ended,
     EndedBy,
     Media,
+    Move,
     Party,
     Quality,
     Source,
@@ -142,6 +143,7 @@ class Call:
         "media_open",
         "media_port",
         "mirrored",
+        "move",
         "muted",
         "negotiated",
         "offer",
@@ -214,6 +216,7 @@ class Call:
         self.tags: tuple[str, ...] = ()
         self.client_state: str | None = None
         self.recovered = 0
+        self.move: Move | None = None  # another node has carried it on, and its far end does not know yet
         self.shown: bytes | None = None  # whoever renders the call keeps here what it need not write again
 
         self.phase = Phase.UNANSWERED

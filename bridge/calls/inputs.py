@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from bridge.calls.actions import Action
 from bridge.calls.call import Link
 from bridge.calls.effects import CallTimer
-from bridge.calls.facts import ActionId, Quality
+from bridge.calls.facts import ActionId, Move, Quality
 from bridge.calls.peering import PeerInput
 from bridge.calls.search import Place
 from bridge.sdp.offer_answer import Negotiated
@@ -125,6 +125,13 @@ class MediaSilent:
 @dataclass(slots=True)
 class MediaGone:
     """The worker died, and its ports could not be had again."""
+
+
+@dataclass(slots=True)
+class CarriedOn:
+    """Another node than before carries the call from here on: its ports, and its Contact, are others."""
+
+    move: Move
 
 
 @dataclass(slots=True)
@@ -287,6 +294,7 @@ CallInput: TypeAlias = (
     | MediaClosed
     | MediaSilent
     | MediaGone
+    | CarriedOn
     | StoreTooLate
     | EventsExhausted
     | Drained

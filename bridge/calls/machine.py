@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bridge.calls import answering, dialing, ending, holding, joining, reoffering
+from bridge.calls import answering, dialing, ending, holding, joining, moving, reoffering
 from bridge.calls.actions import (
     Action,
     Answer,
@@ -45,6 +45,7 @@ from bridge.calls.inputs import (
     ByeReceived,
     CallInput,
     CancelReceived,
+    CarriedOn,
     CodecWanted,
     Commanded,
     Decided,
@@ -100,6 +101,7 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
     match given:
         case Acknowledged(sequence, ack) if call.phase is Phase.ACCEPTED:
             answering.acknowledged(call, ack, now=now)
+            moving.go_on(call)
         case Acknowledged(sequence, ack):
             holding.reinvite_acknowledged(call, sequence, ack, now=now)
         case ByeReceived(q850) if call.search is None and not call.accept_sent:
@@ -112,6 +114,7 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
         case MediaOpened(address, port, video):
             answering.media_opened(call, address, port, video=video, now=now)
             _offer_if_ready(call, now=now)
+            moving.go_on(call)
         case MediaClosed(quality):
             ending.media_closed(call, quality)
         case Decided(actions):
@@ -137,11 +140,15 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
             answering.unacknowledged(call, now=now)
         case MediaRefused(video):
             _no_media(call, video=video, now=now)
+            if call.media_open:
+                moving.go_on(call)
         case MediaSilent():
             _end_for(call, "network", "media_timeout", now=now)
         case MediaGone():
             ending.media_closed(call, None)
             _end_for(call, "node", "node_lost", now=now)
+        case CarriedOn(move):
+            moving.carried_on(call, move)
         case StoreTooLate():
             if not call.is_over and not call.accept_sent:
                 ending.refuse(call, 503, "node", "store_away", now=now, headers=(_LATER,), gated=False)
@@ -174,6 +181,7 @@ def _search_stepped(call: Call, given: CallInput, *, now: float) -> bool:
             dialing.failed(call, given, now=now)
         case AckSent() if call.phase is Phase.ACCEPTED:
             dialing.acknowledged(call, now=now)
+            moving.go_on(call)
         case _:
             return False
     return True
@@ -211,9 +219,11 @@ def _link_stepped(call: Call, given: CallInput, *, now: float) -> None:
             joining.not_sought(call, action_id, detail)
         case ReinviteAnswered(response):
             reoffering.answered(call, response, now=now)
+            moving.arrived(call, now=now)
             call.out.append(Meet())
         case ReinviteRefused(code, reason, chance):
-            reoffering.refused(call, code, reason, chance=chance, now=now)
+            if not moving.refused(call, code, now=now):
+                reoffering.refused(call, code, reason, chance=chance, now=now)
             call.out.append(Meet())
         case KeyPressed(digit, duration_ms, method):
             call.emit(CallDtmf(digit, duration_ms, method))
@@ -244,6 +254,8 @@ def _no_media(call: Call, *, video: bool, now: float) -> None:
         if call.has_ports and not call.is_over:
             answering.ports_there(call, now=now)
             _offer_if_ready(call, now=now)
+    elif call.move is not None and call.phase is Phase.ANSWERED:
+        moving.no_media(call, now=now)
     elif call.is_sought:
         overloaded = Ended("policy", "overload", sip_code=503, sip_reason="Service Unavailable")
         ending.end(call, overloaded, now=now)

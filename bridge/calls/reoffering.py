@@ -50,6 +50,17 @@ def want_codec(call: Call, agreed: Negotiated) -> None:
     _begin(call, "codec", None, codecs=agreed.incoming)
 
 
+def begin_move(call: Call) -> None:
+    """Tell the far end where we are now, and with it of the change that was under way, if there is one."""
+    under_way = call.reoffer
+    if under_way is None:
+        _begin(call, "move", None)
+        return
+    call.local_sdp = under_way.before
+    under_way.sent = False
+    try_again(call)
+
+
 def answered(call: Call, response: Response, *, now: float) -> None:
     """A 2xx: its ACK waits for the store, because it carries us into the new session."""
     call.out.append(Acknowledge(response.cseq.number))
@@ -66,7 +77,7 @@ def answered(call: Call, response: Response, *, now: float) -> None:
         # Nobody knows any more what is being sent where.
         hang_up(call, "policy", "not_acceptable", now=now, caused_by=under_way.action_id)
         return
-    if under_way.purpose != "codec":
+    if under_way.purpose in ("hold", "unhold"):
         call.on_hold = under_way.purpose == "hold"
         _completed(call, under_way.purpose, under_way.action_id)
     call.negotiated, call.held = agreed, agreed.held
@@ -123,7 +134,7 @@ def _offer(call: Call, before: bytes, purpose: Purpose, codecs: Sequence[Codec])
     if not isinstance(current, SessionDescription) or call.negotiated is None:
         raise AssertionError("an answered call has an SDP of ours")
     call.sdp_version += 1
-    on_hold = purpose == "hold" or (purpose == "codec" and call.on_hold)
+    on_hold = purpose == "hold" or (purpose != "unhold" and call.on_hold)
     made = reoffer(
         current,
         call.local_end(),

@@ -15,7 +15,7 @@ from bridge.calls.actions import to_data as action_to_data
 from bridge.calls.answering import invited
 from bridge.calls.call import Call, HangUp, Identity, Link, Phase, Plan
 from bridge.calls.dialing import sought
-from bridge.calls.facts import ActionId, CallId, ConversationId, Ended
+from bridge.calls.facts import ActionId, CallId, ConversationId, Ended, Move
 from bridge.calls.lists import ActionList, Step
 from bridge.calls.reoffer import Reoffer
 from bridge.calls.search import Search
@@ -118,6 +118,8 @@ def _seldom(call: Call) -> dict[str, Any]:
         data["client_state"] = call.client_state
     if call.recovered:
         data["recovered"] = call.recovered
+    if call.move is not None:
+        data["move"] = list(call.move)
     if call.cause is not None:
         data["cause"] = call.cause
     if call.wait_until is not None:
@@ -209,6 +211,7 @@ def revive(
     call.actions_made = variable.get("actions_made", 0)
     call.client_state = variable.get("client_state")
     call.recovered = variable.get("recovered", 0)
+    call.move = Move(*variable["move"]) if "move" in variable else None
     call.cause = variable.get("cause")
     call.wait_until = variable.get("wait_until")
     if "answer_action" in variable:

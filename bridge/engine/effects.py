@@ -94,7 +94,7 @@ class CommandRefused:
     """The answer to a `Command`: nothing has changed."""
 
     request: int
-    code: Literal["not_found", "wrong_state", "ended"]
+    code: Literal["not_found", "wrong_state", "ended", "store_away"]
     detail: str
 
 

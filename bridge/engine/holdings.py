@@ -6,6 +6,7 @@ ask), `delivering` (webhooks), `ownership` (the store's answers, claims). Effect
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from bridge.calls.inputs import CallInput
 from bridge.engine.commit import Ending, EventWrite, Take
 from bridge.engine.effects import Effect
 from bridge.engine.gate import Gate, Promised, Waiting
+from bridge.engine.inputs import Input
 from bridge.engine.names import Names
 from bridge.engine.registrar import Registrar
 from bridge.engine.registrations import RegistrationDecision
@@ -142,7 +144,19 @@ class Leg:
 class Holding:
     """A conversation that is ours, and how far its record in the store has come."""
 
-    __slots__ = ("created_at", "decided", "epoch", "gate", "id", "legs", "nonce", "unwritten", "version")
+    __slots__ = (
+        "aside",
+        "created_at",
+        "decided",
+        "epoch",
+        "gate",
+        "id",
+        "legs",
+        "nonce",
+        "unsure",
+        "unwritten",
+        "version",
+    )
 
     def __init__(self, id: ConversationId, *, created_at: float, epoch: int, nonce: str) -> None:  # noqa: A002
         self.id = id
@@ -154,6 +168,8 @@ class Holding:
         self.gate = Gate()
         self.legs: dict[CallId, Leg] = {}
         self.unwritten: Unwritten | None = None
+        self.unsure = False  # our lease had lapsed: somebody else may have it, until a write of ours is taken
+        self.aside: list[Input] = []  # what waits for that
 
     @property
     def is_joined(self) -> bool:
@@ -165,6 +181,7 @@ class Holdings:
     """The state of one node."""
 
     __slots__ = (
+        "again",
         "agenda",
         "capabilities",
         "chance",
@@ -173,6 +190,7 @@ class Holdings:
         "endpoint",
         "errands",
         "invites",
+        "lease_until",
         "legs",
         "live",
         "names",
@@ -222,6 +240,8 @@ class Holdings:
         self.tickets: dict[int, Holding] = {}
         self.ticket = 0
         self.store_away_since: float | None = None
+        self.lease_until = math.inf  # seconds UTC; who has never been given a lease needs none
+        self.again: deque[Input] = deque()  # inputs that were put aside, and are not any more
         self.draining = False
         self.out: list[Effect] = []
 
@@ -230,10 +250,10 @@ class Holdings:
         self.tickets[self.ticket] = holding
         return self.ticket
 
-    def store_is_away(self, now: float) -> bool:
-        """True once the store has not answered for so long that nobody should wait for it."""
+    def is_in_limbo(self, now: float) -> bool:
+        """True once the store has not answered for so long that nobody should wait for it, or our lease has lapsed."""
         since = self.store_away_since
-        return since is not None and now - since > self.settings.store_patience_s
+        return now > self.lease_until or (since is not None and now - since > self.settings.store_patience_s)
 
     def new_reader(self, call: CallId, attempt: int) -> int:
         """The number of a look-up, under which its result comes back for this attempt."""

@@ -81,10 +81,26 @@ class StoreBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Leased:
+    """The store has heard that we live. Without the next of these in time we may not act of our own accord."""
+
+    until: float  # seconds UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """A node that carried calls before us, and its media with them."""
+
+    node_id: str
+    silent_since: float  # seconds UTC: its last sign of life
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
-    """Conversations of a dead predecessor are ours now."""
+    """Conversations of a dead predecessor are ours now, or those of a dead node."""
 
     conversations: tuple[StoredConversation, ...]
+    former: Former | None = None  # None: an earlier incarnation of our own name, whose media workers play on
 
 
 class PortsOpened(NamedTuple):
@@ -212,6 +228,7 @@ Input: TypeAlias = (
     | CommitRefused
     | StoreAway
     | StoreBack
+    | Leased
     | Claimed
     | PortsOpened
     | NoPortLeft

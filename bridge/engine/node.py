@@ -26,7 +26,7 @@ from bridge.calls.inputs import (
     MediaSilent,
     StoreTooLate,
 )
-from bridge.engine import ownership, registering, responses, signalling
+from bridge.engine import fencing, ownership, registering, responses, signalling
 from bridge.engine.carrying import hurry, send_trying, settle, step
 from bridge.engine.delivering import acknowledge, carry_deliveries
 from bridge.engine.effects import ClosePorts, CommandRefused, Effect
@@ -42,6 +42,7 @@ from bridge.engine.inputs import (
     FlowLost,
     HangUpAll,
     Input,
+    Leased,
     MediaLost,
     MediaTimedOut,
     NoPortLeft,
@@ -82,6 +83,19 @@ class Node:
 
     def give(self, given: Input, *, now: float) -> list[Effect]:
         """Take one input (`now`: seconds UTC) and return all it causes."""
+        holdings = self._holdings
+        self._admit(given, now=now)
+        while holdings.again:
+            self._admit(holdings.again.popleft(), now=now)
+        settle(holdings, now=now)
+        effects, holdings.out = holdings.out, []
+        return effects
+
+    def _admit(self, given: Input, *, now: float) -> None:
+        if type(given) not in fencing.WITHHELD or not fencing.put_aside(self._holdings, given, now=now):
+            self._take(given, now=now)
+
+    def _take(self, given: Input, *, now: float) -> None:
         holdings = self._holdings
         match given:
             case Packet(data, flow):
@@ -135,8 +149,10 @@ class Node:
             case StoreBack():
                 holdings.store_away_since = None
                 ownership.audit(holdings, now=now)
-            case Claimed(conversations):
-                ownership.claimed(holdings, conversations, now=now)
+            case Leased():
+                fencing.leased(holdings, given, now=now)
+            case Claimed(conversations, former):
+                ownership.claimed(holdings, conversations, former, now=now)
             case FlowLost(flow):
                 signalling.outcomes(holdings, holdings.endpoint.transport_failed(flow, now=now), now=now)
             case StreamBroken(data, flow, reason, status):
@@ -146,9 +162,6 @@ class Node:
             case HangUpAll():
                 for leg in list(holdings.legs.values()):
                     step(holdings, leg, Drained(), now=now)
-        settle(holdings, now=now)
-        effects, holdings.out = holdings.out, []
-        return effects
 
     def deadline(self) -> float | None:
         """When to give it `Woken` next (seconds UTC); None: only when something else happens."""
@@ -228,6 +241,8 @@ class Node:
 
     def _fired(self, leg: Leg, key: TimerKey, *, now: float) -> None:
         holdings = self._holdings
+        if fencing.put_off(holdings, leg.holding, key, now=now):
+            return
         match key[1]:
             case CallTimer() as timer:
                 step(holdings, leg, Elapsed(timer), now=now)

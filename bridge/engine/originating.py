@@ -53,7 +53,7 @@ def _refusal(holdings: Holdings, wanted: Originate, *, now: float) -> tuple[Code
     settings = holdings.settings
     if holdings.draining:
         return "draining", "this node is about to stop"
-    if holdings.store_is_away(now):
+    if holdings.is_in_limbo(now):
         return "store_away", "nothing can be stored at the moment, so nobody is called"
     if holdings.live >= settings.max_calls:
         return "overload", f"there are {settings.max_calls} calls already"

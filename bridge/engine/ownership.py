@@ -13,7 +13,8 @@ from bridge.calls.answering import accepted_response
 from bridge.calls.call import Call, Phase, Plan
 from bridge.calls.effects import Accept, CallTimer
 from bridge.calls.events import DECISIONS
-from bridge.calls.inputs import MediaClosed
+from bridge.calls.facts import Move
+from bridge.calls.inputs import CarriedOn, MediaClosed, MediaGone
 from bridge.calls.peering import PeerGone
 from bridge.calls.search import Stage
 from bridge.calls.streams import rule_of, video_rule_of, video_session
@@ -22,9 +23,10 @@ from bridge.engine.carrying import drop, forget, open_ports, release, step
 from bridge.engine.commit import Ending, EventWrite, Remembered, StoredCall, StoredConversation
 from bridge.engine.delivering import carry_deliveries, finish_if_done, let_go, publish
 from bridge.engine.effects import AdoptPorts, HeldPorts, Noted, OpenPorts, OriginateRefused
+from bridge.engine.fencing import sure
 from bridge.engine.gate import Acknowledging, Answering, Concluded, Inviting, Moved, Promised, Publish
 from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer, Unwritten
-from bridge.engine.inputs import CommitRefused
+from bridge.engine.inputs import CommitRefused, Former
 from bridge.engine.settings import Application, Listener
 from bridge.engine.writing import commit
 from bridge.outbox.queue import read_event
@@ -45,6 +47,8 @@ def committed(holdings: Holdings, ticket: int, *, now: float) -> None:
     holding = holdings.tickets.pop(ticket, None)
     if holding is None:
         return
+    if holding.unsure:
+        sure(holdings, holding)
     for waiting in holding.gate.open(ticket):
         leg = holdings.legs.get(waiting.call)
         if isinstance(waiting, Publish):
@@ -138,8 +142,10 @@ def audit(holdings: Holdings, *, now: float) -> None:
         holdings.agenda.arm((call, NodeTimer.AUDIT), now + place * _AUDIT_PACE_S)
 
 
-def claimed(holdings: Holdings, conversations: Sequence[StoredConversation], *, now: float) -> None:
-    """Carry on what a dead predecessor left."""
+def claimed(
+    holdings: Holdings, conversations: Sequence[StoredConversation], former: Former | None, *, now: float
+) -> None:
+    """Carry on what a dead predecessor left, or another node that has died."""
     revived: list[tuple[Holding, StoredConversation]] = []
     for stored in conversations:
         if stored.conversation in holdings.conversations:
@@ -159,8 +165,24 @@ def claimed(holdings: Holdings, conversations: Sequence[StoredConversation], *, 
             continue  # what we cannot read stays in the store, for somebody who can
         holdings.conversations[holding.id] = holding
         revived.append((holding, stored))
-    # First of all: what the workers may keep. Ports that are asked for from here on are none of what they have to close.
-    legs = [leg for holding, _ in revived for leg in holding.legs.values()]
+    if former is None:
+        _adopt_ports(holdings, [leg for holding, _ in revived for leg in holding.legs.values()])
+    for holding, stored in revived:
+        for each in stored.calls:
+            found = holding.legs.get(each.call)
+            if found is not None:
+                _resume(holdings, found, each, former, now=now)
+        for leg in list(holding.legs.values()):
+            if leg.call.link is not None and not _is_linked_back(holdings, leg):
+                step(holdings, leg, PeerGone(ended=False), now=now)
+        finish_if_done(holdings, holding)
+    if conversations:
+        whose = (("former", former.node_id),) if former is not None else ()
+        holdings.out.append(Noted("info", "conversations_claimed", None, (("count", len(conversations)), *whose)))
+
+
+def _adopt_ports(holdings: Holdings, legs: Sequence[Leg]) -> None:
+    """First of all: what the workers may keep. Ports that are asked for from here on are none of what they have to close."""
     held: dict[str, HeldPorts] = {
         leg.call.id: HeldPorts(leg.call.media_port or 0, _rule(holdings, leg)) for leg in legs if _keeps_ports(leg)
     }
@@ -170,17 +192,6 @@ def claimed(holdings: Holdings, conversations: Sequence[StoredConversation], *, 
                 leg.call.video_port, video_rule_of(leg.call, _peer(holdings, leg))
             )
     holdings.out.append(AdoptPorts(held))
-    for holding, stored in revived:
-        for each in stored.calls:
-            found = holding.legs.get(each.call)
-            if found is not None:
-                _resume(holdings, found, each, now=now)
-        for leg in list(holding.legs.values()):
-            if leg.call.link is not None and not _is_linked_back(holdings, leg):
-                step(holdings, leg, PeerGone(ended=False), now=now)
-        finish_if_done(holdings, holding)
-    if conversations:
-        holdings.out.append(Noted("info", "conversations_claimed", None, (("count", len(conversations)),)))
 
 
 def _is_linked_back(holdings: Holdings, leg: Leg) -> bool:
@@ -190,7 +201,7 @@ def _is_linked_back(holdings: Holdings, leg: Leg) -> bool:
 
 
 def _keeps_ports(leg: Leg) -> bool:
-    return leg.call.media_open and not leg.call.is_over
+    return leg.call.media_open and not leg.call.is_over and leg.call.move is None
 
 
 def _rule(holdings: Holdings, leg: Leg) -> Rule | None:
@@ -249,21 +260,28 @@ def _known_listeners(holdings: Holdings, fixed: dict[str, Any], variable: dict[s
     ]
     for flow in flows:
         if flow is not None and flow[1] not in listeners:
-            flow[1] = first.name
+            flow[1] = next((each.name for each in listeners.values() if each.transport == flow[0]), first.name)
     return listeners.get(fixed["flow"][1] if "flow" in fixed else fixed["listener"], first)
 
 
-def _resume(holdings: Holdings, leg: Leg, stored: StoredCall, *, now: float) -> None:
+def _resume(holdings: Holdings, leg: Leg, stored: StoredCall, former: Former | None, *, now: float) -> None:
     """Go on where it stopped: deliveries, deadlines, and what was on its way to the far end."""
     call = leg.call
     if call.phase is not Phase.ENDED:
         holdings.live += 1
+    if former is not None and call.is_sought:
+        _seek_elsewhere(holdings, leg, now=now)
+    move = call.move
+    if former is not None and call.media_open:
+        move = Move(former.node_id, holdings.settings.node_id, former.silent_since)
+    if move is not None and not call.is_over:
+        step(holdings, leg, CarriedOn(move), now=now)
     if call.phase is Phase.ENDING:
         step(holdings, leg, MediaClosed(None), now=now)
     elif call.phase is Phase.ANSWERED and call.dialog is not None:
         call.dialog.confirm()
         _arm(holdings, call, now=now)
-        if call.reoffer is not None:
+        if call.reoffer is not None and call.move is None:
             holdings.agenda.arm((call.id, CallTimer.GLARE), now + _REOFFER_AGAIN_S)
     elif call.search is not None and not call.is_over:
         _arm(holdings, call, now=now)
@@ -272,6 +290,16 @@ def _resume(holdings: Holdings, leg: Leg, stored: StoredCall, *, now: float) -> 
         _arm(holdings, call, now=now)
         _take_up_invite(holdings, leg, now=now)
     _restore_deliveries(holdings, leg, stored, now=now)
+
+
+def _seek_elsewhere(holdings: Holdings, leg: Leg, *, now: float) -> None:
+    """A party that another node was seeking: what it has sent bears its address, and its answers go there. Where nothing
+    has been sent yet the search begins here."""
+    call = leg.call
+    if call.search is not None and any(attempt.is_out for attempt in call.search.attempts):
+        step(holdings, leg, MediaGone(), now=now)
+        return
+    call.media_open, call.local_sdp, call.video_port = False, None, None
 
 
 def _seek_on(holdings: Holdings, leg: Leg, *, now: float) -> None:

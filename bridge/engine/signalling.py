@@ -240,7 +240,7 @@ def _admission(holdings: Holdings, *, now: float) -> Refused | None:
         return Refused(503, "Draining", (_LATER,))
     if holdings.live >= holdings.settings.max_calls:
         return Refused(503, "Too Many Calls", (_LATER,))
-    if holdings.store_is_away(now):
+    if holdings.is_in_limbo(now):
         return Refused(503, "Store Away", (_LATER,))
     return None
 
@@ -335,7 +335,7 @@ def _reinvite(holdings: Holdings, leg: Leg, arrived: RequestArrived, *, now: flo
     if leg.call.is_over:
         _answer(holdings, arrived, 481, now=now)
         return
-    if holdings.store_is_away(now):
+    if holdings.is_in_limbo(now):
         _answer(holdings, arrived, 500, "Store Away", (_LATER,), now=now)  # limbo: survival §1
         return
     effects = leg.usage.step(InviteArrived(request.cseq.number))

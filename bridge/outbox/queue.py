@@ -89,6 +89,11 @@ class Outbox(Generic[A]):
 
     # What the engine asks
 
+    def call_of(self, delivery: int) -> str | None:
+        """Whose event is under way; None for a delivery that is not."""
+        flight = self._flights.get(delivery)
+        return None if flight is None else flight.item.stream.call
+
     def deadline(self) -> float | None:
         """When `wake` has something to do next (seconds UTC)."""
         return self._agenda.deadline()

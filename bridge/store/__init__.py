@@ -19,12 +19,40 @@ REMEMBERED_S: Final = 86_400.0  # how long an Idempotency-Key is known
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """A node as it last announced itself, and may be no more."""
+
+    node_id: str
+    incarnation: str
+    renewed_ms: int  # the store's UTC then
+    lease_ms: int
+    facts: bytes  # JSON: everything others should know of it
+
+    @property
+    def owner(self) -> str:
+        """As it stands in what the node owns."""
+        return f"{self.node_id}:{self.incarnation}"
+
+    def is_alive(self, store_ms: int) -> bool:
+        """Whether its lease had not lapsed by then."""
+        return store_ms - self.renewed_ms <= self.lease_ms
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """What the store said to an announcement. It counts from when the announcement was sent."""
 
     owner: str  # who announced: "node_id:incarnation"
     store_ms: int  # the store's UTC then
     replaced_by: str | None  # the newer incarnation of our name: what was ours is its, and we have to go
+    quiet_until_ms: int = 0  # until then a lapsed lease says nothing: the store was away, and everybody's lapsed
+    members: tuple[Member, ...] = ()  # every name heard within a day, ours too
+
+    def dead(self) -> tuple[Member, ...]:
+        """Whose calls others have to carry on: nobody in quiet time."""
+        if self.store_ms < self.quiet_until_ms:
+            return ()
+        return tuple(each for each in self.members if not each.is_alive(self.store_ms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +124,18 @@ class Store(Protocol):
         ...
 
     async def announce(self, owner: str, facts: bytes, lease_s: float) -> Lease:
-        """Renew our lease, with everything others should know of us (JSON)."""
+        """Renew our lease, with everything others should know of us (JSON), and hear of everybody."""
+        ...
+
+    async def owned(self, node_id: str) -> list[ConversationId]:
+        """What this node has not released, by an index that may be stale."""
+        ...
+
+    async def claim(
+        self, owner: str, nonce: str, node_id: str, conversations: Sequence[ConversationId]
+    ) -> list[StoredConversation]:
+        """Take over those of these conversations that are this node's, if it is dead (or bears our own name), each one
+        epoch higher, ended calls with undelivered events included. Asked again with the same nonce it brings the same."""
         ...
 
     async def claim_predecessors(self, owner: str, nonce: str) -> list[StoredConversation]:
@@ -142,8 +181,8 @@ class Store(Protocol):
         """Whose bindings have expired, at most `limit` of them."""
         ...
 
-    async def claim_streams(self, owner: str) -> list[StoredStream]:
-        """Take over the events of registrations that other incarnations of our node_id have not delivered."""
+    async def claim_streams(self, owner: str, node_id: str) -> list[StoredStream]:
+        """Take over the events of registrations that this node has not delivered, if it is dead (or bears our name)."""
         ...
 
     async def put_user(self, username: str, record: bytes) -> bool:

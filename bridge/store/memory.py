@@ -213,9 +213,19 @@ class MemoryStore:
         return self.keyspace
 
     async def announce(self, owner: str, facts: bytes, lease_s: float) -> Lease:
-        """Renew our lease. Nobody reads it but ourselves, so neither the facts nor its length matter here."""
-        lease, self._generation = self._reachable().announce(owner, self._generation, facts)
+        """Renew our lease, with everything others should know of us (JSON), and hear of everybody."""
+        lease, self._generation = self._reachable().announce(owner, self._generation, facts, lease_s)
         return lease
+
+    async def owned(self, node_id: str) -> list[ConversationId]:
+        """What this node has not released, by an index that may be stale."""
+        return self._reachable().owned(node_id)
+
+    async def claim(
+        self, owner: str, nonce: str, node_id: str, conversations: Sequence[ConversationId]
+    ) -> list[StoredConversation]:
+        """Take over those of these conversations that are this node's, if it is dead or bears our own name."""
+        return self._reachable().claim(owner, nonce, node_id, conversations)
 
     async def claim_predecessors(self, owner: str, nonce: str) -> list[StoredConversation]:
         """Take over what other incarnations of our node_id own, each one epoch higher."""
@@ -259,9 +269,9 @@ class MemoryStore:
         """Whose bindings have expired, at most `limit` of them."""
         return self._reachable().due_registrations(now_ms, limit)
 
-    async def claim_streams(self, owner: str) -> list[StoredStream]:
-        """Take over the events of registrations that other incarnations of our node_id have not delivered."""
-        return self._reachable().claim_streams(owner)
+    async def claim_streams(self, owner: str, node_id: str) -> list[StoredStream]:
+        """Take over the events of registrations that this node has not delivered, if it is dead or bears our name."""
+        return self._reachable().claim_streams(owner, node_id)
 
     async def put_user(self, username: str, record: bytes) -> bool:
         """Keep this user. True where there was one of that name before."""

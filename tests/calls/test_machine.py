@@ -44,7 +44,7 @@ from bridge.calls.effects import (
     SetMedia,
 )
 from bridge.calls.events import ActionCanceled, ActionFailed, CallEnded
-from bridge.calls.facts import Quality
+from bridge.calls.facts import Move, Quality
 from bridge.calls.inputs import (
     AcceptSent,
     Acknowledged,
@@ -52,6 +52,7 @@ from bridge.calls.inputs import (
     ByeReceived,
     CallInput,
     CancelReceived,
+    CarriedOn,
     CodecWanted,
     Commanded,
     Decided,
@@ -139,6 +140,7 @@ INPUTS: list[CallInput] = [
     MediaClosed(Quality()),
     MediaClosed(None),
     MediaSilent(),
+    CarriedOn(Move("n1", "n2", 0.0)),
     MediaGone(),
     StoreTooLate(),
     EventsExhausted(),

@@ -201,6 +201,7 @@ class World:
         self.opening = self.closing = self.ports_left = True
         self.unopened: deque[str] = deque()
         self.ports: dict[str, Rule | None] = dead.ports if dead else {}
+        self.media = "192.0.2.10", 20000  # where the ports are that it opens
         # the application
         self.reply: Sequence[Action | RegistrationDecision] | InvalidReply | None = (
             dead.reply if dead else None
@@ -367,11 +368,13 @@ class World:
         for _ in range(min(applied, len(self.waiting))):
             list(self._apply(self.waiting.popleft()))
         generation = self.generation + 1
-        config = replace(self.settings, owner=f"n1:{generation}", nonce=f"nonce{generation}", **changes)
+        config = replace(
+            self.settings, owner=f"{self.settings.node_id}:{generation}", nonce=f"nonce{generation}", **changes
+        )
         heir = World(config, dead=self)
         heir.commits = self.commits[:1]
         heir.give(Claimed(tuple(self.keyspace.claim_predecessors(config.owner, config.nonce))))
-        heir.give(StreamsClaimed(tuple(self.keyspace.claim_streams(config.owner))))
+        heir.give(StreamsClaimed(tuple(self.keyspace.claim_streams(config.owner, config.node_id))))
         return heir
 
     # The media worker
@@ -380,7 +383,8 @@ class World:
         if not self.ports_left:
             return NoPortLeft(session)
         self.ports.setdefault(session, None)
-        return PortsOpened(session, "192.0.2.10", 20100 if session.endswith("/video") else 20000)
+        address, port = self.media
+        return PortsOpened(session, address, port + 100 if session.endswith("/video") else port)
 
     def open_ports(self) -> None:
         """The worker gets around to what it was asked for."""
@@ -571,7 +575,7 @@ class World:
             "streams": dict(holdings.outbox._streams),
             "flights": dict(holdings.outbox._flights),
             "ports": list(self.ports),
-            "stored": self.keyspace.claim_predecessors("n1:observer", "observer"),
+            "stored": self.keyspace.claim_predecessors(f"{self.settings.node_id}:observer", "observer"),
         }
         return {what: left for what, left in kept.items() if left}
 

@@ -42,10 +42,10 @@ POSTPONE: Final = Script("postpone")
 RELEASE: Final = Script("cursor", "release")
 PRUNE: Final = Script("prune")
 ANNOUNCE: Final = Script("announce")
-CLAIM: Final = Script("claim")
+CLAIM: Final = Script("dead", "claim")
 REGISTER: Final = Script("register")
 FORGET: Final = Script("cursor", "forget")
-INHERIT: Final = Script("inherit")
+INHERIT: Final = Script("dead", "inherit")
 USER: Final = Script("user")
 
 HOT: Final = (
