@@ -164,7 +164,8 @@ def _linked(call: Call) -> dict[str, Any]:
 
 
 def _flow(flow: Flow) -> str:
-    return f"[{_text(flow.transport)},{_text(flow.listener)},{_text(flow.host)},{flow.port}]"
+    node = f",{_text(flow.node)}" if flow.node else ""
+    return f"[{_text(flow.transport)},{_text(flow.listener)},{_text(flow.host)},{flow.port}{node}]"
 
 
 def _negotiated(agreed: Negotiated) -> str:

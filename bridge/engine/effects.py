@@ -89,6 +89,15 @@ class CommandAccepted:
     action_ids: tuple[ActionId, ...]
 
 
+class PassOn(NamedTuple):
+    """A SIP message for a call that is not here. It goes to the node that has it, or comes back as `Returned`."""
+
+    call: CallId
+    hint: str  # at the node that its tag was made by; empty: it does not say
+    data: bytes  # as it came
+    flow: Flow  # by which it came
+
+
 @dataclass(frozen=True, slots=True)
 class CommandRefused:
     """The answer to a `Command`: nothing has changed."""
@@ -138,6 +147,7 @@ class Noted(NamedTuple):
 
 Effect: TypeAlias = (
     Send
+    | PassOn
     | Commit
     | Release
     | Deliver

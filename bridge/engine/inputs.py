@@ -30,6 +30,13 @@ class Packet(NamedTuple):
     flow: Flow
 
 
+class Returned(NamedTuple):
+    """A message that was passed on, and whose call nobody has: it is answered here."""
+
+    data: bytes
+    flow: Flow
+
+
 @dataclass(frozen=True, slots=True)
 class FlowLost:
     """A connection is closed or reset, or could not be made: what was sent last by this flow may not have arrived.
@@ -222,6 +229,7 @@ class Woken:
 
 Input: TypeAlias = (
     Packet
+    | Returned
     | FlowLost
     | StreamBroken
     | Committed

@@ -51,6 +51,7 @@ from bridge.engine.inputs import (
     PortsClosed,
     PortsOpened,
     Resolved,
+    Returned,
     StoreAway,
     StoreBack,
     StreamBroken,
@@ -100,6 +101,8 @@ class Node:
         match given:
             case Packet(data, flow):
                 signalling.packet(holdings, data, flow, now=now)
+            case Returned(data, flow):
+                signalling.packet(holdings, data, flow, returned=True, now=now)
             case Committed(ticket):
                 ownership.committed(holdings, ticket, now=now)
             case Delivered(delivery, outcome, reply):
@@ -199,6 +202,11 @@ class Node:
     @property
     def draining(self) -> bool:
         return self._holdings.draining
+
+    @property
+    def hint(self) -> str:
+        """What the tags that this node makes say of it."""
+        return self._holdings.names.hint
 
     def backlog(self, endpoint: str) -> int:
         """Events that wait for this endpoint."""

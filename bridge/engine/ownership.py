@@ -27,12 +27,14 @@ from bridge.engine.fencing import sure
 from bridge.engine.gate import Acknowledging, Answering, Concluded, Inviting, Moved, Promised, Publish
 from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer, Unwritten
 from bridge.engine.inputs import CommitRefused, Former
+from bridge.engine.passing import pass_invite_on
 from bridge.engine.settings import Application, Listener
 from bridge.engine.writing import commit
 from bridge.outbox.queue import read_event
 from bridge.rtp.rules import Rule
 from bridge.sdp.video import offers_video
 from bridge.sip.endpoint import RequestArrived
+from bridge.sip.flow import Flow
 from bridge.sip.invite_usage import InviteArrived, InviteUsage
 from bridge.sip.message import Request
 from bridge.sip.parser import parse
@@ -79,6 +81,11 @@ def refused(holdings: Holdings, given: CommitRefused, *, now: float) -> None:
             return  # where its calls have gone, they are written anew
         rewrite(holdings, holding)
         holdings.out.append(Noted("warning", "store_was_older", calls[0] if calls else None))
+        return
+    if given.why == "exists" and holdings.settings.clustered:
+        for leg in holding.legs.values():
+            pass_invite_on(holdings, leg)
+        drop(holdings, holding)
         return
     # Somebody else has it, or had it before us. No BYE, no answer: the call lives elsewhere.
     holdings.out.append(Noted("warning", "conversation_let_go", calls[0] if calls else None, (("why", given.why),)))
@@ -259,9 +266,11 @@ def _known_listeners(holdings: Holdings, fixed: dict[str, Any], variable: dict[s
         *[place[1] for place in places if place is not None],
     ]
     for flow in flows:
-        if flow is not None and flow[1] not in listeners:
+        if flow is not None and len(flow) == 4 and flow[1] not in listeners:  # a fifth says that another node holds it
             flow[1] = next((each.name for each in listeners.values() if each.transport == flow[0]), first.name)
-    return listeners.get(fixed["flow"][1] if "flow" in fixed else fixed["listener"], first)
+    if "flow" in fixed:
+        return holdings.settings.listener_of(Flow(*fixed["flow"]))
+    return listeners.get(fixed["listener"], first)
 
 
 def _resume(holdings: Holdings, leg: Leg, stored: StoredCall, former: Former | None, *, now: float) -> None:

@@ -215,7 +215,7 @@ def _decline(holdings: Holdings, ours: OurRequest, response: Response, flow: Flo
     acknowledged = seeking.ack(holdings, ours.call, dialog, response.cseq.number, proof)
     ours.declined[tag] = acknowledged
     holdings.out.append(acknowledged)
-    listener = holdings.settings.listeners[acknowledged.flow.listener]
+    listener = holdings.settings.listener_of(acknowledged.flow)
     branch = holdings.names.branch(ours.call, f"b{ours.attempt}.{ours.request.cseq.number}.{len(ours.declined)}")
     bye = dialog.new_request("BYE", via=via_value(acknowledged.flow.transport, listener.sent_by, branch))
     sip_outcomes(holdings, holdings.endpoint.request(bye, acknowledged.flow, now=now))

@@ -10,7 +10,7 @@ from bridge.calls import answering, machine, snapshot
 from bridge.calls.call import Phase
 from bridge.calls.facts import CallId
 from bridge.calls.inputs import Acknowledged, ByeReceived, CancelReceived, KeyPressed, ReInvited, Unacknowledged
-from bridge.engine import authenticating, registering, responses
+from bridge.engine import authenticating, passing, registering, responses
 from bridge.engine.carrying import carry, send_response, sip_outcomes, step, usage_effects
 from bridge.engine.effects import Dropped, Noted
 from bridge.engine.gate import Created
@@ -54,11 +54,13 @@ from bridge.sip.user_agent import Refused, check, options_headers, respond
 _LATER = ("Retry-After", "10")  # how soon a caller whom we turn away may come back, in seconds
 
 
-def packet(holdings: Holdings, data: bytes, flow: Flow, *, now: float) -> None:
-    """One datagram or framed message."""
+def packet(holdings: Holdings, data: bytes, flow: Flow, *, returned: bool = False, now: float) -> None:
+    """One datagram or framed message. `returned`: it was passed on, and nobody has its call."""
     message = parse(data)
     match message:
         case Request() | Response():
+            if holdings.settings.clustered and not returned and passing.passed_on(holdings, message, data, flow):
+                return
             outcomes(holdings, holdings.endpoint.receive(message, flow, now=now), now=now)
         case KeepAlive(answer=answer):
             if answer:
@@ -208,7 +210,7 @@ def _create(
         id=call_id,
         conversation_id=holdings.names.conversation_of(call_id),
         plan=application.plan,
-        identity=settings.listeners[arrived.flow.listener].identity,
+        identity=settings.listener_of(arrived.flow).identity,
         tag=holdings.names.tag(call_id),
         invite=request,
         flow=arrived.flow,

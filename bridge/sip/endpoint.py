@@ -408,7 +408,7 @@ def response_flow(request: Request, flow: Flow) -> Flow:
     port = via.port or 5060
     if port == flow.port or flow.reliable or via.param("rport") is not None:
         return flow
-    return Flow(flow.transport, flow.listener, flow.host, port)
+    return flow._replace(port=port)
 
 
 def listening_flow(request: Request, flow: Flow) -> Flow | None:
