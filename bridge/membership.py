@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from zlib import crc32
 
@@ -17,11 +17,12 @@ import structlog
 
 from bridge import __version__
 from bridge.ambient import Clock
+from bridge.calls.facts import ConversationId
 from bridge.engine.inputs import Claimed, Former, Leased
 from bridge.engine.registrations import StreamsClaimed
 from bridge.errors import StoreUnavailable
 from bridge.pump import Pump
-from bridge.store import Lease, Member, Store
+from bridge.store import Lease, Member, Store, Whereabouts
 from bridge.telemetry.metrics import Metrics
 
 LEASE_S = 3.0
@@ -53,6 +54,9 @@ class Membership:
     clock: Clock
     metrics: Metrics
     replaced: Callable[[str], None]
+    facts: Mapping[str, object]  # what others should know of us
+    heard: Callable[[Lease], None]  # told of everybody, each time
+    _latest: Lease | None = None
     _legacies: dict[str, _Legacy] = field(default_factory=dict)  # by owner
 
     @property
@@ -61,7 +65,7 @@ class Membership:
 
     async def announce(self) -> Lease:
         """Say that we live. Raises StoreUnavailable."""
-        facts = {"versions": SNAPSHOT_VERSIONS, "release": __version__}
+        facts = {"versions": SNAPSHOT_VERSIONS, "release": __version__, **self.facts}
         asked_at = self.clock.now()
         lease = await self.store.announce(self.owner, json.dumps(facts).encode(), LEASE_S)
         if lease.replaced_by is not None:
@@ -70,7 +74,16 @@ class Membership:
             self.replaced(lease.replaced_by)
         else:
             self.pump.give(Leased(asked_at + VALID_PART * LEASE_S))
+            self._latest = lease
+            self.heard(lease)
         return lease
+
+    async def claim(self, place: Whereabouts) -> bool:
+        """Take one conversation over from a node that is dead, because somebody asks for it. True where it is ours now.
+        Raises StoreUnavailable."""
+        node_id = place.owner.rpartition(":")[0]
+        dead = next((each for each in self._latest.dead() if each.node_id == node_id), None) if self._latest else None
+        return dead is not None and await self._claim(dead, [place.conversation]) > 0
 
     async def succeed(self) -> None:
         """Carry on what earlier incarnations of our name have left. New calls have to wait for that."""
@@ -118,16 +131,19 @@ class Membership:
         free_for_all = now - legacy.noticed_at > LEASE_S
         names = await self.store.owned(dead.node_id)
         ours = [name for name in names if free_for_all or heir_of(name, living) == self.node_id]
-        former = Former(dead.node_id, self.clock.now() - (lease.store_ms - dead.renewed_ms) / 1000)
         for start in range(0, len(ours), CLAIMED_AT_ONCE):
-            batch = ours[start : start + CLAIMED_AT_ONCE]
-            claimed = await self.store.claim(self.owner, self.nonce, dead.node_id, batch)
-            if claimed:
-                self.metrics.takeovers.inc(len(claimed))
-                self.pump.give(Claimed(tuple(claimed), former))
+            await self._claim(dead, ours[start : start + CLAIMED_AT_ONCE])
         if free_for_all or heir_of(dead.node_id, living) == self.node_id:
             self.pump.give(StreamsClaimed(tuple(await self.store.claim_streams(self.owner, dead.node_id))))
         legacy.emptied = free_for_all and not names
+
+    async def _claim(self, dead: Member, conversations: Sequence[ConversationId]) -> int:
+        claimed = await self.store.claim(self.owner, self.nonce, dead.node_id, conversations)
+        if claimed and self._latest is not None:
+            silent_s = (self._latest.store_ms - dead.renewed_ms) / 1000
+            self.metrics.takeovers.inc(len(claimed))
+            self.pump.give(Claimed(tuple(claimed), Former(dead.node_id, self.clock.now() - silent_s)))
+        return len(claimed)
 
 
 def heir_of(name: str, living: Iterable[str]) -> str | None:

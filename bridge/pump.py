@@ -30,6 +30,7 @@ from bridge.engine.effects import (
     OpenPorts,
     Originated,
     OriginateRefused,
+    PassOn,
     Postpone,
     Resolve,
     SetRule,
@@ -106,6 +107,13 @@ class WebhookOutlet(Protocol):
     def send(self, delivery: Delivery) -> None: ...
 
 
+class NodeOutlet(Protocol):
+    """The way to other nodes."""
+
+    def pass_on(self, wanted: PassOn) -> None: ...
+    def send_there(self, send: Send) -> None: ...
+
+
 class NameOutlet(Protocol):
     """What looks names up."""
 
@@ -146,6 +154,8 @@ class Pump:
         self._warnings: dict[str, Flood] = {}  # by event
         self._failures: dict[str, Flood] = {}  # by endpoint: one that is down must not hide what another one needs
         self._outlets: dict[str, PacketOutlet] = {}
+        self._nodes: NodeOutlet | None = None
+        self._requests = 0
 
     def connect(
         self,
@@ -157,6 +167,7 @@ class Pump:
         webhooks: WebhookOutlet,
         names: NameOutlet,
         registrations: RegistrationOutlet,
+        nodes: NodeOutlet | None = None,
     ) -> None:
         """Whose inputs and where effects go. Before the first input."""
         self.node = node
@@ -178,6 +189,9 @@ class Pump:
             AdoptPorts: lambda effect: media.reconcile(effect.sessions),
             Resolve: names.resolve,
         }
+        if nodes is not None:
+            self._nodes = nodes
+            self._carry[PassOn] = nodes.pass_on
 
     def close(self) -> None:
         """Deaf and still from now on: what adapters say while they are closed, or find out later, is not heard."""
@@ -310,8 +324,27 @@ class Pump:
     # Effects that end here
 
     def _send(self, send: Send) -> None:
+        if send.flow.node and self._nodes is not None:
+            self._nodes.send_there(send)
+            return
         self._metrics.sip_message("out", send.data)
         self._outlets[send.flow.listener].send(send)
+
+    def leave(self, send: Send) -> None:
+        """Send what another node says, by the listener of this flow, or by one like it."""
+        named = self._outlets.get(send.flow.listener)
+        kind = f"{send.flow.transport}:"
+        outlet = named or next((each for name, each in self._outlets.items() if name.startswith(kind)), None)
+        if outlet is None:
+            self._dropped(Dropped("no_listener", send.flow))
+        else:
+            self._metrics.sip_message("out", send.data)
+            outlet.send(send)
+
+    def new_request(self) -> int:
+        """A number for somebody who is about to ask."""
+        self._requests += 1
+        return self._requests
 
     def _answered(self, effect: CommandAccepted | CommandRefused | Originated | OriginateRefused) -> None:
         waiting = self._asked.get(effect.request)

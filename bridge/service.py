@@ -33,6 +33,7 @@ from bridge.api.auth import ApiKey
 from bridge.calls.call import Call, Identity, Plan
 from bridge.calls.events import Event
 from bridge.calls.facts import ActionId, EventId
+from bridge.cluster.peers import Cluster
 from bridge.config import Address, Application, Config, Listener
 from bridge.contract.actions import to_actions
 from bridge.contract.registered import render_registration
@@ -59,9 +60,10 @@ from bridge.registry import Registry
 from bridge.sip.registrar import AddressOfRecord, Rules, address_of_record
 from bridge.sip.transaction import Timers
 from bridge.sip.user_agent import Capabilities
-from bridge.store import Store
+from bridge.store import Lease, Store
 from bridge.store.memory import MemoryStore
 from bridge.store.redis import RedisStore
+from bridge.switchboard import Switchboard
 from bridge.telemetry.metrics import Metrics
 from bridge.webhooks.sender import Sender
 from bridge.webhooks.signing import new_secret
@@ -187,6 +189,8 @@ class Service:
         secret = await self._cluster_secret(store)
         endpoint_secrets = await self._webhook_secrets(store)
 
+        switchboard, cluster = await self._bind_cluster(stack, pump, store, secret)
+
         settings = self._node_settings(secret, sockets)
         node = Node(settings, render=ContractRenderer(), tokens=self._tokens, chance=lambda: _chance(self._tokens))
 
@@ -213,6 +217,7 @@ class Service:
             webhooks=sender,
             names=resolver,
             registrations=registry,
+            nodes=switchboard,
         )
         stack.callback(pump.close)
 
@@ -224,7 +229,11 @@ class Service:
             clock=self._clock,
             metrics=metrics,
             replaced=lambda _: self._told_to_stop(REPLACED),
+            facts={} if cluster is None else {"cluster": self._cluster_address(cluster), "hint": node.hint},
+            heard=_nobody_listens if switchboard is None else switchboard.heard,
         )
+        if switchboard is not None and cluster is not None:
+            switchboard.connect(cluster, membership.claim)
         await membership.announce()
         # What is taken over may have to be said again at once; what comes meanwhile waits in the sockets.
         await membership.succeed()
@@ -233,12 +242,16 @@ class Service:
             await each.open()
             if each.ended is not None:
                 each.ended.add_done_callback(partial(self._deaf, each.name))
+        if cluster is not None:
+            await cluster.open()
         endpoints = [each.id for application in settings.applications for each in application.endpoints]
         streams = [each for each in sockets if isinstance(each, StreamListener)]
         metrics.on_scrape = partial(
             _set_gauges, metrics, node, media, streams=streams, endpoints=endpoints, capacity=settings.max_calls
         )
-        await self._serve_api(stack, api_sockets, Reader(pump=pump, store=store, tokens=self._tokens), registry)
+        await self._serve_api(
+            stack, api_sockets, Reader(pump=pump, store=store, tokens=self._tokens, nodes=switchboard), registry
+        )
         works = (
             ("lease", membership.keep()),
             ("secrets", self._keep_secrets(store, pump.store_came_back)),
@@ -267,6 +280,35 @@ class Service:
             retention_s=self._config.store.retention_s,
             observe=self._metrics.store_seconds.observe,
         )
+
+    async def _bind_cluster(
+        self, stack: AsyncExitStack, pump: Pump, store: Store, secret: bytes
+    ) -> tuple[Switchboard | None, Cluster | None]:
+        """The way to other nodes, where we are told to have one."""
+        listen = self._config.cluster.listen
+        if listen is None:
+            return None, None
+        switchboard = Switchboard(owner=self._owner, pump=pump, store=store, dropped=self._metrics.dropped)
+        cluster = Cluster(
+            owner=self._owner,
+            secret=secret,
+            listen=(listen.host, listen.port),
+            members=switchboard,
+            receiver=switchboard,
+            dropped=self._metrics.dropped,
+        )
+        await cluster.bind()
+        stack.push_async_callback(cluster.close)
+        stack.push_async_callback(switchboard.close)
+        return switchboard, cluster
+
+    def _cluster_address(self, cluster: Cluster) -> tuple[str, int]:
+        """Where other nodes reach us."""
+        shown = self._config.cluster.advertise
+        host, port = cluster.address[0], cluster.address[1]
+        if shown is None:
+            return outward_address(host), port
+        return shown.host, shown.port or port
 
     async def _cluster_secret(self, store: Store) -> bytes:
         configured = self._config.cluster.secret
@@ -347,6 +389,7 @@ class Service:
             decision_timeout_s=config.webhooks.decision_timeout_s,
             backlog_max=config.webhooks.backlog_max,
             max_calls=config.limits.max_calls,
+            clustered=config.cluster.listen is not None,
         )
 
     async def _serve_api(
@@ -420,6 +463,10 @@ class Service:
             log.warning(
                 "stopped_with_work_left", calls=pump.node.carried, detail="kept in the store for the next start"
             )
+
+
+def _nobody_listens(lease: Lease) -> None:
+    """Of who else lives: without a way to other nodes nobody needs to know."""
 
 
 def _assembled(assembling: asyncio.Task[Pump]) -> Pump:

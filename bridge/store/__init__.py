@@ -79,6 +79,13 @@ class ConversationRecord(NamedTuple):
     merged_into: ConversationId | None = None  # which took its last living call
 
 
+class Whereabouts(NamedTuple):
+    """Who carries a call."""
+
+    conversation: ConversationId
+    owner: str  # "node_id:incarnation", as it was last written
+
+
 class Store(Protocol):
     """What is written on the hot path is queued and answered by inputs, never from within the call that wrote it.
 
@@ -149,6 +156,10 @@ class Store(Protocol):
 
     async def stored_call(self, call: CallId) -> StoredCall | None:
         """A call as it was last written; None when it has ended or is not known."""
+        ...
+
+    async def whereabouts(self, call: CallId) -> Whereabouts | None:
+        """Who carries a call; None when it has ended or is not known."""
         ...
 
     async def events(self, call: CallId) -> list[tuple[int, bytes]] | None:

@@ -32,7 +32,7 @@ from bridge.engine.registrations import (
     stream_of,
 )
 from bridge.sip.registrar import AddressOfRecord
-from bridge.store import REMEMBERED_S, ConversationRecord, Due, Lease, Member, UserChanges
+from bridge.store import REMEMBERED_S, ConversationRecord, Due, Lease, Member, UserChanges, Whereabouts
 from bridge.store.tables import Table
 
 FORGET_S = 86_400.0  # a name unheard for so long is forgotten
@@ -514,6 +514,13 @@ class Keyspace:
             return None
         stored = self._conversations.get(held)
         return None if stored is None or call not in stored.fixed else self._stored_call(call, stored)
+
+    def whereabouts(self, call: CallId) -> Whereabouts | None:
+        held = self._calls.get(call)
+        stored = None if held is None or isinstance(held, bytes) else self._conversations.get(held)
+        if stored is None or isinstance(held, bytes) or held is None or call not in stored.fixed:
+            return None
+        return Whereabouts(held, stored.owner)
 
     def events(self, call: CallId) -> list[tuple[int, bytes]] | None:
         out = self._out.get(call)

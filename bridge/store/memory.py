@@ -28,7 +28,7 @@ from bridge.engine.registrations import (
 )
 from bridge.errors import StoreUnavailable
 from bridge.sip.registrar import AddressOfRecord
-from bridge.store import ConversationRecord, Due, Lease, UserChanges
+from bridge.store import ConversationRecord, Due, Lease, UserChanges, Whereabouts
 from bridge.store.keyspace import Keyspace
 
 Later: TypeAlias = Callable[[float, Callable[[], None]], object]  # (seconds from now, what to call then)
@@ -238,6 +238,10 @@ class MemoryStore:
     async def stored_call(self, call: CallId) -> StoredCall | None:
         """A call as it was last written; None when it has ended or is not known."""
         return self._reachable().stored_call(call)
+
+    async def whereabouts(self, call: CallId) -> Whereabouts | None:
+        """Who carries a call; None when it has ended or is not known."""
+        return self._reachable().whereabouts(call)
 
     async def events(self, call: CallId) -> list[tuple[int, bytes]] | None:
         """(sequence, body) ascending, delivered or not, until the retention is over; None for a call not known."""

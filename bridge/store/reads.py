@@ -13,7 +13,7 @@ from bridge.calls.facts import CallId, ConversationId
 from bridge.engine.commit import Remembered, StoredCall
 from bridge.errors import StoreUnavailable
 from bridge.sip.registrar import AddressOfRecord
-from bridge.store import ConversationRecord, Due, UserChanges
+from bridge.store import ConversationRecord, Due, UserChanges, Whereabouts
 from bridge.store.asking import RedisAsking
 from bridge.store.records import call_of, final, remembered_of
 from bridge.store.scripts import USER
@@ -37,6 +37,15 @@ class RedisReads(RedisAsking):
         commands = (("HMGET", key, f"i:{call}", f"v:{call}"), ("HGETALL", f"{self._prefix}:out:{call}"))
         (fixed, variable), out = await self._ask_all(commands)
         return None if fixed is None else call_of(call, fixed, variable or b"", out.items())
+
+    async def whereabouts(self, call: CallId) -> Whereabouts | None:
+        """Who carries a call; None when it has ended or is not known."""
+        held: bytes | None = await self._ask("GET", f"{self._prefix}:call:{call}")
+        if held is None or final(held) is not None:
+            return None
+        conversation = held.decode()
+        owner, fixed = await self._ask("HMGET", f"{self._prefix}:conv:{conversation}", "owner", f"i:{call}")
+        return None if owner is None or fixed is None else Whereabouts(ConversationId(conversation), owner.decode())
 
     async def events(self, call: CallId) -> list[tuple[int, bytes]] | None:
         """(sequence, body) ascending, delivered or not, until the retention is over; None for a call not known."""
