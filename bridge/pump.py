@@ -42,6 +42,7 @@ from bridge.engine.inputs import (
     Input,
     Originate,
     Packet,
+    Returned,
     StoreAway,
     StoreBack,
     StreamBroken,
@@ -189,9 +190,8 @@ class Pump:
             AdoptPorts: lambda effect: media.reconcile(effect.sessions),
             Resolve: names.resolve,
         }
-        if nodes is not None:
-            self._nodes = nodes
-            self._carry[PassOn] = nodes.pass_on
+        self._nodes = nodes
+        self._carry[PassOn] = self._give_back if nodes is None else nodes.pass_on
 
     def close(self) -> None:
         """Deaf and still from now on: what adapters say while they are closed, or find out later, is not heard."""
@@ -329,6 +329,10 @@ class Pump:
             return
         self._metrics.sip_message("out", send.data)
         self._outlets[send.flow.listener].send(send)
+
+    def _give_back(self, wanted: PassOn) -> None:
+        """There are no other nodes."""
+        self.give(Returned(wanted.data, wanted.flow))
 
     def leave(self, send: Send) -> None:
         """Send what another node says, by the listener of this flow, or by one like it."""

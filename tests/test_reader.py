@@ -40,6 +40,7 @@ from bridge.reader import Reader
 from bridge.registry import Registry
 from bridge.service import ContractRenderer
 from bridge.sip.flow import Flow, Send
+from bridge.store import Whereabouts
 from bridge.store.memory import MemoryStore
 from bridge.telemetry.metrics import Metrics
 from tests.store.writes import commit
@@ -400,6 +401,9 @@ class _Rows(MemoryStore):
     def __init__(self, rows: list[tuple[int, CallId, bytes | None]]) -> None:
         self.rows = rows
         self.asked = 0
+
+    async def whereabouts(self, call: CallId) -> Whereabouts | None:
+        return None
 
     async def list_calls(self, *, before: tuple[int, str] | None, limit: int) -> list[tuple[int, CallId, bytes | None]]:
         self.asked += 1

@@ -20,7 +20,7 @@ KEY = b"k" * 32
 FLOW = Flow("udp", "udp:0.0.0.0:5060", "192.0.2.1", 5060)
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
-flows = st.builds(Flow, texts, texts, texts, st.integers(0, 0xFFFF))
+flows = st.builds(Flow, texts, texts, texts, st.integers(0, 0xFFFF), st.just(""))
 payloads = st.lists(st.binary(min_size=1, max_size=300), max_size=8)
 
 
