@@ -321,6 +321,13 @@ class Cluster(Section):
         "default: made at the first start and kept in the store",
     )
 
+    drain_limit_s: float = Field(
+        default=90.0,
+        ge=0,
+        le=100,
+        description="how long a stop waits for calls that cannot be handed over yet; then they get a BYE",
+    )
+
     @model_validator(mode="after")
     def _proven(self) -> Self:
         if self.listen is None and self.advertise is not None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from zlib import crc32
 
@@ -54,7 +55,7 @@ class Membership:
     clock: Clock
     metrics: Metrics
     replaced: Callable[[str], None]
-    facts: Mapping[str, object]  # what others should know of us
+    facts: dict[str, object]  # what others should know of us
     heard: Callable[[Lease], None]  # told of everybody, each time
     _latest: Lease | None = None
     _legacies: dict[str, _Legacy] = field(default_factory=dict)  # by owner
@@ -65,7 +66,7 @@ class Membership:
 
     async def announce(self) -> Lease:
         """Say that we live. Raises StoreUnavailable."""
-        facts = {"versions": SNAPSHOT_VERSIONS, "release": __version__, **self.facts}
+        facts = {"versions": SNAPSHOT_VERSIONS, "release": __version__, "nonce": self.nonce, **self.facts}
         asked_at = self.clock.now()
         lease = await self.store.announce(self.owner, json.dumps(facts).encode(), LEASE_S)
         if lease.replaced_by is not None:
@@ -77,6 +78,18 @@ class Membership:
             self._latest = lease
             self.heard(lease)
         return lease
+
+    async def take(self, conversation: ConversationId, former: Former) -> int:
+        """Carry on what another node has handed over to us. How many conversations that were. Raises StoreUnavailable."""
+        claimed = await self.store.claim(self.owner, self.nonce, self.node_id, [conversation])
+        self.metrics.takeovers.inc(len(claimed))
+        self.pump.give(Claimed(tuple(claimed), former))
+        return len(claimed)
+
+    async def leave(self) -> None:
+        """Say that we live no more. Without the store's word our lease just lapses."""
+        with suppress(StoreUnavailable):
+            await self.store.depart(self.owner)
 
     async def claim(self, place: Whereabouts) -> bool:
         """Take one conversation over from a node that is dead, because somebody asks for it. True where it is ours now.
@@ -124,7 +137,10 @@ class Membership:
         legacy = self._legacies.get(dead.owner)
         if legacy is None:
             legacy = self._legacies[dead.owner] = _Legacy(now)
-            log.warning("node_dead", node=dead.owner, silent_ms=lease.store_ms - dead.renewed_ms)
+            if dead.has_departed:
+                log.info("node_departed", node=dead.owner)
+            else:
+                log.warning("node_dead", node=dead.owner, silent_ms=lease.store_ms - dead.renewed_ms)
         if legacy.emptied:
             return
         living = [each.node_id for each in lease.members if each.is_alive(lease.store_ms)]
@@ -140,7 +156,7 @@ class Membership:
     async def _claim(self, dead: Member, conversations: Sequence[ConversationId]) -> int:
         claimed = await self.store.claim(self.owner, self.nonce, dead.node_id, conversations)
         if claimed and self._latest is not None:
-            silent_s = (self._latest.store_ms - dead.renewed_ms) / 1000
+            silent_s = 0.0 if dead.has_departed else (self._latest.store_ms - dead.renewed_ms) / 1000
             self.metrics.takeovers.inc(len(claimed))
             self.pump.give(Claimed(tuple(claimed), Former(dead.node_id, self.clock.now() - silent_s)))
         return len(claimed)

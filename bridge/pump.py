@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, overload
+from typing import Any, Protocol, TypeAlias, overload
 
 import structlog
 
@@ -34,6 +34,8 @@ from bridge.engine.effects import (
     Postpone,
     Resolve,
     SetRule,
+    Yielded,
+    YieldRefused,
 )
 from bridge.engine.inputs import (
     Command,
@@ -47,6 +49,7 @@ from bridge.engine.inputs import (
     StoreBack,
     StreamBroken,
     Woken,
+    Yield,
 )
 from bridge.engine.node import Node
 from bridge.engine.registrations import ASKING, Deregistered, ForgetEvents, ReadBindings, WriteRegistration
@@ -67,6 +70,9 @@ GRAIN_S = 0.005
 
 _LET_GO = "this process has let go of its calls"
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}  # as the standard library counts them
+
+
+Answer: TypeAlias = CommandAccepted | CommandRefused | Originated | OriginateRefused | Yielded | YieldRefused
 
 
 class PacketOutlet(Protocol):
@@ -142,6 +148,8 @@ class Pump:
             CommandRefused: self._answered,
             Originated: self._answered,
             OriginateRefused: self._answered,
+            Yielded: self._answered,
+            YieldRefused: self._answered,
             Dropped: self._dropped,
             Noted: self._noted,
         }
@@ -238,7 +246,7 @@ class Pump:
 
     def _faulted(self, about: Input | Effect) -> None:
         self._metrics.dropped("fault")
-        waiting = self._asked.get(about.request) if isinstance(about, Command | Originate) else None
+        waiting = self._asked.get(about.request) if isinstance(about, Command | Originate | Yield) else None
         if waiting is not None and not waiting.done():
             waiting.set_exception(BridgeError("its step has failed, and the log says how"))
         withheld = self._faults.admit(self._clock.now())
@@ -289,7 +297,9 @@ class Pump:
     async def ask(self, asked: Command) -> CommandAccepted | CommandRefused: ...
     @overload
     async def ask(self, asked: Originate) -> Originated | OriginateRefused: ...
-    async def ask(self, asked: Command | Originate) -> object:
+    @overload
+    async def ask(self, asked: Yield) -> Yielded | YieldRefused: ...
+    async def ask(self, asked: Command | Originate | Yield) -> object:
         """Give it, and wait for its answer, which may depend on a write. Whoever asks says how long that is worth.
 
         StoreUnavailable once closed: another process will know.
@@ -350,7 +360,7 @@ class Pump:
         self._requests += 1
         return self._requests
 
-    def _answered(self, effect: CommandAccepted | CommandRefused | Originated | OriginateRefused) -> None:
+    def _answered(self, effect: Answer) -> None:
         waiting = self._asked.get(effect.request)
         if waiting is not None and not waiting.done():  # else nobody waits any longer
             waiting.set_result(effect)

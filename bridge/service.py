@@ -14,7 +14,7 @@ import socket
 from base64 import b32decode
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
@@ -38,6 +38,7 @@ from bridge.config import Address, Application, Config, Listener
 from bridge.contract.actions import to_actions
 from bridge.contract.registered import render_registration
 from bridge.contract.render import call_json, render_event
+from bridge.draining import Draining
 from bridge.engine.inputs import Drain, HangUpAll
 from bridge.engine.node import Node
 from bridge.engine.registrations import RegistrationEvent, User
@@ -139,6 +140,8 @@ class Service:
         self._metrics = Metrics()
         self._made_secrets: dict[str, str] = {}  # those that stand in no configuration
         self._readiness = Readiness()
+        self._membership: Membership
+        self._draining: Draining | None = None  # where there is a way to other nodes
         self._owner = f"{node_id}:{self._tokens.token(12)}"
         self._listening: list[str] = []  # where phones find us
         self._stop: asyncio.Future[int]
@@ -221,7 +224,7 @@ class Service:
         )
         stack.callback(pump.close)
 
-        membership = Membership(
+        membership = self._membership = Membership(
             owner=self._owner,
             nonce=settings.nonce,
             pump=pump,
@@ -233,7 +236,8 @@ class Service:
             heard=_nobody_listens if switchboard is None else switchboard.heard,
         )
         if switchboard is not None and cluster is not None:
-            switchboard.connect(cluster, membership.claim)
+            switchboard.connect(cluster, membership)
+            self._draining = Draining(owner=self._owner, pump=pump, store=store, switchboard=switchboard)
         await membership.announce()
         # What is taken over may have to be said again at once; what comes meanwhile waits in the sockets.
         await membership.succeed()
@@ -288,7 +292,9 @@ class Service:
         listen = self._config.cluster.listen
         if listen is None:
             return None, None
-        switchboard = Switchboard(owner=self._owner, pump=pump, store=store, dropped=self._metrics.dropped)
+        switchboard = Switchboard(
+            owner=self._owner, pump=pump, store=store, clock=self._clock, dropped=self._metrics.dropped
+        )
         cluster = Cluster(
             owner=self._owner,
             secret=secret,
@@ -453,8 +459,14 @@ class Service:
             self._told_to_stop(CRASHED)
 
     async def _wind_down(self, pump: Pump) -> None:
-        """A planned stop: nothing new, BYE for what lives, a little time for the last events."""
+        """A planned stop: nothing new, calls to other nodes, BYE for what nobody takes, a little time for the last events."""
         pump.give(Drain())
+        self._membership.facts["draining"] = True
+        if self._draining is not None:
+            with suppress(StoreUnavailable):
+                await self._membership.announce()  # so that nobody sends us anything new
+            moved = await self._draining.run(self._config.cluster.drain_limit_s)
+            log.info("drained", conversations=moved, left=pump.node.live)
         pump.give(HangUpAll())
         deadline = self._clock.now() + STOP_PATIENCE_S
         while pump.node.carried and self._clock.now() < deadline:  # noqa: ASYNC110 -- the engine has no events to await
@@ -463,6 +475,7 @@ class Service:
             log.warning(
                 "stopped_with_work_left", calls=pump.node.carried, detail="kept in the store for the next start"
             )
+        await self._membership.leave()
 
 
 def _nobody_listens(lease: Lease) -> None:

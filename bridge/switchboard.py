@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import structlog
 
+from bridge.ambient import Clock
 from bridge.calls.actions import Action, from_data, to_data
-from bridge.calls.facts import ActionId, CallId
+from bridge.calls.facts import ActionId, CallId, ConversationId
 from bridge.cluster import Envelope
 from bridge.cluster.peers import Cluster
+from bridge.engine.commit import UNNAMED
 from bridge.engine.effects import CommandAccepted, CommandRefused, PassOn
-from bridge.engine.inputs import Command, Packet, Returned
+from bridge.engine.inputs import Command, Former, Packet, Returned
 from bridge.errors import PeerGone, StoreUnavailable
+from bridge.membership import Membership, heir_of
 from bridge.pump import Pump
 from bridge.sip.flow import Send
 from bridge.store import Lease, Store, Whereabouts
@@ -39,27 +43,30 @@ class Neighbour(NamedTuple):
     address: tuple[str, int]  # of its `cluster.listen`, as others reach it
     hint: str  # in the tags that it makes
     draining: bool
+    nonce: str  # that its claims bear
 
 
 class Switchboard:
     """`Members` and `Receiver` of the cluster; the pump's way to other nodes."""
 
-    def __init__(self, *, owner: str, pump: Pump, store: Store, dropped: Callable[[str], None]) -> None:
+    def __init__(self, *, owner: str, pump: Pump, store: Store, clock: Clock, dropped: Callable[[str], None]) -> None:
         self._owner = owner
+        self._clock = clock
         self._pump = pump
         self._store = store
         self._dropped = dropped
-        self._claim: Callable[[Whereabouts], Awaitable[bool]]
+        self._membership: Membership
         self._cluster: Cluster
         self._neighbours: dict[str, Neighbour] = {}  # by owner
         self._by_hint: dict[str, Neighbour] = {}
+        self._held: dict[CallId, deque[PassOn]] = {}  # of calls that are being handed over
         self._looking: dict[CallId, list[PassOn]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def connect(self, cluster: Cluster, claim: Callable[[Whereabouts], Awaitable[bool]]) -> None:
-        """`claim` takes a conversation of a dead node over, and says whether it is ours now."""
+    def connect(self, cluster: Cluster, membership: Membership) -> None:
+        """Whose links, and who takes over what falls to us."""
         self._cluster = cluster
-        self._claim = claim
+        self._membership = membership
 
     async def close(self) -> None:
         """Look for nobody any more."""
@@ -85,6 +92,10 @@ class Switchboard:
         """Whether this node lives."""
         return owner in self._neighbours
 
+    def ready(self) -> list[Neighbour]:
+        """Who takes new calls."""
+        return [each for each in self._neighbours.values() if not each.draining]
+
     # What leaves
 
     def send_there(self, send: Send) -> None:
@@ -99,6 +110,12 @@ class Switchboard:
 
     def pass_on(self, wanted: PassOn) -> None:
         """To the node that has the call."""
+        if wanted.call == UNNAMED:
+            self._pass_new_on(wanted)
+            return
+        if wanted.call in self._held:
+            self._held[wanted.call].append(wanted)
+            return
         # What another node has sent us has been looked for by its tag already.
         hinted = self._by_hint.get(wanted.hint) if not wanted.flow.node else None
         if hinted is not None:
@@ -117,6 +134,16 @@ class Switchboard:
             task = asyncio.create_task(self._look_for(wanted.call), name="look-up")
             self._tasks.add(task)
             task.add_done_callback(self._looked)
+
+    def _pass_new_on(self, wanted: PassOn) -> None:
+        """A new call, from a node that drains: the same node for each copy of its INVITE."""
+        name = wanted.data.partition(b"\r\nCall-ID:")[2].partition(b"\r\n")[0].decode("utf-8", "replace")
+        ready = {each.owner: each for each in self.ready()} if not wanted.flow.node else {}
+        heir = heir_of(name, ready)
+        if heir is None:
+            self._pump.give(Returned(wanted.data, wanted.flow))
+        else:
+            self._envelope(ready[heir], wanted)
 
     async def _look_for(self, call: CallId) -> None:
         try:
@@ -140,7 +167,7 @@ class Switchboard:
         place = await self._store.whereabouts(call)
         if place is None or place.owner == self._owner or place.owner in self._neighbours:
             return place
-        return Whereabouts(place.conversation, self._owner) if await self._claim(place) else place
+        return Whereabouts(place.conversation, self._owner) if await self._membership.claim(place) else place
 
     def _looked(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -163,6 +190,24 @@ class Switchboard:
     def send(self, send: Send) -> None:
         """What shall leave by a flow of ours."""
         self._pump.leave(send)
+
+    # Handing over
+
+    def hold(self, calls: Iterable[CallId]) -> None:
+        """Keep what comes for these until it is said where they are."""
+        for call in calls:
+            self._held[call] = deque(maxlen=WAITING_MOST)
+
+    def let_through(self, calls: Iterable[CallId]) -> None:
+        """They are where the store says."""
+        for call in calls:
+            for wanted in self._held.pop(call, ()):
+                self.pass_on(wanted._replace(hint=""))
+
+    async def hand(self, heir: Neighbour, conversation: ConversationId) -> None:
+        """Have that node take up what has been written over to it. Raises PeerGone."""
+        question = {"v": 1, "take": conversation, "node": self._owner}
+        await self._cluster.ask(heir.owner, heir.address, json.dumps(question).encode(), timeout_s=ASK_TIMEOUT_S)
 
     # Commands
 
@@ -190,8 +235,12 @@ class Switchboard:
         return _read_answer(request, json.loads(said))
 
     async def answer(self, question: bytes) -> bytes:
-        """A command that came to another node."""
+        """A command that came to another node, or a conversation that it hands over."""
         asked = json.loads(question)
+        if "take" in asked:
+            former = Former(asked["node"].rpartition(":")[0], self._clock.now(), holds=asked["node"])
+            taken = await self._membership.take(ConversationId(asked["take"]), former)
+            return json.dumps({"v": 1, "taken": taken}).encode()
         actions = tuple(from_data(each) for each in asked["actions"])
         said = await self._pump.ask(Command(self._pump.new_request(), CallId(asked["call"]), actions, asked["listed"]))
         if isinstance(said, CommandAccepted):
@@ -204,7 +253,9 @@ def _neighbour(owner: str, facts: bytes) -> Neighbour | None:
     try:
         said: Mapping[str, Any] = json.loads(facts)
         host, port = said["cluster"]
-        return Neighbour(owner, (str(host), int(port)), str(said["hint"]), bool(said.get("draining", False)))
+        return Neighbour(
+            owner, (str(host), int(port)), str(said["hint"]), bool(said.get("draining", False)), str(said["nonce"])
+        )
     except (ValueError, TypeError, KeyError):
         return None
 

@@ -353,17 +353,17 @@ def _note_end(holdings: Holdings, leg: Leg, event: CallEnded) -> None:
     holdings.out.append(Noted("info", "call_ended", leg.call.id, facts))
 
 
-def drop(holdings: Holdings, holding: Holding) -> None:
+def drop(holdings: Holdings, holding: Holding, *, keep_ports: bool = False) -> None:
     """Let go of a conversation without a word to anybody: it is over, or it lives elsewhere now."""
     if holdings.conversations.pop(holding.id, None) is None:
         return
     for ticket in holding.gate.tickets():
         holdings.tickets.pop(ticket, None)
     for leg in list(holding.legs.values()):
-        forget(holdings, leg)
+        forget(holdings, leg, keep_ports=keep_ports)
 
 
-def forget(holdings: Holdings, leg: Leg) -> None:
+def forget(holdings: Holdings, leg: Leg, *, keep_ports: bool = False) -> None:
     """One call of it."""
     call = leg.call
     del holdings.legs[call.id], leg.holding.legs[call.id]
@@ -378,5 +378,5 @@ def forget(holdings: Holdings, leg: Leg) -> None:
         return
     holdings.live -= 1
     seeking.abandon(holdings, call)
-    if call.media_open or call.phase is Phase.ANSWERING or call.is_sought:
+    if not keep_ports and (call.media_open or call.phase is Phase.ANSWERING or call.is_sought):
         close_ports(holdings, call)

@@ -192,7 +192,9 @@ class Holdings:
         "invites",
         "lease_until",
         "legs",
+        "lingering",
         "live",
+        "must_answer",
         "names",
         "ours",
         "out",
@@ -241,6 +243,8 @@ class Holdings:
         self.ticket = 0
         self.store_away_since: float | None = None
         self.lease_until = math.inf  # seconds UTC; who has never been given a lease needs none
+        self.lingering: Agenda[str] = Agenda()  # media sessions of calls that have gone to another node
+        self.must_answer = False  # the message under way has been passed on in vain
         self.again: deque[Input] = deque()  # inputs that were put aside, and are not any more
         self.draining = False
         self.out: list[Effect] = []

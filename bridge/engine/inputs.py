@@ -100,6 +100,7 @@ class Former:
 
     node_id: str
     silent_since: float  # seconds UTC: its last sign of life
+    holds: str = ""  # its flows still: "node_id:incarnation", where it lives and has handed the calls over
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +214,14 @@ class Originate:
 
 
 @dataclass(frozen=True, slots=True)
+class Yield:
+    """Another node shall carry this conversation on. Answered by exactly one `Yielded` or `YieldRefused`."""
+
+    request: int  # the asker's number, echoed in the answer
+    conversation: ConversationId
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Take nothing new."""
 
@@ -255,6 +264,7 @@ Input: TypeAlias = (
     | StreamsClaimed
     | UsersChanged
     | Deregister
+    | Yield
     | Drain
     | HangUpAll
     | Woken

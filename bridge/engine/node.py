@@ -26,7 +26,7 @@ from bridge.calls.inputs import (
     MediaSilent,
     StoreTooLate,
 )
-from bridge.engine import fencing, ownership, registering, responses, signalling
+from bridge.engine import fencing, handover, ownership, registering, responses, signalling
 from bridge.engine.carrying import hurry, send_trying, settle, step
 from bridge.engine.delivering import acknowledge, carry_deliveries
 from bridge.engine.effects import ClosePorts, CommandRefused, Effect
@@ -56,6 +56,7 @@ from bridge.engine.inputs import (
     StoreBack,
     StreamBroken,
     Woken,
+    Yield,
 )
 from bridge.engine.originating import originate
 from bridge.engine.registrations import (
@@ -160,6 +161,8 @@ class Node:
                 signalling.outcomes(holdings, holdings.endpoint.transport_failed(flow, now=now), now=now)
             case StreamBroken(data, flow, reason, status):
                 signalling.stream_broken(holdings, data, flow, reason, status)
+            case Yield():
+                handover.let_go(holdings, given, now=now)
             case Drain():
                 holdings.draining = True
             case HangUpAll():
@@ -169,7 +172,13 @@ class Node:
     def deadline(self) -> float | None:
         """When to give it `Woken` next (seconds UTC); None: only when something else happens."""
         holdings = self._holdings
-        agendas = (holdings.agenda, holdings.endpoint, holdings.outbox, holdings.registrar.agenda)
+        agendas = (
+            holdings.agenda,
+            holdings.endpoint,
+            holdings.outbox,
+            holdings.registrar.agenda,
+            holdings.lingering,
+        )
         found = [each.deadline() for each in agendas]
         return min((each for each in found if each is not None), default=None)
 
@@ -244,6 +253,7 @@ class Node:
             if leg is not None:
                 self._fired(leg, key, now=now)
         registering.wake(holdings, now=now)
+        handover.wake(holdings, now=now)
         signalling.outcomes(holdings, holdings.endpoint.wake(now=now), now=now)
         carry_deliveries(holdings, holdings.outbox.wake(now=now), now=now)
 

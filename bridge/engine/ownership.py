@@ -162,6 +162,9 @@ def claimed(
         for each in stored.calls:
             try:
                 leg = _revive(holdings, holding, each)
+                if former is not None and former.holds and leg.call.dialog is not None:
+                    flow = leg.call.dialog.flow
+                    leg.call.dialog.flow = flow._replace(node=flow.node or former.holds)
             except (snapshot.UnreadableSnapshot, LookupError, ValueError, TypeError) as problem:
                 # One damaged record must not keep the others from being carried on.
                 facts = (("problem", f"{type(problem).__name__}: {problem}"),)

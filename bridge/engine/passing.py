@@ -8,8 +8,10 @@ Refuses to know which node has the call: whoever carries the effect out finds th
 from __future__ import annotations
 
 from bridge.calls.facts import CallId
+from bridge.engine.commit import UNNAMED
 from bridge.engine.effects import PassOn
 from bridge.engine.holdings import Holdings, Leg
+from bridge.sip.endpoint import RequestArrived
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request, Response
 from bridge.sip.transaction import client_key, server_key
@@ -29,6 +31,12 @@ def pass_invite_on(holdings: Holdings, leg: Leg) -> None:
     """An INVITE that has made its call at another node already."""
     if leg.call.invite is not None:
         holdings.out.append(PassOn(leg.call.id, "", leg.call.invite.encode(), leg.call.way))
+
+
+def pass_new_on(holdings: Holdings, arrived: RequestArrived) -> None:
+    """A call that shall begin at a node that does not drain."""
+    holdings.endpoint.abandon(arrived.key)
+    holdings.out.append(PassOn(UNNAMED, "", arrived.request.encode(), arrived.flow))
 
 
 def _of_response(holdings: Holdings, response: Response) -> tuple[CallId, str] | None:

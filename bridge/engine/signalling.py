@@ -57,6 +57,7 @@ _LATER = ("Retry-After", "10")  # how soon a caller whom we turn away may come b
 def packet(holdings: Holdings, data: bytes, flow: Flow, *, returned: bool = False, now: float) -> None:
     """One datagram or framed message. `returned`: it was passed on, and nobody has its call."""
     message = parse(data)
+    holdings.must_answer = returned
     match message:
         case Request() | Response():
             if holdings.settings.clustered and not returned and passing.passed_on(holdings, message, data, flow):
@@ -176,6 +177,9 @@ def _invite(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
         # The very INVITE that made this call, and its transaction is over: a copy that was under way for very long.
         holdings.endpoint.abandon(arrived.key)
         holdings.out.append(Dropped("late_invite", arrived.flow))
+        return
+    if holdings.draining and holdings.settings.clustered and not holdings.must_answer:
+        passing.pass_new_on(holdings, arrived)
         return
     turned_away = _admission(holdings, now=now)
     if turned_away is not None:

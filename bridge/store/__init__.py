@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from bridge.calls.facts import CallId, ConversationId
-from bridge.engine.commit import Ack, Commit, Postponed, Release, Remembered, StoredCall, StoredConversation
+from bridge.engine.commit import Ack, Commit, HandOver, Postponed, Release, Remembered, StoredCall, StoredConversation
 from bridge.engine.registrations import ForgetEvents, ReadBindings, StoredStream, WriteRegistration
 from bridge.sip.registrar import AddressOfRecord
 
@@ -24,7 +24,7 @@ class Member:
 
     node_id: str
     incarnation: str
-    renewed_ms: int  # the store's UTC then
+    renewed_ms: int  # the store's UTC then; 0: it has departed
     lease_ms: int
     facts: bytes  # JSON: everything others should know of it
 
@@ -32,6 +32,11 @@ class Member:
     def owner(self) -> str:
         """As it stands in what the node owns."""
         return f"{self.node_id}:{self.incarnation}"
+
+    @property
+    def has_departed(self) -> bool:
+        """It has said itself that it lives no more."""
+        return self.renewed_ms == 0
 
     def is_alive(self, store_ms: int) -> bool:
         """Whether its lease had not lapsed by then."""
@@ -190,6 +195,14 @@ class Store(Protocol):
 
     async def due_registrations(self, now_ms: int, limit: int) -> Due:
         """Whose bindings have expired, at most `limit` of them."""
+        ...
+
+    async def hand_over(self, given: HandOver) -> bool:
+        """False: it was not ours, or not at that epoch and version. Asked again it says the same."""
+        ...
+
+    async def depart(self, owner: str) -> None:
+        """Say that we live no more: what is left of ours is free for others at once."""
         ...
 
     async def claim_streams(self, owner: str, node_id: str) -> list[StoredStream]:

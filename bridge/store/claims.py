@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from bridge.calls.facts import ConversationId
-from bridge.engine.commit import StoredConversation
+from bridge.engine.commit import HandOver, StoredConversation
 from bridge.engine.registrations import StoredStream
 from bridge.sip.registrar import AddressOfRecord
 from bridge.store import Lease, Member
 from bridge.store.asking import RedisAsking
 from bridge.store.records import conversation_of, stream
-from bridge.store.scripts import ANNOUNCE, CLAIM, INHERIT
+from bridge.store.scripts import ANNOUNCE, CLAIM, DEPART, INHERIT, YIELD
 
 CLAIMS_AT_ONCE = 64
 
@@ -63,6 +63,20 @@ class RedisClaims(RedisAsking):
         """Take over what other incarnations of our node_id own, each one epoch higher."""
         node_id = owner.rpartition(":")[0]
         return await self.claim(owner, nonce, node_id, await self.owned(node_id))
+
+    async def hand_over(self, given: HandOver) -> bool:
+        """Give a conversation of ours to another node. False: it was not ours, or not at that epoch and version."""
+        node_id, _, incarnation = given.owner.rpartition(":")
+        heir_id, _, heir_incarnation = given.heir.rpartition(":")
+        ours = (given.conversation, node_id, incarnation, given.epoch, given.version)
+        key = f"{self._prefix}:conv:{given.conversation}"
+        command = ("EVAL", YIELD.text, 1, key, self._prefix, *ours, heir_id, heir_incarnation, given.nonce)
+        return bool(await self._ask(*command))
+
+    async def depart(self, owner: str) -> None:
+        """Say that we live no more: what is left of ours is free for others at once."""
+        node_id, _, incarnation = owner.rpartition(":")
+        await self._ask("EVAL", DEPART.text, 1, f"{self._prefix}:node:{node_id}", incarnation)
 
     async def claim_streams(self, owner: str, node_id: str) -> list[StoredStream]:
         """Take over the events of registrations that this node has not delivered, if it is dead or bears our name."""

@@ -16,6 +16,7 @@ from bridge.calls.facts import CallId, ConversationId
 from bridge.engine.commit import (
     Ack,
     Commit,
+    HandOver,
     Postponed,
     Release,
     Remembered,
@@ -440,6 +441,29 @@ class Keyspace:
         stored = self._registrations.get(settled.aor)
         if stored is not None and stored.owner == settled.owner and stored.written.sequence == settled.last:
             self._streams.drop((settled.owner.rpartition(":")[0], settled.aor))
+
+    def hand_over(self, given: HandOver) -> bool:
+        """yield.lua."""
+        stored = self._conversations.get(given.conversation)
+        if stored is not None and (stored.owner, stored.nonce) == (given.heir, given.nonce):
+            return True
+        if stored is None or stored.released is not None:
+            return False
+        if (stored.owner, stored.epoch, stored.version) != (given.owner, given.epoch, given.version):
+            return False
+        moved = replace(stored, owner=given.heir, epoch=given.epoch + 1, nonce=given.nonce)
+        self._conversations.put(given.conversation, moved)
+        self._owned.drop((given.owner.rpartition(":")[0], given.conversation))
+        heir_id, _, incarnation = given.heir.rpartition(":")
+        self._owned.put((heir_id, given.conversation), incarnation)
+        return True
+
+    def depart(self, owner: str) -> None:
+        """depart.lua."""
+        node_id, _, incarnation = owner.rpartition(":")
+        node = self._nodes.get(node_id)
+        if node is not None and node.incarnation == incarnation:
+            self._nodes.put(node_id, replace(node, renewed_ms=0), keep_s=FORGET_S)
 
     def claim_streams(self, owner: str, node_id: str) -> list[StoredStream]:
         """inherit.lua, for all that this node has left."""

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from bridge.ambient import Clock
 from bridge.calls.facts import CallId, ConversationId
-from bridge.engine.commit import Ack, Commit, Postponed, Release, Remembered, StoredCall, StoredConversation
+from bridge.engine.commit import Ack, Commit, HandOver, Postponed, Release, Remembered, StoredCall, StoredConversation
 from bridge.engine.inputs import CommitRefused, Committed, Input, StoreAway, StoreBack
 from bridge.engine.registrations import (
     BindingsRead,
@@ -272,6 +272,14 @@ class MemoryStore:
     async def due_registrations(self, now_ms: int, limit: int) -> Due:
         """Whose bindings have expired, at most `limit` of them."""
         return self._reachable().due_registrations(now_ms, limit)
+
+    async def hand_over(self, given: HandOver) -> bool:
+        """Give a conversation of ours to another node. False: it was not ours, or not at that epoch and version."""
+        return self._reachable().hand_over(given)
+
+    async def depart(self, owner: str) -> None:
+        """Say that we live no more: what is left of ours is free for others at once."""
+        self._reachable().depart(owner)
 
     async def claim_streams(self, owner: str, node_id: str) -> list[StoredStream]:
         """Take over the events of registrations that this node has not delivered, if it is dead or bears our name."""

@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -35,12 +37,12 @@ class Cluster:
         self._number = 100
 
     @classmethod
-    async def up(cls, scene: Scene, nodes: int = NODES) -> Cluster:
+    async def up(cls, scene: Scene, nodes: int = NODES, config: Mapping[str, Any] | None = None) -> Cluster:
         callee = await scene.callee()
         application = await scene.application(put_through(callee))
         store = (await scene.redis()).url
         cluster = cls(application, callee)
-        config = {"webhooks": {"schedule": QUICK_SCHEDULE, "decision_timeout_s": 30}}
+        config = {"webhooks": {"schedule": QUICK_SCHEDULE, "decision_timeout_s": 30}, **(config or {})}
         for _ in range(nodes):
             cluster.nodes.append(await scene.bridge(application, store=store, config=config, media_pairs=400))
             cluster.callers.append(await scene.caller(cluster.nodes[-1]))

@@ -210,6 +210,7 @@ class Leg:
     branch: str = ""  # of our last INVITE
     sdp_version: int = 0
     described: Message | None = None  # the far end's last message with an SDP
+    heard_from: set[int] = field(default_factory=set)  # the ports that the far end has named
     _acks: dict[int, str] = field(default_factory=dict)
     _answers: dict[tuple[str, int], str] = field(default_factory=dict)  # what we have said to its requests
 
@@ -302,6 +303,7 @@ class Leg:
     def received(self, message: Message, source: Address) -> None:
         if message.body:
             self.described = message
+            self.heard_from.add(message.media_port())
         if not message.status:
             self._asked(message, source)
             return
