@@ -56,7 +56,7 @@ from bridge.engine.routing import without_connection
 from bridge.engine.writing import flush
 from bridge.sip.endpoint import Outcome, TransactionEnded, response_flow
 from bridge.sip.flow import Send
-from bridge.sip.invite_usage import Answered, ArmUsage, Declined, DisarmUsage, UsageEffects, UsageTimer
+from bridge.sip.invite_usage import Answered, ArmUsage, Declined, DisarmUsage, UsageEffects, UsageState, UsageTimer
 from bridge.sip.message import Response
 from bridge.sip.transaction import State, TransactionKey
 from bridge.sip.user_agent import respond
@@ -273,7 +273,9 @@ def send_response(holdings: Holdings, leg: Leg, key: TransactionKey, response: R
     """A response through its transaction. Where that is gone (it ended, or died with another process) nobody waits."""
     if holdings.endpoint.state(key) is None:
         return
-    if response.status >= 300 and response.cseq.method == "INVITE" and leg.usage.sequence == response.cseq.number:
+    # Only theirs is declined: one of ours may have the same number, because each side counts for itself (§12.2.1.1).
+    pending = leg.usage.state is UsageState.INVITED and leg.usage.sequence == response.cseq.number
+    if response.status >= 300 and response.cseq.method == "INVITE" and pending:
         usage_effects(holdings, leg, leg.usage.step(Declined(response.cseq.number)), now=now)
     sip_outcomes(holdings, holdings.endpoint.respond(key, response, now=now))
 

@@ -176,6 +176,18 @@ def test_their_reinvite_while_ours_is_under_way() -> None:
     assert world.statuses[-1] == 491
 
 
+def test_their_reinvite_with_the_number_of_ours() -> None:
+    world = answered()
+    world.ask(Hold())
+    world.packet(reply(world.requests("INVITE")[-1], 200, sdp(4000, direction="recvonly", formats="0 101")))
+    world.ask(Unhold())
+    ours = world.requests("INVITE")[-1]
+    world.reinvite(sequence=ours.cseq.number)
+    assert world.statuses[-1] == 491
+    world.packet(reply(ours, 200, sdp(4000, formats="0 101")))
+    assert told(world)[-1] == "action.completed"
+
+
 def test_nobody_answers_a_reinvite() -> None:
     world = answered()
     world.ask(Hold())

@@ -1,0 +1,188 @@
+"""What must hold of every run, whatever its seed has done to it. Each function returns sentences, none where all is well."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+
+from bridge.calls.call import Call, Phase
+from tests.sim.application import ENDPOINTS, Received
+from tests.sim.dialog import Stage
+from tests.sim.process import Process
+from tests.sim.world import World
+
+YOUNG_S = 45.0  # so long after its answer the two ends of a call may still be finding out about each other
+
+
+class Watch:
+    """What must hold at every moment: no two nodes act for one conversation."""
+
+    def __init__(self, world: World) -> None:
+        self.violations: list[str] = []
+        self._world = world
+
+    def look(self) -> None:
+        owners: dict[str, str] = {}
+        for process in _processes(self._world):
+            for holding in process.node.conversations():
+                other = owners.setdefault(holding.id, process.settings.owner)
+                if other != process.settings.owner:
+                    told = f"{other} and {process.settings.owner} both carry {holding.id}"
+                    if told not in self.violations:
+                        self.violations.append(told)
+
+
+def agreement(world: World) -> list[str]:
+    """Both ends of every call agree that it is up: who thinks to be in a call is in one, and the other way round.
+
+    To be asked once everything has settled. Whoever is on hold is left alone: nothing but a word of one of the two can tell
+    them that the other is gone, and it is bound to come.
+    """
+    wrong: list[str] = []
+    known: dict[str, Call] = {}
+    for process in _processes(world):
+        known.update({call.sip_call_id: call for call in process.node.calls() if not call.is_over})
+    dialogs = {dialog.call_id: (phone, dialog) for phone in world.phones for dialog in phone.dialogs if dialog.alive}
+    for call_id, (phone, dialog) in dialogs.items():
+        young = world.clock.now() - dialog.confirmed_at < YOUNG_S
+        if dialog.stage is Stage.EARLY or young or dialog.direction != "sendrecv":
+            continue
+        call = known.get(call_id)
+        if call is None:
+            wrong.append(f"{phone.name} is in {call_id}, of which no node knows")
+        elif call.phase is not Phase.ANSWERED:
+            wrong.append(f"{phone.name} is in {call_id}, which is {call.phase.value} at its node")
+    for call_id, call in known.items():
+        settled = call.answered_at is not None and world.clock.now() - call.answered_at > YOUNG_S
+        if settled and not (call.held or call.on_hold) and call_id not in dialogs:
+            wrong.append(f"{call.id} is answered at its node, and no phone is in {call_id}")
+    return wrong
+
+
+def aftermath(world: World) -> list[str]:
+    """What is left when all calls are over: nothing; and what was told of them: everything, in order."""
+    return [
+        *_left_at_phones(world),
+        *_left_at_nodes(world),
+        *_left_in_store(world),
+        *_told(world),
+        *_originated_once(world),
+    ]
+
+
+def _processes(world: World) -> Iterator[Process]:
+    return (each.process for each in world.machines if each.process is not None and each.process.alive)
+
+
+def _left_at_phones(world: World) -> Iterator[str]:
+    for phone in world.phones:
+        yield from (each for each in phone.complaints if not _is_forgiven(world, each))
+        for since, at, what in phone.silences:
+            if world.calm(since, at):
+                yield f"{phone.name} at {at:.3f}: {what}, and nothing was wrong with the world"
+        if not phone.idle:
+            still = [dialog.call_id for dialog in phone.dialogs if dialog.alive]
+            yield f"{phone.name} is not idle: {still or 'its transactions'}"
+
+
+def _is_forgiven(world: World, complaint: str) -> bool:
+    """A 487, or a 503 while the store is away, leaves before it is stored: should its node die before it is, the heir takes
+    the call for one that nobody has refused."""
+    refused = "was answered 487 and then" in complaint or "was answered 503 and then" in complaint
+    return refused and any(machine.incarnations > 1 for machine in world.machines)
+
+
+def _left_at_nodes(world: World) -> Iterator[str]:
+    for machine in world.machines:
+        process = machine.process
+        if process is None or not process.open or process.standing_still:
+            yield f"{machine.name} is not serving"
+            continue
+        holdings = process.node._holdings
+        left: dict[str, object] = {
+            "calls": list(holdings.legs),
+            "conversations": list(holdings.conversations),
+            "writes": list(holdings.tickets),
+            "requests": list(holdings.ours),
+            "look-ups": list(holdings.readers),
+            "INVITEs": list(holdings.invites),
+            "live calls": holdings.live,
+            "transactions": process.node.transactions(),
+            "deadline": process.node.deadline(),
+            "timers": len(holdings.agenda),
+            "streams": list(holdings.outbox._streams),
+            "attempts": list(holdings.outbox._flights),
+            "questions": list(process._asked),
+            "ports": list(machine.workers.sessions),
+        }
+        for what, each in left.items():
+            if each:
+                yield f"{machine.name} has {what} left: {each}"
+        if machine.workers.opened != machine.workers.closed:
+            yield f"{machine.name} has opened {machine.workers.opened} sessions and closed {machine.workers.closed}"
+        for noted in process.notes:
+            if noted.event == "snapshot_unreadable":
+                yield f"{machine.name} could not read {noted.call}: {noted.facts}"
+
+
+def _left_in_store(world: World) -> Iterator[str]:
+    keyspace = world.store.keyspace
+    owned = [conversation for (_, conversation), _ in keyspace._owned.items()]
+    if owned:
+        yield f"the store has live records of {owned}"
+    for conversation, record in keyspace._conversations.items():
+        if record.released is None and conversation not in owned:
+            yield f"the store has a record of {conversation} that nobody owns"
+
+
+def _told(world: World) -> Iterator[str]:
+    """Webhooks: every event of every call at every endpoint, in order, each with one body, and `call.ended` last."""
+    streams: dict[tuple[str, str], list[Received]] = defaultdict(list)
+    for each in world.application.received:
+        streams[each.call, each.endpoint].append(each)
+    calls = {call for call, _ in streams} | {call for _, call, _ in world.store.keyspace.list_calls(None, 10_000)}
+    for call in sorted(calls):
+        for endpoint in ENDPOINTS:
+            yield from _stream(call, endpoint.id, streams[call, endpoint.id])
+        yield from _stored(world, call)
+
+
+def _stream(call: str, endpoint: str, received: list[Received]) -> Iterator[str]:
+    first: dict[int, Received] = {}
+    highest = 0
+    for each in received:
+        known = first.setdefault(each.sequence, each)
+        if known is each:
+            if each.sequence < highest:
+                yield f"{endpoint} got #{each.sequence} of {call} after #{highest}"
+            highest = max(highest, each.sequence)
+        elif (known.event, known.body) != (each.event, each.body):
+            yield f"{endpoint} got two different #{each.sequence} of {call}: {known.type} and {each.type}"
+    missing = sorted(set(range(1, highest + 1)) - first.keys())
+    if missing:
+        yield f"{endpoint} never got {missing} of {call}"
+    ends = [each.sequence for each in first.values() if each.type == "call.ended"]
+    if ends != [highest]:
+        yield f"{endpoint} got the end of {call} as {ends}, and {highest} events"
+
+
+def _stored(world: World, call: str) -> Iterator[str]:
+    """What REST would say of it."""
+    if world.store.forgot_at is not None:
+        return  # what was settled is not written again
+    keyspace = world.store.keyspace
+    events = [json.loads(body)["type"] for _, body in keyspace.events(call) or []]
+    if events.count("call.ended") != 1 or events[-1] != "call.ended":
+        yield f"the store has events of {call} that do not end: {events}"
+    if keyspace.final_record(call) is None:
+        yield f"the store has no final record of {call}"
+
+
+def _originated_once(world: World) -> Iterator[str]:
+    """Never two Call-IDs for one Idempotency-Key, and one call only."""
+    for key, made in world.rest.made.items():
+        rung = [call_id for callee in world.callees for call_id in sorted(callee.rung.get(key, ()))]
+        forgot = world.store.forgot_at is not None  # and the key with everything else
+        if len(made) > 1 or (len(rung) > 1 and not forgot):
+            yield f"{key} made {sorted(made)}, and rang with {rung}"

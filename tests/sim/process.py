@@ -1,0 +1,300 @@
+"""One process of the service: a real engine, and what its adapters do in this world.
+
+`Process._carry` is the one place that says what becomes of each effect; one that is not in it fails the run, so that whoever
+gives the engine a new effect has to say there what it means.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from random import Random
+from typing import Any, Final, TypeAlias
+
+from bridge.ambient import letters
+from bridge.contract.registered import render_registration
+from bridge.contract.render import call_json, render_event
+from bridge.contract.replies import read_reply
+from bridge.engine.commit import Commit, Release
+from bridge.engine.effects import (
+    Acknowledge,
+    AdoptPorts,
+    ClosePorts,
+    CommandAccepted,
+    CommandRefused,
+    Deliver,
+    Dropped,
+    Effect,
+    Noted,
+    OpenPorts,
+    Originated,
+    OriginateRefused,
+    Postpone,
+    Resolve,
+    SetRule,
+)
+from bridge.engine.inputs import Claimed, Delivered, Input, Packet, Resolved, Woken
+from bridge.engine.node import Node
+from bridge.engine.registrations import (
+    Deregistered,
+    ForgetEvents,
+    ReadBindings,
+    StreamsClaimed,
+    WriteRegistration,
+)
+from bridge.engine.settings import NodeSettings
+from bridge.errors import StoreUnavailable
+from bridge.outbox.effects import Delivery
+from bridge.outbox.schedule import Outcome
+from bridge.sip.flow import Flow, Send
+from tests.sim.clock import Planned, VirtualClock
+from tests.sim.ladder import Ladder
+from tests.sim.media import Workers
+from tests.sim.network import Address, Network
+from tests.sim.store import Link, Server, at_once
+
+GRAIN_S = 0.005  # as `bridge.pump` has it
+LEASE_S, ANNOUNCE_S, CLAIM_RETRY_S = 3.0, 1.0, 0.5  # as `bridge.service` has them
+SOCKET_BUFFER = 200  # datagrams that wait for a process that stands still
+LISTENER: Final = "udp:5060"
+
+Answer: TypeAlias = CommandAccepted | CommandRefused | Originated | OriginateRefused
+Post: TypeAlias = Callable[["Process", Delivery, Callable[[Outcome], None]], None]
+Give: TypeAlias = Callable[[Input], list[Effect]]
+Mischief: TypeAlias = Callable[["Process", Input, Give], list[Effect]]  # a planted bug: what a node does instead
+
+
+class SeededTokens:
+    """Names that the seed decides."""
+
+    def __init__(self, chance: Random) -> None:
+        self._chance = chance
+
+    def token(self, length: int) -> str:
+        return letters(self._chance.randbytes(length))
+
+
+class Rendering:
+    """The engine's `Renderer`, as the service has it."""
+
+    def event(self, event_id: Any, event: Any, call: Any, *, caused_by: Any, now: float) -> bytes:
+        return render_event(
+            event_id,
+            event,
+            call,
+            sequence=call.sequence,
+            conversation=call.conversation_id,
+            application=call.application,
+            caused_by=caused_by,
+            now=now,
+        )
+
+    def registration(
+        self, event_id: Any, event: Any, aor: Any, application: str, sequence: int, *, now: float
+    ) -> bytes:
+        return render_registration(event_id, event, aor, application, sequence, now=now)
+
+    def record(self, call: Any) -> bytes:
+        return call_json(call)
+
+
+class Process:
+    """One incarnation. It hears nothing any more once it is dead, and only later while it stands still."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        *,
+        address: Address,
+        clock: VirtualClock,
+        chance: Random,
+        network: Network,
+        store: Server,
+        workers: Workers,
+        post: Post,
+        names: Mapping[str, tuple[str, ...]],
+        ladder: Ladder,
+        mischief: Mischief | None = None,
+    ) -> None:
+        self.settings = settings
+        self.address = address
+        self.node = Node(settings, render=Rendering(), tokens=SeededTokens(chance), chance=chance.random)
+        self.alive, self.open = True, False
+        self.standing_still = False
+        self.replaced = False  # another process bears its name
+        self.notes: list[Noted] = []
+        self.link: Link = store.connect(self.give)
+        self._clock = clock
+        self._chance = chance
+        self._network = network
+        self._store = store
+        self._workers = workers
+        self._post = post
+        self._names = names
+        self._ladder = ladder
+        self._mischief = mischief
+        self._inbox: deque[Input] = deque()
+        self._waiting: deque[Callable[[], None]] = deque()  # while it stands still
+        self._datagrams = 0  # of those
+        self._busy = False
+        self._timer: Planned | None = None
+        self._woken_at = 0.0
+        self._asked: dict[int, Callable[[Answer], None]] = {}
+        self._requests = 0
+        self._carry: dict[type[Effect], Callable[[Any], None]] = {
+            Send: lambda effect: network.send(address, (effect.flow.host, effect.flow.port), effect.data),
+            Commit: self.link.commit,
+            Acknowledge: lambda effect: self.link.acknowledge(effect.acks),
+            Postpone: lambda effect: self.link.postpone(effect.postponed),
+            Release: self.link.release,
+            ReadBindings: self.link.read_bindings,
+            WriteRegistration: self.link.write_registration,
+            ForgetEvents: self.link.forget_events,
+            Deliver: lambda effect: post(self, effect.delivery, partial(self._delivered, effect.delivery)),
+            OpenPorts: workers.open_ports,
+            SetRule: workers.set_rule,
+            ClosePorts: workers.close_ports,
+            AdoptPorts: lambda effect: workers.reconcile(effect.sessions),
+            Resolve: self._resolve,
+            CommandAccepted: self._answered,
+            CommandRefused: self._answered,
+            Originated: self._answered,
+            OriginateRefused: self._answered,
+            Deregistered: lambda effect: None,  # nobody here asks for that
+            Dropped: lambda effect: ladder.tell(self.name, "", f"drops: {effect.reason} {effect.detail}"),
+            Noted: self._noted,
+        }
+
+    @property
+    def name(self) -> str:
+        """Of its node."""
+        return self.settings.node_id
+
+    # Its life
+
+    def start(self) -> None:
+        """Announce itself, take up what its predecessors have left, then listen; as `bridge.service` does it."""
+        if not self.alive:
+            return
+        try:
+            at_once(self.link.announce(self.settings.owner, b"{}", LEASE_S))
+            conversations = at_once(self.link.claim_predecessors(self.settings.owner, self.settings.nonce))
+            streams = at_once(self.link.claim_streams(self.settings.owner))
+        except StoreUnavailable:
+            self._clock.later(CLAIM_RETRY_S, self.start)
+            return
+        self._ladder.tell(self.name, "", f"is {self.settings.owner}, and claims {len(conversations)} conversations")
+        self.give(Claimed(tuple(conversations)))
+        self.give(StreamsClaimed(tuple(streams)))
+        self._network.listen(self.address, self._packet)
+        self.open = True
+        self._clock.later(ANNOUNCE_S, self._keep_lease)
+
+    def kill(self) -> None:
+        """As `kill -9` does it: some of what it has asked of the store has left, and nothing else is said."""
+        self.alive = self.open = False
+        self._network.close(self.address)
+        self.link.die(self._chance.randrange(4))
+        self._store.forget(self.link)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def stand_still(self) -> None:
+        """As SIGSTOP does it."""
+        self.standing_still = True
+
+    def go_on(self) -> None:
+        """As SIGCONT does it: everything that has waited comes at once."""
+        self.standing_still, self._datagrams = False, 0
+        while self._waiting and self.alive and not self.standing_still:
+            self._waiting.popleft()()
+
+    def _keep_lease(self) -> None:
+        if self._later_if_still(self._keep_lease):
+            return
+        try:
+            lease = at_once(self.link.announce(self.settings.owner, b"{}", LEASE_S))
+        except StoreUnavailable:
+            pass
+        else:
+            if lease.replaced_by is not None:
+                self.replaced = True
+                self.kill()
+                return
+        self._clock.later(ANNOUNCE_S, self._keep_lease)
+
+    def _later_if_still(self, call: Callable[[], None]) -> bool:
+        """Whether this cannot happen now: never, or once it goes on."""
+        if self.alive and self.standing_still:
+            self._waiting.append(call)
+        return not self.alive or self.standing_still
+
+    # Inputs
+
+    def give(self, given: Input) -> None:
+        """One input and everything that it causes; as `bridge.pump` does it."""
+        if self._later_if_still(partial(self.give, given)):
+            return
+        self._inbox.append(given)
+        if self._busy:
+            return
+        self._busy = True
+        now = self._clock.now()
+        while self._inbox:
+            each = self._inbox.popleft()
+            give = partial(self.node.give, now=now)
+            for effect in give(each) if self._mischief is None else self._mischief(self, each, give):
+                self._carry[type(effect)](effect)
+        self._busy = False
+        self._set_timer(now)
+
+    def _set_timer(self, now: float) -> None:
+        deadline = self.node.deadline()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None and self.alive:
+            self._timer = self._clock.at(max(now, deadline, self._woken_at + GRAIN_S), self._wake)
+
+    def _wake(self) -> None:
+        if not self._later_if_still(self._wake):
+            self._woken_at = self._clock.now()
+            self.give(Woken())
+
+    def _packet(self, data: bytes, source: Address) -> None:
+        if self.standing_still:
+            self._datagrams += 1
+            if self._datagrams > SOCKET_BUFFER:
+                return
+        self.give(Packet(data, Flow("udp", LISTENER, *source)))
+
+    def _delivered(self, delivery: Delivery, outcome: Outcome) -> None:
+        """A webhook attempt is over."""
+        reply = None
+        if delivery.decision and outcome.delivered and outcome.error is None:
+            reply = read_reply(outcome.body, outcome.content_type)
+        self.give(Delivered(delivery.delivery, outcome, reply))
+
+    def _resolve(self, wanted: Resolve) -> None:
+        found = Resolved(wanted.reader, self._names.get(wanted.host, ()))
+        self._clock.later(self._chance.uniform(0.001, 0.2), partial(self.give, found))
+
+    # REST
+
+    def ask(self, make: Callable[[int], Input], answered: Callable[[Answer], None]) -> None:
+        """A request: `make` is given its number. Where the process dies it is never answered."""
+        self._requests += 1
+        self._asked[self._requests] = answered
+        self.give(make(self._requests))
+
+    def _answered(self, effect: Answer) -> None:
+        answered = self._asked.pop(effect.request, None)
+        if answered is not None:
+            answered(effect)
+
+    def _noted(self, noted: Noted) -> None:
+        if noted.level in ("warning", "error"):
+            self.notes.append(noted)
+        facts = " ".join(f"{name}={value}" for name, value in noted.facts)
+        self._ladder.tell(self.name, "", f"notes: {noted.event} {(noted.call or '')[:12]} {facts}")

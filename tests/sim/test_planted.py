@@ -1,0 +1,155 @@
+"""Whether the simulation finds what it is for: bugs are planted, and some invariant has to see each of them.
+
+A planted bug is what a node does instead of what its engine says, from its first moment on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from bridge.calls.facts import CallId
+from bridge.engine.commit import Commit
+from bridge.engine.effects import ClosePorts, Deliver, Effect
+from bridge.engine.holdings import NodeTimer
+from bridge.engine.inputs import Claimed, Committed, Delivered, Input, PortsClosed
+from bridge.outbox.schedule import Outcome
+from bridge.sip.flow import Send
+from tests.sim.process import Give, Mischief, Process
+from tests.sim.scenario import run
+
+SEEDS = 25  # within which each has to be found
+OK = Outcome(200, None, None, 0.01)
+
+
+def _without(unwanted: Callable[[Effect], bool]) -> Mischief:
+    """A node that leaves some effects out."""
+    return lambda process, given, give: [effect for effect in give(given) if not unwanted(effect)]
+
+
+def _is_answer_to_bye(effect: Effect) -> bool:
+    return isinstance(effect, Send) and effect.data.startswith(b"SIP/2.0 200") and b" BYE\r\n" in effect.data
+
+
+def _is_ack(effect: Effect) -> bool:
+    return isinstance(effect, Send) and effect.data.startswith(b"ACK ")
+
+
+def _tells(effect: Effect, event_type: str) -> bool:
+    return isinstance(effect, Deliver) and effect.delivery.event_type == event_type
+
+
+def loses_an_event(process: Process, given: Input, give: Give) -> list[Effect]:
+    """An outbox that believes to have delivered what it has not."""
+    effects = give(given)
+    for effect in effects:
+        if isinstance(effect, Deliver) and _tells(effect, "call.answered"):
+            process._clock.later(0.0, partial(process.give, Delivered(effect.delivery.delivery, OK)))
+    return [effect for effect in effects if not _tells(effect, "call.answered")]
+
+
+def doubles_an_event(process: Process, given: Input, give: Give) -> list[Effect]:
+    """An outbox that renders an event anew for each attempt."""
+    effects = give(given)
+    for effect in effects:
+        if isinstance(effect, Deliver) and _tells(effect, "call.ended"):
+            body = json.loads(effect.delivery.body) | {"id": "evt_another"}
+            process._post(process, effect.delivery._replace(body=json.dumps(body).encode()), lambda _: None)
+    return effects
+
+
+def delivers_out_of_order(process: Process, given: Input, give: Give) -> list[Effect]:
+    """An outbox that does not wait for an attempt to be over before the next event leaves."""
+    kept = []
+    for effect in give(given):
+        if isinstance(effect, Deliver) and _tells(effect, "call.answered"):
+            later = effect.delivery
+            process._clock.later(40.0, partial(process._post, process, later, lambda _: None))
+            process._clock.later(0.0, partial(process.give, Delivered(later.delivery, OK)))
+        else:
+            kept.append(effect)
+    return kept
+
+
+def leaks_a_timer(process: Process, given: Input, give: Give) -> list[Effect]:
+    """A deadline that is armed for a call when it is forgotten already."""
+    effects = give(given)
+    if isinstance(given, PortsClosed):
+        call = CallId(f"{given.session}, gone")
+        process.node._holdings.agenda.arm((call, NodeTimer.AUDIT), process._clock.now() + 1e6)
+    return effects
+
+
+def leaks_ports(process: Process, given: Input, give: Give) -> list[Effect]:
+    """A node that does not tell its workers when a call is over."""
+    effects = give(given)
+    for effect in effects:
+        if isinstance(effect, ClosePorts):
+            process._clock.later(0.0, partial(process.give, PortsClosed(effect.session, None)))
+    return [effect for effect in effects if not isinstance(effect, ClosePorts)]
+
+
+def ignores_the_key(process: Process, given: Input, give: Give) -> list[Effect]:
+    """A write that claims no Idempotency-Key."""
+    return [effect._replace(claim=None) if isinstance(effect, Commit) else effect for effect in give(given)]
+
+
+def raises(process: Process, given: Input, give: Give) -> list[Effect]:
+    """A step that one input breaks."""
+    if isinstance(given, PortsClosed):
+        raise LookupError("planted")
+    return give(given)
+
+
+def forgets_the_end(process: Process, given: Input, give: Give) -> list[Effect]:
+    """A final record that is never written."""
+    return [effect._replace(endings=()) if isinstance(effect, Commit) else effect for effect in give(given)]
+
+
+def takes_what_is_not_its() -> Mischief:
+    """A node that claims what another one carries, and is alive."""
+    victims: list[Process] = []
+
+    def mischief(process: Process, given: Input, give: Give) -> list[Effect]:
+        if process.name == "n1" and not victims and isinstance(given, Committed):
+            victims.append(process)
+        if process.name == "n2" and victims and victims[0] is not process:
+            stolen = process._store.keyspace.claim_predecessors("n1:thief", "thief")
+            victims[0] = process  # once is enough
+            process._clock.later(0.0, partial(process.give, Claimed(tuple(stolen))))
+        return give(given)
+
+    return mischief
+
+
+PLANTED: dict[str, tuple[Callable[[], Mischief], str]] = {
+    "drops the 200 to a BYE": (lambda: _without(_is_answer_to_bye), "BYE .* was never answered"),
+    "drops the ACK": (lambda: _without(_is_ack), "was never acknowledged"),
+    "loses an event": (lambda: loses_an_event, "never got"),
+    "doubles an event": (lambda: doubles_an_event, "two different"),
+    "delivers out of order": (lambda: delivers_out_of_order, "after #"),
+    "leaks a timer": (lambda: leaks_a_timer, "timers left"),
+    "leaks ports": (lambda: leaks_ports, "ports left"),
+    "ignores the key": (lambda: ignores_the_key, "key. made"),
+    "raises": (lambda: raises, "LookupError: planted"),
+    "forgets the end": (lambda: forgets_the_end, "no final record"),
+    "takes what is not its": (takes_what_is_not_its, "both carry"),
+}
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_a_planted_bug_is_found(bug: str) -> None:
+    plant, sentence = PLANTED[bug]
+    for seed in range(SEEDS):
+        violations = run(seed, mischief=plant()).violations
+        if any(_matches(sentence, violation) for violation in violations):
+            return
+    pytest.fail(f"{SEEDS} seeds have not found that a node {bug}")
+
+
+def _matches(sentence: str, violation: str) -> bool:
+    return re.search(sentence, violation, re.DOTALL) is not None
