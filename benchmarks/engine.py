@@ -95,8 +95,8 @@ class Bench:
     def _give(self, given: Input) -> list[Effect]:
         inbox: deque[Input] = deque((given,))
         everything: list[Effect] = []
-        while inbox:
-            for effect in self.node.give(inbox.popleft(), now=self.now):
+        while inbox or self.node.unwritten:
+            for effect in self.node.take(inbox.popleft(), now=self.now) if inbox else self.node.write():
                 everything.append(effect)
                 kind = type(effect)
                 if kind is Commit:

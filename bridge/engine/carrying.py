@@ -53,7 +53,6 @@ from bridge.engine.gate import (
 )
 from bridge.engine.holdings import Begin, Departure, Holding, Holdings, Leg, Meeting, NodeTimer, OurRequest
 from bridge.engine.routing import without_connection
-from bridge.engine.writing import flush
 from bridge.sip.endpoint import Outcome, TransactionEnded, response_flow
 from bridge.sip.flow import Send
 from bridge.sip.invite_usage import Answered, ArmUsage, Declined, DisarmUsage, UsageEffects, UsageTimer
@@ -168,7 +167,7 @@ def _carry_request(holdings: Holdings, leg: Leg, effect: CallEffect, *, now: flo
 
 
 def settle(holdings: Holdings, *, now: float) -> None:
-    """See through what an input has caused beyond its own call, and write all of it."""
+    """See through what an input has caused beyond its own call."""
     while holdings.errands:
         call_id, errand = holdings.errands.popleft()
         leg = holdings.legs.get(call_id)
@@ -183,7 +182,6 @@ def settle(holdings: Holdings, *, now: float) -> None:
                 _meet(holdings, leg, now=now)
             case _:
                 step(holdings, leg, errand, now=now)
-    flush(holdings)
 
 
 def _meet(holdings: Holdings, leg: Leg, *, now: float) -> None:
@@ -357,6 +355,7 @@ def drop(holdings: Holdings, holding: Holding) -> None:
     """Let go of a conversation without a word to anybody: it is over, or it lives elsewhere now."""
     if holdings.conversations.pop(holding.id, None) is None:
         return
+    holdings.unwritten.pop(holding.id, None)
     for ticket in holding.gate.tickets():
         holdings.tickets.pop(ticket, None)
     for leg in list(holding.legs.values()):
