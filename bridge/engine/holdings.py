@@ -187,6 +187,7 @@ class Holdings:
         "ticket",
         "tickets",
         "tokens",
+        "unruled",
         "unwritten",
     )
 
@@ -218,6 +219,7 @@ class Holdings:
         self.ours: dict[TransactionKey, OurRequest] = {}  # requests of ours that calls wait for
         self.readers: dict[int, tuple[CallId, int]] = {}  # look-ups under way: for which attempt of which call
         self.errands: deque[Errand] = deque()  # what steps have caused other calls to be told, oldest first
+        self.unruled: dict[CallId, Leg] = {}  # calls whose media this input has changed
         self.unwritten: dict[ConversationId, Holding] = {}  # those that have changed and are not written yet
         self.tickets: dict[int, Holding] = {}
         self.ticket = 0
