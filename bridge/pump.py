@@ -1,7 +1,8 @@
 """The pump: gives a node its inputs, one at a time, and its effects to the adapters that carry them out.
 
-The only place where a node meets the clock and the event loop. One input, one full drain, no `await` in it; the one
-timer of the loop follows the node's one deadline, at most once in `GRAIN_S`.
+The only place where a node meets the clock and the event loop. One input, one full drain, no `await` in it; what the inputs
+of one turn of the loop have changed is written at its end. The one timer of the loop follows the node's one deadline, at
+most once in `GRAIN_S`.
 """
 
 from __future__ import annotations
@@ -138,6 +139,7 @@ class Pump:
         self.store_came_back = asyncio.Event()  # set each time; whoever waits for it clears it
         self._inbox: deque[Input] = deque()
         self._busy = False
+        self._write_comes = False  # at the end of this turn of the loop
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = 0.0  # what the timer is set to
         self._woken_at = 0.0  # when it last woke the node
@@ -203,6 +205,8 @@ class Pump:
 
     def close(self) -> None:
         """Deaf and still from now on: what adapters say while they are closed, or find out later, is not heard."""
+        if self._write_comes:
+            self._write()
         self._closed = True
         for waiting in self._asked.values():
             if not waiting.done():
@@ -218,25 +222,50 @@ class Pump:
         """
         if self._closed:
             return
+        self._inbox.append(given)
+        if not self._busy:
+            self._busy = True
+            self._drain_all()
+
+    def _drain_all(self) -> None:
         inbox = self._inbox
-        inbox.append(given)
-        if self._busy:
-            return
-        self._busy = True
         now = self._clock.now()
         while inbox:
             self._drain(inbox.popleft(), now)
         self._busy = False
+        if self.node.unwritten and not self._write_comes:
+            self._write_comes = True
+            asyncio.get_running_loop().call_soon(self._write)
         if self._timer is None or self._wakes_at > now + GRAIN_S:
             self._set_timer(now)
 
     def _drain(self, given: Input, now: float) -> None:
         """One input and all its effects. A fault of ours in the step of one call must not stop the others."""
         try:
-            effects = self.node.give(given, now=now)
+            effects = self.node.take(given, now=now)
         except Exception:  # noqa: BLE001 -- whatever it is, it is told with its traceback, and counted
             self._faulted(given)
             return
+        self._carry_out(effects)
+
+    def _write(self) -> None:
+        """What the inputs of this turn of the loop have changed."""
+        self._write_comes = False
+        if self._closed:
+            return
+        self._busy = True
+        self._carry_out(self._writes())
+        self._drain_all()
+
+    def _writes(self) -> list[Effect]:
+        """Of every conversation that has changed, but for those in whose writing there is a fault of ours."""
+        while True:
+            try:
+                return self.node.write()
+            except Exception:  # noqa: BLE001 -- as above; where it has happened is not unwritten any more
+                self._faulted(None)
+
+    def _carry_out(self, effects: list[Effect]) -> None:
         carry = self._carry
         for effect in effects:
             try:
@@ -244,7 +273,8 @@ class Pump:
             except Exception:  # noqa: BLE001 -- as above, and the effects behind it are others' too
                 self._faulted(effect)
 
-    def _faulted(self, about: Input | Effect) -> None:
+    def _faulted(self, about: Input | Effect | None) -> None:
+        """`about`: what it has happened with; None: a write."""
         self._metrics.dropped("fault")
         waiting = self._asked.get(about.request) if isinstance(about, Command | Originate | Yield) else None
         if waiting is not None and not waiting.done():
@@ -253,7 +283,10 @@ class Pump:
         if withheld is not None:
             call = getattr(about, "call", None) or getattr(about, "session", None)
             log.exception(
-                "fault", about=type(about).__name__, **({"call": call} if call else {}), **_withheld(withheld)
+                "fault",
+                about="write" if about is None else type(about).__name__,
+                **({"call": call} if call else {}),
+                **_withheld(withheld),
             )
 
     def packet(self, packet: Packet) -> None:

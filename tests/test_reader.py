@@ -252,10 +252,12 @@ class TestCommands:
 class _Engine:
     """A node that stores what it is asked to originate, and answers when it is told that this is done."""
 
+    unwritten = False
+
     def __init__(self) -> None:
         self.asked: list[Originate] = []
 
-    def give(self, given: Input, *, now: float) -> list[Effect]:
+    def take(self, given: Input, *, now: float) -> list[Effect]:
         match given:
             case Originate():
                 self.asked.append(given)

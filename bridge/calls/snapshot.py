@@ -28,7 +28,7 @@ from bridge.sip.parser import parse as parse_message
 
 VERSION = 1
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode  # nothing here can refer to itself
 _text = json.encoder.encode_basestring_ascii  # one string as JSON
 
 

@@ -85,7 +85,7 @@ Errand: TypeAlias = tuple[CallId, CallInput | Begin | Meeting | Departure]
 
 
 class Unwritten:
-    """What the steps of one input have changed in a conversation: one write for all of it."""
+    """What has changed in a conversation since it was last written: one write for all of it."""
 
     __slots__ = ("endings", "events", "promised", "takes", "waiting")
 
@@ -207,6 +207,7 @@ class Holdings:
         "ticket",
         "tickets",
         "tokens",
+        "unruled",
         "unwritten",
     )
 
@@ -238,7 +239,8 @@ class Holdings:
         self.ours: dict[TransactionKey, OurRequest] = {}  # requests of ours that calls wait for
         self.readers: dict[int, tuple[CallId, int]] = {}  # look-ups under way: for which attempt of which call
         self.errands: deque[Errand] = deque()  # what steps have caused other calls to be told, oldest first
-        self.unwritten: dict[ConversationId, Holding] = {}  # those that this input has changed
+        self.unruled: dict[CallId, Leg] = {}  # calls whose media this input has changed
+        self.unwritten: dict[ConversationId, Holding] = {}  # those that have changed and are not written yet
         self.tickets: dict[int, Holding] = {}
         self.ticket = 0
         self.store_away_since: float | None = None
@@ -266,7 +268,7 @@ class Holdings:
         return self.ticket
 
     def changed(self, holding: Holding) -> Unwritten:
-        """What is to be written of this conversation once the input is through."""
+        """What is to be written of this conversation."""
         if holding.unwritten is None:
             holding.unwritten = Unwritten()
             self.unwritten[holding.id] = holding

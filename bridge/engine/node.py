@@ -1,8 +1,8 @@
 """One node's decisions: `give(input, now=)` returns effects, `deadline()` says when to wake it.
 
 One input, one full drain: everything an input causes has happened in the node when `give` returns, and what is left to
-do in the world is in the effects, in the order in which it shall be done. Nothing here waits, reads a clock, rolls dice
-or logs.
+do in the world is in the effects, in the order in which it shall be done. Who has several inputs at once lets it `take`
+each, and then `write` what all of them have changed. Nothing here waits, reads a clock, rolls dice or logs.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ from bridge.engine.registrations import (
     UsersChanged,
 )
 from bridge.engine.settings import NodeSettings, Renderer
+from bridge.engine.writing import flush
 from bridge.sip.invite_usage import UsageFired, UsageTimer
 
 
@@ -85,12 +86,24 @@ class Node:
 
     def give(self, given: Input, *, now: float) -> list[Effect]:
         """Take one input (`now`: seconds UTC) and return all it causes."""
+        return self.take(given, now=now) + self.write()
+
+    def write(self) -> list[Effect]:
+        """One `Commit` for each conversation that has changed since the last one."""
+        flush(self._holdings)
+        return self._taken()
+
+    def take(self, given: Input, *, now: float) -> list[Effect]:
+        """Take one input and return what it causes, but for the writes: of what it has changed `write` makes them."""
         holdings = self._holdings
         self._admit(given, now=now)
         while holdings.again:
             self._admit(holdings.again.popleft(), now=now)
         settle(holdings, now=now)
-        effects, holdings.out = holdings.out, []
+        return self._taken()
+
+    def _taken(self) -> list[Effect]:
+        effects, self._holdings.out = self._holdings.out, []
         return effects
 
     def _admit(self, given: Input, *, now: float) -> None:
@@ -183,6 +196,11 @@ class Node:
         return min((each for each in found if each is not None), default=None)
 
     # What readers ask; nothing here changes the node
+
+    @property
+    def unwritten(self) -> bool:
+        """True while something has changed that `write` has to write."""
+        return bool(self._holdings.unwritten)
 
     def call(self, call: CallId) -> Call | None:
         """A call that this node carries, ended ones with undelivered events included."""

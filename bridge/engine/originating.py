@@ -12,6 +12,7 @@ from bridge.engine.gate import Promised
 from bridge.engine.holdings import Holding, Holdings
 from bridge.engine.inputs import Originate
 from bridge.engine.linking import make_call
+from bridge.engine.writing import write
 
 Code: TypeAlias = Literal["overload", "draining", "store_away", "not_found", "no_such_application"]
 
@@ -68,7 +69,9 @@ def _unknown(wanted: Originate) -> tuple[Code, str]:
 
 def _holding(holdings: Holdings, wanted: Originate, *, now: float) -> Holding:
     if wanted.conversation is not None:
-        return holdings.conversations[wanted.conversation]
+        holding = holdings.conversations[wanted.conversation]
+        write(holdings, holding)  # one write claims one key
+        return holding
     name = holdings.names.conversation_of(wanted.call)
     holding = Holding(name, created_at=now, epoch=1, nonce=holdings.new_nonce())
     holdings.conversations[name] = holding

@@ -29,7 +29,7 @@ from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer, Unwritten
 from bridge.engine.inputs import CommitRefused, Former
 from bridge.engine.passing import pass_invite_on
 from bridge.engine.settings import Application, Listener
-from bridge.engine.writing import commit
+from bridge.engine.writing import commit, write
 from bridge.outbox.queue import read_event
 from bridge.rtp.rules import Rule
 from bridge.sdp.video import offers_video
@@ -71,6 +71,7 @@ def refused(holdings: Holdings, given: CommitRefused, *, now: float) -> None:
     holding = holdings.tickets.pop(given.ticket, None)
     if holding is None:
         return
+    write(holdings, holding)  # what has changed meanwhile waits at the gate from here on, with all the rest
     calls = tuple(holding.legs)
     if given.why == "claimed" and given.remembered is not None:
         _answered_before(holdings, holding, given.ticket, given.remembered)

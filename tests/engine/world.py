@@ -230,8 +230,8 @@ class World:
         """Give one input and answer everything it asks of the world, until nothing is left."""
         inputs = deque([given])
         caused: list[Effect] = []
-        while inputs:
-            for effect in self.node.give(inputs.popleft(), now=self.now):
+        while inputs or self.node.unwritten:
+            for effect in self.node.take(inputs.popleft(), now=self.now) if inputs else self.node.write():
                 caused.append(effect)
                 inputs.extend(self._answer(effect))
         self.effects += caused
