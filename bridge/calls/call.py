@@ -326,6 +326,11 @@ class Call:
         return self.search is not None and self.phase is Phase.UNANSWERED
 
     @property
+    def is_canceling(self) -> bool:
+        """True while an INVITE of ours that was given up has no final response."""
+        return self.search is not None and self.search.is_canceling
+
+    @property
     def is_joined(self) -> bool:
         return self.link is not None and self.link.joined
 

@@ -53,7 +53,9 @@ from bridge.calls.inputs import (
     Elapsed,
     EventsExhausted,
     InviteAnswered,
+    InviteDeclined,
     InviteFailed,
+    InviteLost,
     InviteRefused,
     Joined,
     JoinImpossible,
@@ -173,6 +175,10 @@ def _search_stepped(call: Call, given: CallInput, *, now: float) -> bool:
             dialing.refused(call, attempt, response, proof, now=now)
         case InviteFailed():
             dialing.failed(call, given, now=now)
+        case InviteLost(attempt):
+            dialing.lost(call, attempt, now=now)
+        case InviteDeclined(attempt):
+            dialing.declined(call, attempt)
         case AckSent() if call.phase is Phase.ACCEPTED:
             dialing.acknowledged(call, now=now)
         case _:

@@ -92,9 +92,11 @@ def carry_deliveries(
 
 
 def finish_if_done(holdings: Holdings, holding: Holding) -> None:
-    """Give up the live record once every call has ended and every event is settled everywhere."""
+    """Give up the live record once every call has ended, every event is settled everywhere, and nobody whom we have given up
+    may still answer: as long as that may be, another process would have to see to it."""
     if holding.id in holdings.conversations and all(
-        leg.concluded and holdings.outbox.settled(call) for call, leg in holding.legs.items()
+        leg.concluded and holdings.outbox.settled(call) and not leg.call.is_canceling
+        for call, leg in holding.legs.items()
     ):
         holdings.out.append(Release(holding.id, tuple(holding.legs), holdings.settings.owner))
         drop(holdings, holding)
