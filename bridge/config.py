@@ -310,7 +310,8 @@ class Health(Section):
 
 class Cluster(Section):
     secret: Secret | None = Field(
-        default=None, description="signs call ids and tags; default: made at the first start and kept in the store"
+        default=None,
+        description="signs call ids and tags, seals passwords in the store; default: made at the first start and kept there",
     )
 
 

@@ -55,6 +55,7 @@ from bridge.outbox.schedule import Schedule
 from bridge.pump import Pump
 from bridge.reader import Reader
 from bridge.registry import Registry
+from bridge.sealing import ClusterSeal
 from bridge.sip.registrar import AddressOfRecord, Rules, address_of_record
 from bridge.sip.transaction import Timers
 from bridge.sip.user_agent import Capabilities
@@ -189,7 +190,13 @@ class Service:
         endpoint_secrets = await self._webhook_secrets(store)
 
         settings = self._node_settings(secret, sockets)
-        node = Node(settings, render=ContractRenderer(), tokens=self._tokens, chance=lambda: _chance(self._tokens))
+        node = Node(
+            settings,
+            render=ContractRenderer(),
+            tokens=self._tokens,
+            chance=lambda: _chance(self._tokens),
+            seal=ClusterSeal(secret, self._tokens),
+        )
 
         sender = Sender(endpoint_secrets, clock=self._clock, give=pump.delivered)
         await sender.start()

@@ -42,6 +42,7 @@ from bridge.service import ContractRenderer
 from bridge.sip.flow import Flow, Send
 from bridge.store.memory import MemoryStore
 from bridge.telemetry.metrics import Metrics
+from tests.engine.world import Sealing
 from tests.store.writes import commit
 from tests.support.phone import Message, read_message
 from tests.support.waiting import until
@@ -76,7 +77,7 @@ class House:
             },
             applications=(_application("sales", "7*"), _application("desk")),
         )
-        node = Node(settings, render=ContractRenderer(), tokens=SystemTokens(), chance=lambda: 0.5)
+        node = Node(settings, render=ContractRenderer(), tokens=SystemTokens(), chance=lambda: 0.5, seal=Sealing())
         self.registry = Registry(pump=self.pump, store=self.memory, clock=self, realm="r", users={})
         self.pump.connect(
             node,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from bridge.ambient import Seal
 from bridge.calls.actions import Fork, OnRedirect, Target, target_from_data, target_to_data
 from bridge.calls.facts import EndedBy
 from bridge.sip.flow import Flow
@@ -173,9 +174,9 @@ class Search:
         }
 
     @classmethod
-    def from_data(cls, data: dict[str, Any]) -> Search:
+    def from_data(cls, data: dict[str, Any], seal: Seal) -> Search:
         """The search that `to_data` wrote."""
-        attempts = [_attempt_from_data(number, each) for number, each in enumerate(data["attempts"], 1)]
+        attempts = [_attempt_from_data(number, each, seal) for number, each in enumerate(data["attempts"], 1)]
         return cls(attempts, data["fork"], data["on_redirect"], data["timeout_s"], data["from"])
 
 
@@ -218,8 +219,9 @@ def _attempt_to_data(attempt: InviteAttempt) -> dict[str, Any]:
     return data
 
 
-def _attempt_from_data(number: int, data: dict[str, Any]) -> InviteAttempt:
-    attempt = InviteAttempt(number, target_from_data(data["target"]), data["call_id"], depth=data.get("depth", 0))
+def _attempt_from_data(number: int, data: dict[str, Any], seal: Seal) -> InviteAttempt:
+    target = target_from_data(data["target"], seal)
+    attempt = InviteAttempt(number, target, data["call_id"], depth=data.get("depth", 0))
     attempt.stage = Stage(data["stage"])
     if "place" in data:
         uri, flow, routes = data["place"]

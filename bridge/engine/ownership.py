@@ -16,6 +16,7 @@ from bridge.calls.effects import Accept, CallTimer
 from bridge.calls.events import DECISIONS
 from bridge.calls.inputs import Elapsed, InviteLost, MediaClosed
 from bridge.calls.peering import PeerGone
+from bridge.calls.sealing import unreadable
 from bridge.calls.search import InviteAttempt, Stage
 from bridge.calls.streams import rule_of, video_rule_of, video_session
 from bridge.engine import seeking
@@ -221,7 +222,13 @@ def _revive(holdings: Holdings, holding: Holding, stored: StoredCall) -> Leg:
         variable=variable,
         plan=application.plan,
         identity=listener.identity,
+        seal=holdings.seal,
     )
+    for username in sorted(unreadable(call)):
+        # The call goes on: a target that asks for this password refuses us, as it would with a wrong one.
+        detail = "its password was sealed with another cluster.secret"
+        facts = (("username", username), ("detail", detail))
+        holdings.out.append(Noted("error", "credentials_unreadable", call.id, facts))
     leg = Leg(call, holding, application, InviteUsage(holdings.settings.timers), stored.fixed)
     leg.listener = fixed.get("listener", "")
     leg.stored = True

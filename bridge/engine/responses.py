@@ -245,7 +245,7 @@ def _may_prove(ours: OurRequest, response: Response) -> bool:
 def _proof(holdings: Holdings, ours: OurRequest, response: Response) -> tuple[Line, ...] | None:
     """The header line that answers a challenge, where we have been given something to answer it with."""
     given = ours.credentials
-    if given is None or response.status not in _CHALLENGES:
+    if given is None or given.password is None or response.status not in _CHALLENGES:
         return None
     line = authorize(
         challenges_of(response),
