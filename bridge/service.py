@@ -190,12 +190,13 @@ class Service:
         endpoint_secrets = await self._webhook_secrets(store)
 
         settings = self._node_settings(secret, sockets)
+        seal = ClusterSeal(secret, self._tokens)
         node = Node(
             settings,
             render=ContractRenderer(),
             tokens=self._tokens,
             chance=lambda: _chance(self._tokens),
-            seal=ClusterSeal(secret, self._tokens),
+            seal=seal,
         )
 
         sender = Sender(endpoint_secrets, clock=self._clock, give=pump.delivered)
@@ -212,6 +213,8 @@ class Service:
             clock=self._clock,
             realm=settings.registrar.realm,
             users=settings.registrar.users,
+            # A key that was made lies in the same store; and who sets one of their own later keeps these users.
+            seal=None if config.cluster.secret is None else seal,
         )
         pump.connect(
             node,

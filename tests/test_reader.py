@@ -78,7 +78,7 @@ class House:
             applications=(_application("sales", "7*"), _application("desk")),
         )
         node = Node(settings, render=ContractRenderer(), tokens=SystemTokens(), chance=lambda: 0.5, seal=Sealing())
-        self.registry = Registry(pump=self.pump, store=self.memory, clock=self, realm="r", users={})
+        self.registry = Registry(pump=self.pump, store=self.memory, clock=self, realm="r", users={}, seal=None)
         self.pump.connect(
             node,
             listeners={"udp:5060": self},

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from bridge.sip.digest import Ha1, make_ha1
 from tests.support.application import Application, Event, actions
 from tests.support.callee import IncomingCall
 from tests.support.redis import RedisServer
@@ -115,3 +116,16 @@ async def test_of_a_reply_that_nobody_understands(scene: Scene) -> None:
     await here.application.event("action.failed")
     await here.application.event("call.ended")
     assert here.knows(PASSWORD) == []
+
+
+@pytest.mark.parametrize("sealed", [True, False], ids=["with a cluster.secret", "with one that was made"])
+async def test_of_a_user(scene: Scene, sealed: bool) -> None:
+    """An HA1 proves as much as its password. A key that lies beside it would be no lock."""
+    here = await place(scene, **({"cluster": {"secret": "a secret of ours"}} if sealed else {}))
+    await here.rest("PUT", f"/v1/users/{NAME}", {"password": PASSWORD})
+    ha1: Ha1 = make_ha1(NAME, "sip-bridge", PASSWORD)
+    assert here.knows(PASSWORD) == []
+    for proof in (ha1.md5, ha1.sha_256):
+        assert proof is not None
+        assert here.knows(proof) == ([] if sealed else ["store", "append-only file"])
+    assert "store" in here.knows(NAME)
