@@ -318,7 +318,7 @@ class Cluster(Section):
     secret: Secret | None = Field(
         default=None,
         description="signs call ids, tags and what nodes say to each other, so it is the same at each; "
-        "default: made at the first start and kept in the store",
+        "seals passwords in the store; default: made at the first start and kept there",
     )
 
     drain_limit_s: float = Field(

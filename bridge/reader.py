@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from bridge.ambient import Tokens
+from bridge.ambient import Seal, Tokens
 from bridge.api import CallFilters, Page, Position, Resource
 from bridge.calls import snapshot
 from bridge.calls.actions import Action
@@ -41,12 +41,13 @@ class Nodes(Protocol):
 class Reader:
     """`CallReader` and `CallControl` of the API."""
 
-    def __init__(self, *, pump: Pump, store: Store, tokens: Tokens, nodes: Nodes | None = None) -> None:
+    def __init__(self, *, pump: Pump, store: Store, tokens: Tokens, seal: Seal, nodes: Nodes | None = None) -> None:
         """`nodes`: who carries calls besides us; None: nobody."""
         self._pump = pump
         self._store = store
         self._tokens = tokens
         self._nodes = nodes
+        self._seal = seal
 
     async def command(
         self, call: CallId, actions: tuple[Action, ...], *, listed: bool
@@ -98,6 +99,7 @@ class Reader:
                 variable=variable,
                 plan=plan,
                 identity=_NOBODY,
+                seal=self._seal,
             )
         )
 

@@ -26,7 +26,7 @@ import uvloop
 from aiohttp import web
 
 from bridge import __version__
-from bridge.ambient import SystemClock, SystemTokens
+from bridge.ambient import Seal, SystemClock, SystemTokens
 from bridge.api import NotReady, Ready
 from bridge.api.app import make_app, make_health_app, make_runner
 from bridge.api.auth import ApiKey
@@ -58,6 +58,7 @@ from bridge.outbox.schedule import Schedule
 from bridge.pump import Pump
 from bridge.reader import Reader
 from bridge.registry import Registry
+from bridge.sealing import ClusterSeal
 from bridge.sip.registrar import AddressOfRecord, Rules, address_of_record
 from bridge.sip.transaction import Timers
 from bridge.sip.user_agent import Capabilities
@@ -192,10 +193,17 @@ class Service:
         secret = await self._cluster_secret(store)
         endpoint_secrets = await self._webhook_secrets(store)
 
-        switchboard, cluster = await self._bind_cluster(stack, pump, store, secret)
+        seal = ClusterSeal(secret, self._tokens)
+        switchboard, cluster = await self._bind_cluster(stack, pump, store, secret, seal)
 
         settings = self._node_settings(secret, sockets)
-        node = Node(settings, render=ContractRenderer(), tokens=self._tokens, chance=lambda: _chance(self._tokens))
+        node = Node(
+            settings,
+            render=ContractRenderer(),
+            tokens=self._tokens,
+            chance=lambda: _chance(self._tokens),
+            seal=seal,
+        )
 
         sender = Sender(endpoint_secrets, clock=self._clock, give=pump.delivered)
         await sender.start()
@@ -211,6 +219,8 @@ class Service:
             clock=self._clock,
             realm=settings.registrar.realm,
             users=settings.registrar.users,
+            # A key that was made lies in the same store; and who sets one of their own later keeps these users.
+            seal=None if config.cluster.secret is None else seal,
         )
         pump.connect(
             node,
@@ -254,7 +264,10 @@ class Service:
             _set_gauges, metrics, node, media, streams=streams, endpoints=endpoints, capacity=settings.max_calls
         )
         await self._serve_api(
-            stack, api_sockets, Reader(pump=pump, store=store, tokens=self._tokens, nodes=switchboard), registry
+            stack,
+            api_sockets,
+            Reader(pump=pump, store=store, tokens=self._tokens, seal=seal, nodes=switchboard),
+            registry,
         )
         works = (
             ("lease", membership.keep()),
@@ -286,14 +299,14 @@ class Service:
         )
 
     async def _bind_cluster(
-        self, stack: AsyncExitStack, pump: Pump, store: Store, secret: bytes
+        self, stack: AsyncExitStack, pump: Pump, store: Store, secret: bytes, seal: Seal
     ) -> tuple[Switchboard | None, Cluster | None]:
         """The way to other nodes, where we are told to have one."""
         listen = self._config.cluster.listen
         if listen is None:
             return None, None
         switchboard = Switchboard(
-            owner=self._owner, pump=pump, store=store, clock=self._clock, dropped=self._metrics.dropped
+            owner=self._owner, pump=pump, store=store, clock=self._clock, seal=seal, dropped=self._metrics.dropped
         )
         cluster = Cluster(
             owner=self._owner,

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from bridge.ambient import Clock
+from bridge.ambient import Clock, Seal
 from bridge.calls.actions import Action, from_data, to_data
 from bridge.calls.facts import ActionId, CallId, ConversationId
+from bridge.calls.sealing import sealed_actions
 from bridge.cluster import Envelope
 from bridge.cluster.peers import Cluster
 from bridge.engine.commit import UNNAMED
@@ -49,8 +50,11 @@ class Neighbour(NamedTuple):
 class Switchboard:
     """`Members` and `Receiver` of the cluster; the pump's way to other nodes."""
 
-    def __init__(self, *, owner: str, pump: Pump, store: Store, clock: Clock, dropped: Callable[[str], None]) -> None:
+    def __init__(
+        self, *, owner: str, pump: Pump, store: Store, clock: Clock, seal: Seal, dropped: Callable[[str], None]
+    ) -> None:
         self._owner = owner
+        self._seal = seal  # links are proven, and not encrypted
         self._clock = clock
         self._pump = pump
         self._store = store
@@ -225,7 +229,12 @@ class Switchboard:
         neighbour = self._neighbours.get(place.owner)
         if neighbour is None:
             raise StoreUnavailable("the node that carries this call does not answer, and is not known to be dead yet")
-        question = {"v": 1, "call": call, "actions": [to_data(action) for action in actions], "listed": listed}
+        question = {
+            "v": 1,
+            "call": call,
+            "actions": [to_data(action) for action in sealed_actions(actions, self._seal)],
+            "listed": listed,
+        }
         try:
             said = await self._cluster.ask(
                 neighbour.owner, neighbour.address, json.dumps(question).encode(), timeout_s=ASK_TIMEOUT_S
@@ -241,7 +250,7 @@ class Switchboard:
             former = Former(asked["node"].rpartition(":")[0], self._clock.now(), holds=asked["node"])
             taken = await self._membership.take(ConversationId(asked["take"]), former)
             return json.dumps({"v": 1, "taken": taken}).encode()
-        actions = tuple(from_data(each) for each in asked["actions"])
+        actions = tuple(from_data(each, self._seal) for each in asked["actions"])
         said = await self._pump.ask(Command(self._pump.new_request(), CallId(asked["call"]), actions, asked["listed"]))
         if isinstance(said, CommandAccepted):
             return json.dumps({"v": 1, "accepted": said.action_ids}).encode()

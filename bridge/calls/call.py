@@ -329,6 +329,11 @@ class Call:
         return self.search is not None and self.phase is Phase.UNANSWERED
 
     @property
+    def is_canceling(self) -> bool:
+        """True while an INVITE of ours that was given up has no final response."""
+        return self.search is not None and self.search.is_canceling
+
+    @property
     def is_joined(self) -> bool:
         return self.link is not None and self.link.joined
 
@@ -378,9 +383,10 @@ class Call:
             return
         current = self.list.current
         link = self.link
+        promised = {self.answer_action, self.reoffer.action_id if self.reoffer is not None else None}
         for step in self.list.abandon():
-            if step.action_id == self.answer_action or (isinstance(step.action, Park) and step is current):
-                continue  # the answer's outcome is still to come; a park is done when something else comes
+            if step.action_id in promised or (isinstance(step.action, Park) and step is current):
+                continue  # that one's outcome is still to come; a park is done when something else comes
             if link is not None and link.joined and step.action_id == link.action_id:
                 continue  # told by `call.joined`, and not undone by what comes next
             if step is current and isinstance(step.action, Dial) and link is not None:

@@ -196,6 +196,20 @@ class InviteFailed:
 
 
 @dataclass(slots=True)
+class InviteLost:
+    """The process that sent an attempt's INVITE has died, and it is too late to send it again."""
+
+    attempt: int
+
+
+@dataclass(slots=True)
+class InviteDeclined:
+    """A 2xx to an attempt's INVITE that nobody wants any more, or one too many: it gets its ACK and a BYE."""
+
+    attempt: int
+
+
+@dataclass(slots=True)
 class AckSent:
     """Our ACK of a 2xx has left."""
 
@@ -303,6 +317,8 @@ CallInput: TypeAlias = (
     | InviteAnswered
     | InviteRefused
     | InviteFailed
+    | InviteLost
+    | InviteDeclined
     | AckSent
     | ReinviteAnswered
     | ReinviteRefused

@@ -54,7 +54,9 @@ from bridge.calls.inputs import (
     Elapsed,
     EventsExhausted,
     InviteAnswered,
+    InviteDeclined,
     InviteFailed,
+    InviteLost,
     InviteRefused,
     Joined,
     JoinImpossible,
@@ -84,6 +86,7 @@ _IMPLIED_PARK = Park()
 _LATER = ("Retry-After", "10")
 # What changes how a call sounds and not what it is doing: one such command leaves the running list alone (docs/adr/0008).
 _BESIDE = (Hold, Unhold, Mute, Unmute)
+_REINVITING = (Hold, Unhold)
 _DRAINED = ("Reason", 'SIP;cause=503;text="drained"')  # survival §4
 
 
@@ -179,6 +182,10 @@ def _search_stepped(call: Call, given: CallInput, *, now: float) -> bool:
             dialing.refused(call, attempt, response, proof, now=now)
         case InviteFailed():
             dialing.failed(call, given, now=now)
+        case InviteLost(attempt):
+            dialing.lost(call, attempt, now=now)
+        case InviteDeclined(attempt):
+            dialing.declined(call, attempt)
         case AckSent() if call.phase is Phase.ACCEPTED:
             dialing.acknowledged(call, now=now)
             moving.go_on(call)
@@ -371,6 +378,8 @@ def _go_on(call: Call, *, now: float) -> None:
         if asked is None or not asked.left or not isinstance(asked.left[0].action, Hangup):
             return
     while call.list is not None and call.list.current is None and not call.is_over:
+        if call.reoffer is not None and call.list.left and isinstance(call.list.left[0].action, _REINVITING):
+            return  # one re-INVITE at a time (§14.1): a list waits until the one under way is through
         step = call.list.take()
         if step is None:
             _list_ended(call, call.list.origin, now=now)
@@ -435,20 +444,20 @@ def _carry_out(call: Call, step: Step, *, now: float) -> None:
             joining.dial(call, action, action_id, now=now)
         case Join():
             joining.join(call, action, action_id)
+        case Hold():
+            reoffering.hold(call, action_id)
+        case Unhold():
+            reoffering.unhold(call, action_id)
         case _:
             call.done(type(action))
             _change(call, action, action_id)
 
 
 def _change(call: Call, action: Action, action_id: ActionId) -> None:
-    """The actions that are done, as far as a list is concerned, as soon as they have begun."""
+    """The actions that are done as soon as they have begun."""
     match action:
         case Leave():
             joining.leave(call, caused_by=action_id)
-        case Hold():
-            reoffering.hold(call, action_id)
-        case Unhold():
-            reoffering.unhold(call, action_id)
         case Mute() | Unmute():
             call.muted = isinstance(action, Mute)
             call.set_media()

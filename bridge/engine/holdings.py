@@ -14,12 +14,13 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from bridge.agenda import Agenda
-from bridge.ambient import Tokens
+from bridge.ambient import Seal, Tokens
 from bridge.calls.actions import Action, Credentials
 from bridge.calls.call import Call
 from bridge.calls.effects import CallTimer
 from bridge.calls.facts import CallId, ConversationId, EventId
 from bridge.calls.inputs import CallInput
+from bridge.calls.sealing import sealed_actions
 from bridge.engine.commit import Ending, EventWrite, Take
 from bridge.engine.effects import Effect
 from bridge.engine.gate import Gate, Promised, Waiting
@@ -202,6 +203,7 @@ class Holdings:
         "readers",
         "registrar",
         "render",
+        "seal",
         "settings",
         "store_away_since",
         "ticket",
@@ -212,12 +214,15 @@ class Holdings:
     )
 
     def __init__(
-        self, settings: NodeSettings, *, render: Renderer, tokens: Tokens, chance: Callable[[], float]
+        self, settings: NodeSettings, *, render: Renderer, tokens: Tokens, chance: Callable[[], float], seal: Seal
     ) -> None:
-        self.settings = settings
+        self.settings = replace(
+            settings, applications=tuple([_with_sealed_plan(each, seal) for each in settings.applications])
+        )
         self.render = render
         self.tokens = tokens
         self.chance = chance
+        self.seal = seal
         self.names = Names(secret=settings.secret, node_id=settings.node_id)
         ours = Capabilities()
         self.capabilities = replace(ours, methods=(*ours.methods, "REGISTER"), extensions=ours.extensions | {"path"})
@@ -288,3 +293,8 @@ class Holdings:
 
     def application(self, name: str) -> Application | None:
         return next((each for each in self.settings.applications if each.name == name), None)
+
+
+def _with_sealed_plan(application: Application, seal: Seal) -> Application:
+    fallback = tuple(sealed_actions(application.plan.fallback, seal))
+    return replace(application, plan=replace(application.plan, fallback=fallback))

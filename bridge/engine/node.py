@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from bridge.ambient import Tokens
+from bridge.ambient import Seal, Tokens
 from bridge.calls.call import Call
 from bridge.calls.effects import CallTimer
 from bridge.calls.facts import CallId, ConversationId
@@ -26,6 +26,7 @@ from bridge.calls.inputs import (
     MediaSilent,
     StoreTooLate,
 )
+from bridge.calls.sealing import sealed_actions
 from bridge.engine import fencing, handover, ownership, registering, responses, signalling
 from bridge.engine.carrying import hurry, send_trying, settle, step
 from bridge.engine.delivering import acknowledge, carry_deliveries
@@ -79,10 +80,10 @@ class Node:
     __slots__ = ("_holdings",)
 
     def __init__(
-        self, settings: NodeSettings, *, render: Renderer, tokens: Tokens, chance: Callable[[], float]
+        self, settings: NodeSettings, *, render: Renderer, tokens: Tokens, chance: Callable[[], float], seal: Seal
     ) -> None:
-        """`chance` gives numbers from 0 to 1, for the jitter of retries."""
-        self._holdings = Holdings(settings, render=render, tokens=tokens, chance=chance)
+        """`chance` gives numbers from 0 to 1, for the jitter of retries; `seal` is the same in every node of the cluster."""
+        self._holdings = Holdings(settings, render=render, tokens=tokens, chance=chance, seal=seal)
 
     def give(self, given: Input, *, now: float) -> list[Effect]:
         """Take one input (`now`: seconds UTC) and return all it causes."""
@@ -262,7 +263,8 @@ class Node:
         if leg is None:
             self._holdings.out.append(CommandRefused(given.request, "not_found", "no such call is alive"))
             return
-        step(self._holdings, leg, Commanded(given.actions, given.listed), now=now, request=given.request)
+        actions = sealed_actions(given.actions, self._holdings.seal)
+        step(self._holdings, leg, Commanded(actions, given.listed), now=now, request=given.request)
 
     def _woken(self, *, now: float) -> None:
         holdings = self._holdings

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from bridge.calls.lists import ActionList, Step
+from bridge.calls.sealing import sealed_actions, sealed_targets
 from bridge.calls.search import Search
 from bridge.engine.effects import Noted, OriginateRefused
 from bridge.engine.gate import Promised
@@ -27,7 +28,7 @@ def originate(holdings: Holdings, wanted: Originate, *, now: float) -> None:
     holding = _holding(holdings, wanted, now=now)
     listener = next(iter(holdings.settings.listeners.values()))
     search = Search.of(
-        wanted.to,
+        sealed_targets(tuple(wanted.to), holdings.seal),
         wanted.call[5:],
         fork=wanted.fork,
         on_redirect=wanted.on_redirect,
@@ -38,7 +39,8 @@ def originate(holdings: Holdings, wanted: Originate, *, now: float) -> None:
     call = leg.call
     call.client_state, call.tags, call.max_duration_s = wanted.client_state, wanted.tags, wanted.max_duration_s
     if wanted.actions:
-        call.list = ActionList.of("originated", [Step(call.new_action_id(), action) for action in wanted.actions])
+        actions = sealed_actions(wanted.actions, holdings.seal)
+        call.list = ActionList.of("originated", [Step(call.new_action_id(), action) for action in actions])
     body = holdings.render.record(call)
     unwritten = holdings.changed(holding)
     claim = None if wanted.claim is None else replace(wanted.claim, call=call.id, answer=body)

@@ -11,15 +11,17 @@ from typing import Any
 from bridge.calls import snapshot
 from bridge.calls.answering import accepted_response
 from bridge.calls.call import Call, Phase, Plan
+from bridge.calls.dialing import ELSEWHERE
 from bridge.calls.effects import Accept, CallTimer
 from bridge.calls.events import DECISIONS
 from bridge.calls.facts import Move
-from bridge.calls.inputs import CarriedOn, MediaClosed, MediaGone
+from bridge.calls.inputs import CarriedOn, Elapsed, InviteLost, MediaClosed, MediaGone
 from bridge.calls.peering import PeerGone
-from bridge.calls.search import Stage
+from bridge.calls.sealing import unreadable
+from bridge.calls.search import InviteAttempt, Stage
 from bridge.calls.streams import rule_of, video_rule_of, video_session
 from bridge.engine import seeking
-from bridge.engine.carrying import drop, forget, open_ports, release, step
+from bridge.engine.carrying import drop, forget, open_ports, release, sip_outcomes, step
 from bridge.engine.commit import Ending, EventWrite, Remembered, StoredCall, StoredConversation
 from bridge.engine.delivering import carry_deliveries, finish_if_done, let_go, publish
 from bridge.engine.effects import AdoptPorts, HeldPorts, Noted, OpenPorts, OriginateRefused
@@ -242,7 +244,13 @@ def _revive(holdings: Holdings, holding: Holding, stored: StoredCall) -> Leg:
         variable=variable,
         plan=application.plan,
         identity=listener.identity,
+        seal=holdings.seal,
     )
+    for username in sorted(unreadable(call)):
+        # The call goes on: a target that asks for this password refuses us, as it would with a wrong one.
+        detail = "its password was sealed with another cluster.secret"
+        facts = (("username", username), ("detail", detail))
+        holdings.out.append(Noted("error", "credentials_unreadable", call.id, facts))
     leg = Leg(call, holding, application, InviteUsage(holdings.settings.timers), stored.fixed)
     leg.listener = fixed.get("listener", "")
     leg.stored = True
@@ -282,6 +290,8 @@ def _resume(holdings: Holdings, leg: Leg, stored: StoredCall, former: Former | N
     call = leg.call
     if call.phase is not Phase.ENDED:
         holdings.live += 1
+    if former is None:
+        _cancel_again(holdings, leg, now=now)
     if former is not None and call.is_sought:
         _seek_elsewhere(holdings, leg, now=now)
     move = call.move
@@ -316,8 +326,7 @@ def _seek_elsewhere(holdings: Holdings, leg: Leg, *, now: float) -> None:
 
 
 def _seek_on(holdings: Holdings, leg: Leg, *, now: float) -> None:
-    """A party that was being sought. What had been sent goes out again to the byte: a user agent server answers a
-    repetition with what it said last, and one that has never heard of it is called for the first time (survival §4.6)."""
+    """A party that was being sought, as far as that had come (survival §4.6)."""
     call, search = leg.call, leg.call.search
     if search is None:
         return
@@ -332,14 +341,52 @@ def _seek_on(holdings: Holdings, leg: Leg, *, now: float) -> None:
         call.video_wanted = video
         open_ports(holdings, leg, video=video)
         return
-    for attempt in search.attempts:
-        if attempt.stage is Stage.LOCATING:
-            seeking.locate(holdings, leg, attempt.number)
-        elif attempt.is_out:
-            release(holdings, Inviting(call.id, attempt.number, attempt.sequence), now=now)
+    if now >= call.created_at + call.plan.ring_limit_s:
+        for attempt in [each for each in search.attempts if each.is_out]:
+            seeking.take_up_invite(holdings, leg, attempt.number)
+        step(holdings, leg, Elapsed(CallTimer.RING_LIMIT), now=now)
+        return
+    for attempt in [each for each in search.attempts if each.stage is Stage.LOCATING]:
+        seeking.locate(holdings, leg, attempt.number)
+    _invite_on(holdings, leg, [each for each in search.attempts if each.is_out], now=now)
     due = [each.expires_at for each in search.attempts if each.is_open and each.expires_at]
-    if due:
+    if due and call.is_sought:
         holdings.agenda.arm((call.id, CallTimer.SEARCH), max(now, min(due)))
+
+
+def _invite_on(holdings: Holdings, leg: Leg, attempts: Sequence[InviteAttempt], *, now: float) -> None:
+    """INVITEs that were out, or about to be. One that was sent in the last 64·T1 goes out again to the byte: a user agent
+    server answers a repetition with what it said last, and one that has never heard of it is called for the first time.
+
+    One from before that may have been answered in the meantime, and forgotten: it would ring anew. Where it rings, its answer
+    is waited for, for that is repeated as long as nobody acknowledges it (§13.3.1.4, §17.2.1); else it is given up.
+    """
+    lost = []
+    for attempt in attempts:
+        if attempt.expires_at > now and attempt.sent_at > now - holdings.settings.timers.b:
+            release(holdings, Inviting(leg.call.id, attempt.number, attempt.sequence), now=now)
+            continue
+        seeking.take_up_invite(holdings, leg, attempt.number)
+        if attempt.expires_at <= now or attempt.stage is Stage.INVITING:
+            lost.append(attempt.number)
+    for number in lost:
+        step(holdings, leg, InviteLost(number), now=now)
+
+
+def _cancel_again(holdings: Holdings, leg: Leg, *, now: float) -> None:
+    """Those who were given up and have not said their last word: nobody knows whether the CANCEL has left, or arrived. Its
+    INVITE is not repeated: whoever has never heard of it need not begin to ring."""
+    call, search = leg.call, leg.call.search
+    for attempt in search.attempts if search is not None else ():
+        if not attempt.given_up_at:
+            continue
+        if now - attempt.given_up_at >= call.plan.ring_limit_s:
+            attempt.given_up_at = 0.0  # nothing rings for so long
+            continue
+        seeking.take_up_invite(holdings, leg, attempt.number)
+        reason = ELSEWHERE if call.answered_at is not None else None
+        outcomes = seeking.cancel(holdings, leg, attempt.number, attempt.sequence, reason, now=now)
+        sip_outcomes(holdings, outcomes)
 
 
 def _take_up_invite(holdings: Holdings, leg: Leg, *, now: float) -> None:

@@ -131,13 +131,14 @@ def listener_for(holdings: Holdings, transport: str, host: str) -> Listener | No
 def send_invite(holdings: Holdings, leg: Leg, number: int, sequence: int, *, now: float) -> list[Outcome]:
     """An attempt's INVITE leaves. Nothing happens where it is not wanted any more, or a newer one has taken its place."""
     attempt = attempt_of(leg.call, number)
-    if not attempt.is_out or attempt.sequence != sequence or attempt.canceled or attempt.place is None:
+    if attempt.sequence != sequence:
         return []
-    flow = attempt.place.flow
+    if not attempt.is_out:
+        attempt.given_up_at = 0.0  # it has never left
+        return []
+    flow = _way(holdings, attempt)
     if flow is None:
         return []
-    if attempt.reliable:
-        flow = _by_tcp(holdings, flow) or flow
     request = _invite(holdings, leg, attempt, flow)
     if flow.transport == "udp" and not attempt.datagram_only and len(request.encode()) > UDP_MOST:
         by_tcp = _by_tcp(holdings, flow)
@@ -146,6 +147,18 @@ def send_invite(holdings: Holdings, leg: Leg, number: int, sequence: int, *, now
             flow, request = by_tcp, _invite(holdings, leg, attempt, by_tcp)
     ours = OurRequest(leg.call.id, request, flow, number, attempt.target.auth, attempt.challenges)
     return send(holdings, ours, now=now)
+
+
+def take_up_invite(holdings: Holdings, leg: Leg, number: int) -> None:
+    """Go on with an attempt's INVITE that a dead process has sent, without sending it again."""
+    attempt = attempt_of(leg.call, number)
+    flow = _way(holdings, attempt)
+    if flow is None:
+        return
+    request = _invite(holdings, leg, attempt, flow)
+    ours = OurRequest(leg.call.id, request, flow, number, attempt.target.auth, attempt.challenges)
+    holdings.ours[client_key(request)] = ours
+    holdings.endpoint.take_up(request, flow)
 
 
 def send(holdings: Holdings, ours: OurRequest, *, now: float, otherwise: Flow | None = None) -> list[Outcome]:
@@ -296,6 +309,12 @@ def _invite_branch(holdings: Holdings, call: Call, attempt: InviteAttempt, seque
     # What could not be brought by TCP is another transaction by UDP.
     again = "u" if attempt.datagram_only else ""
     return holdings.names.branch(call.id, f"i{attempt.number}.{sequence}{again}")
+
+
+def _way(holdings: Holdings, attempt: InviteAttempt) -> Flow | None:
+    """The way that its INVITE goes."""
+    flow = None if attempt.place is None else attempt.place.flow
+    return (_by_tcp(holdings, flow) or flow) if flow is not None and attempt.reliable else flow
 
 
 def _by_tcp(holdings: Holdings, flow: Flow) -> Flow | None:

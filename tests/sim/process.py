@@ -48,6 +48,7 @@ from bridge.errors import StoreUnavailable
 from bridge.outbox.effects import Delivery
 from bridge.outbox.schedule import Outcome
 from bridge.sip.flow import Flow, Send
+from tests.engine.world import Sealing
 from tests.sim.clock import Planned, VirtualClock
 from tests.sim.ladder import Ladder
 from tests.sim.media import Workers
@@ -119,7 +120,9 @@ class Process:
     ) -> None:
         self.settings = settings
         self.address = address
-        self.node = Node(settings, render=Rendering(), tokens=SeededTokens(chance), chance=chance.random)
+        self.node = Node(
+            settings, render=Rendering(), tokens=SeededTokens(chance), chance=chance.random, seal=Sealing()
+        )
         self.alive, self.open = True, False
         self.standing_still = False
         self.replaced = False  # another process bears its name
