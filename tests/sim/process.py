@@ -183,7 +183,7 @@ class Process:
         try:
             at_once(self.link.announce(self.settings.owner, b"{}", LEASE_S))
             conversations = at_once(self.link.claim_predecessors(self.settings.owner, self.settings.nonce))
-            streams = at_once(self.link.claim_streams(self.settings.owner))
+            streams = at_once(self.link.claim_streams(self.settings.owner, self.settings.node_id))
         except StoreUnavailable:
             self._clock.later(CLAIM_RETRY_S, self.start)
             return
