@@ -15,7 +15,7 @@ from tests.support.pairs import Pair
 from tests.support.scene import Scene
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.load]
 
 SECRET = "a secret that all nodes of the tests share"
 LINKED = {"cluster": {"listen": "127.0.0.1:0", "secret": SECRET}}

@@ -57,6 +57,7 @@ async def pairs(caller: Caller, callee: Callee, application: Application) -> lis
     return list(made)
 
 
+@pytest.mark.load
 class TestFiftyAtOnce:
     async def test_not_one_packet_is_lost(self, pairs: list[Pair], caller: Caller, callee: Callee) -> None:
         ours, theirs = [pair.out.media_port for pair in pairs], [pair.into.media_port for pair in pairs]
