@@ -93,9 +93,10 @@ class Measurements:
 
     def engine(self) -> None:
         """The engine alone."""
-        for held in self._scope.engine_held:
-            figure = measure_engine(held=held, calls=self._scope.engine_calls, rounds=self._scope.engine_rounds)
-            self._say(f"engine, {held} held: {figure.median_us:.0f} µs/call")
+        scope = self._scope
+        for held, joined in (*((each, False) for each in scope.engine_held), (0, True)):
+            figure = measure_engine(held=held, calls=scope.engine_calls, rounds=scope.engine_rounds, joined=joined)
+            self._say(f"{figure.name}, {held} held: {figure.median_us:.0f} µs/call")
             self._results.engine.append(figure)
 
     def w1(self, *, profile: bool) -> None:

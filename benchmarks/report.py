@@ -86,7 +86,7 @@ def render(results: Results) -> str:
     parts = [_machine(results)]
     if results.engine:
         parts.append(
-            "ENGINE alone, no I/O: CPU µs for one answered call\n"
+            "ENGINE alone, no I/O: CPU µs for one answered call, and for one joined call\n"
             + table(("", "held", "µs/call", "loop ms"), [_engine_row(each) for each in results.engine])
         )
     if results.costs:

@@ -1,7 +1,8 @@
-"""Time and chance, as arguments.
+"""Time, chance and secrecy, as arguments.
 
-Nothing below the adapters reads a clock or rolls dice: what needs the time takes `now`, what needs chance takes a
-`Tokens`. The system's own versions stand here too, for the composition roots; tests and the simulation bring theirs.
+Nothing below the adapters reads a clock, rolls dice or has a key: what needs the time takes `now`, what needs chance takes a
+`Tokens`, what keeps a secret in the store a `Seal`. The system's own versions of the first two stand here too, for the
+composition roots; tests and the simulation bring theirs.
 """
 
 from __future__ import annotations
@@ -24,6 +25,18 @@ class Tokens(Protocol):
 
     def token(self, length: int) -> str:
         """`length` characters of `a-z2-7`, five random bits each."""
+        ...
+
+
+class Seal(Protocol):
+    """Makes of a secret what the store may have of it, and back."""
+
+    def seal(self, secret: str) -> str:
+        """ASCII that tells nobody anything who has not our key. Another one each time."""
+        ...
+
+    def unseal(self, sealed: str) -> str | None:
+        """The secret again; None where it was sealed with another key, or is damaged."""
         ...
 
 

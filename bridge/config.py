@@ -62,8 +62,6 @@ KEYS_LATER = frozenset(
         "media.engine",
         "store.max_bytes",
         "store.encryption_keys",
-        "cluster.listen",
-        "cluster.advertise",
         "webhooks.allow_private",
         "trunks",
         "node_overrides",
@@ -309,9 +307,34 @@ class Health(Section):
 
 
 class Cluster(Section):
-    secret: Secret | None = Field(
-        default=None, description="signs call ids and tags; default: made at the first start and kept in the store"
+    listen: AddressText | None = Field(
+        default=None,
+        description="where other nodes connect; needs cluster.secret; default: nowhere, this node is alone",
     )
+    advertise: ReachableText | None = Field(
+        default=None,
+        description="host[:port] as other nodes reach it; default: cluster.listen, or this host's outward address",
+    )
+    secret: Secret | None = Field(
+        default=None,
+        description="signs call ids, tags and what nodes say to each other, so it is the same at each; "
+        "seals passwords in the store; default: made at the first start and kept there",
+    )
+
+    drain_limit_s: float = Field(
+        default=90.0,
+        ge=0,
+        le=100,
+        description="how long a stop waits for calls that cannot be handed over yet; then they get a BYE",
+    )
+
+    @model_validator(mode="after")
+    def _proven(self) -> Self:
+        if self.listen is None and self.advertise is not None:
+            raise ValueError("nobody listens at what is advertised: give cluster.listen too")
+        if self.listen is not None and self.secret is None:
+            raise ValueError("nodes prove to each other who they are: give cluster.secret too, the same at each")
+        return self
 
 
 class Webhooks(Section):

@@ -1,7 +1,8 @@
 """The pump: gives a node its inputs, one at a time, and its effects to the adapters that carry them out.
 
-The only place where a node meets the clock and the event loop. One input, one full drain, no `await` in it; the one
-timer of the loop follows the node's one deadline, at most once in `GRAIN_S`.
+The only place where a node meets the clock and the event loop. One input, one full drain, no `await` in it; what the inputs
+of one turn of the loop have changed is written at its end. The one timer of the loop follows the node's one deadline, at
+most once in `GRAIN_S`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, overload
+from typing import Any, Protocol, TypeAlias, overload
 
 import structlog
 
@@ -30,9 +31,12 @@ from bridge.engine.effects import (
     OpenPorts,
     Originated,
     OriginateRefused,
+    PassOn,
     Postpone,
     Resolve,
     SetRule,
+    Yielded,
+    YieldRefused,
 )
 from bridge.engine.inputs import (
     Command,
@@ -41,10 +45,12 @@ from bridge.engine.inputs import (
     Input,
     Originate,
     Packet,
+    Returned,
     StoreAway,
     StoreBack,
     StreamBroken,
     Woken,
+    Yield,
 )
 from bridge.engine.node import Node
 from bridge.engine.registrations import ASKING, Deregistered, ForgetEvents, ReadBindings, WriteRegistration
@@ -65,6 +71,9 @@ GRAIN_S = 0.005
 
 _LET_GO = "this process has let go of its calls"
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}  # as the standard library counts them
+
+
+Answer: TypeAlias = CommandAccepted | CommandRefused | Originated | OriginateRefused | Yielded | YieldRefused
 
 
 class PacketOutlet(Protocol):
@@ -106,6 +115,13 @@ class WebhookOutlet(Protocol):
     def send(self, delivery: Delivery) -> None: ...
 
 
+class NodeOutlet(Protocol):
+    """The way to other nodes."""
+
+    def pass_on(self, wanted: PassOn) -> None: ...
+    def send_there(self, send: Send) -> None: ...
+
+
 class NameOutlet(Protocol):
     """What looks names up."""
 
@@ -123,6 +139,7 @@ class Pump:
         self.store_came_back = asyncio.Event()  # set each time; whoever waits for it clears it
         self._inbox: deque[Input] = deque()
         self._busy = False
+        self._write_comes = False  # at the end of this turn of the loop
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = 0.0  # what the timer is set to
         self._woken_at = 0.0  # when it last woke the node
@@ -133,6 +150,8 @@ class Pump:
             CommandRefused: self._answered,
             Originated: self._answered,
             OriginateRefused: self._answered,
+            Yielded: self._answered,
+            YieldRefused: self._answered,
             Dropped: self._dropped,
             Noted: self._noted,
         }
@@ -146,6 +165,8 @@ class Pump:
         self._warnings: dict[str, Flood] = {}  # by event
         self._failures: dict[str, Flood] = {}  # by endpoint: one that is down must not hide what another one needs
         self._outlets: dict[str, PacketOutlet] = {}
+        self._nodes: NodeOutlet | None = None
+        self._requests = 0
 
     def connect(
         self,
@@ -157,6 +178,7 @@ class Pump:
         webhooks: WebhookOutlet,
         names: NameOutlet,
         registrations: RegistrationOutlet,
+        nodes: NodeOutlet | None = None,
     ) -> None:
         """Whose inputs and where effects go. Before the first input."""
         self.node = node
@@ -178,9 +200,13 @@ class Pump:
             AdoptPorts: lambda effect: media.reconcile(effect.sessions),
             Resolve: names.resolve,
         }
+        self._nodes = nodes
+        self._carry[PassOn] = self._give_back if nodes is None else nodes.pass_on
 
     def close(self) -> None:
         """Deaf and still from now on: what adapters say while they are closed, or find out later, is not heard."""
+        if self._write_comes:
+            self._write()
         self._closed = True
         for waiting in self._asked.values():
             if not waiting.done():
@@ -196,25 +222,50 @@ class Pump:
         """
         if self._closed:
             return
+        self._inbox.append(given)
+        if not self._busy:
+            self._busy = True
+            self._drain_all()
+
+    def _drain_all(self) -> None:
         inbox = self._inbox
-        inbox.append(given)
-        if self._busy:
-            return
-        self._busy = True
         now = self._clock.now()
         while inbox:
             self._drain(inbox.popleft(), now)
         self._busy = False
+        if self.node.unwritten and not self._write_comes:
+            self._write_comes = True
+            asyncio.get_running_loop().call_soon(self._write)
         if self._timer is None or self._wakes_at > now + GRAIN_S:
             self._set_timer(now)
 
     def _drain(self, given: Input, now: float) -> None:
         """One input and all its effects. A fault of ours in the step of one call must not stop the others."""
         try:
-            effects = self.node.give(given, now=now)
+            effects = self.node.take(given, now=now)
         except Exception:  # noqa: BLE001 -- whatever it is, it is told with its traceback, and counted
             self._faulted(given)
             return
+        self._carry_out(effects)
+
+    def _write(self) -> None:
+        """What the inputs of this turn of the loop have changed."""
+        self._write_comes = False
+        if self._closed:
+            return
+        self._busy = True
+        self._carry_out(self._writes())
+        self._drain_all()
+
+    def _writes(self) -> list[Effect]:
+        """Of every conversation that has changed, but for those in whose writing there is a fault of ours."""
+        while True:
+            try:
+                return self.node.write()
+            except Exception:  # noqa: BLE001 -- as above; where it has happened is not unwritten any more
+                self._faulted(None)
+
+    def _carry_out(self, effects: list[Effect]) -> None:
         carry = self._carry
         for effect in effects:
             try:
@@ -222,16 +273,20 @@ class Pump:
             except Exception:  # noqa: BLE001 -- as above, and the effects behind it are others' too
                 self._faulted(effect)
 
-    def _faulted(self, about: Input | Effect) -> None:
+    def _faulted(self, about: Input | Effect | None) -> None:
+        """`about`: what it has happened with; None: a write."""
         self._metrics.dropped("fault")
-        waiting = self._asked.get(about.request) if isinstance(about, Command | Originate) else None
+        waiting = self._asked.get(about.request) if isinstance(about, Command | Originate | Yield) else None
         if waiting is not None and not waiting.done():
             waiting.set_exception(BridgeError("its step has failed, and the log says how"))
         withheld = self._faults.admit(self._clock.now())
         if withheld is not None:
             call = getattr(about, "call", None) or getattr(about, "session", None)
             log.exception(
-                "fault", about=type(about).__name__, **({"call": call} if call else {}), **_withheld(withheld)
+                "fault",
+                about="write" if about is None else type(about).__name__,
+                **({"call": call} if call else {}),
+                **_withheld(withheld),
             )
 
     def packet(self, packet: Packet) -> None:
@@ -275,7 +330,9 @@ class Pump:
     async def ask(self, asked: Command) -> CommandAccepted | CommandRefused: ...
     @overload
     async def ask(self, asked: Originate) -> Originated | OriginateRefused: ...
-    async def ask(self, asked: Command | Originate) -> object:
+    @overload
+    async def ask(self, asked: Yield) -> Yielded | YieldRefused: ...
+    async def ask(self, asked: Command | Originate | Yield) -> object:
         """Give it, and wait for its answer, which may depend on a write. Whoever asks says how long that is worth.
 
         StoreUnavailable once closed: another process will know.
@@ -310,10 +367,33 @@ class Pump:
     # Effects that end here
 
     def _send(self, send: Send) -> None:
+        if send.flow.node and self._nodes is not None:
+            self._nodes.send_there(send)
+            return
         self._metrics.sip_message("out", send.data)
         self._outlets[send.flow.listener].send(send)
 
-    def _answered(self, effect: CommandAccepted | CommandRefused | Originated | OriginateRefused) -> None:
+    def _give_back(self, wanted: PassOn) -> None:
+        """There are no other nodes."""
+        self.give(Returned(wanted.data, wanted.flow))
+
+    def leave(self, send: Send) -> None:
+        """Send what another node says, by the listener of this flow, or by one like it."""
+        named = self._outlets.get(send.flow.listener)
+        kind = f"{send.flow.transport}:"
+        outlet = named or next((each for name, each in self._outlets.items() if name.startswith(kind)), None)
+        if outlet is None:
+            self._dropped(Dropped("no_listener", send.flow))
+        else:
+            self._metrics.sip_message("out", send.data)
+            outlet.send(send)
+
+    def new_request(self) -> int:
+        """A number for somebody who is about to ask."""
+        self._requests += 1
+        return self._requests
+
+    def _answered(self, effect: Answer) -> None:
         waiting = self._asked.get(effect.request)
         if waiting is not None and not waiting.done():  # else nobody waits any longer
             waiting.set_result(effect)

@@ -1,18 +1,20 @@
 """What REST reads and commands: live calls from the node, ended ones from the store, and nothing twice.
 
 Stands beside the pump because it joins two adapters that do not know each other. Any call of this service can be read
-here; commands reach the calls this node carries.
+here, those that other nodes carry as they were last written; commands reach them there.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from bridge.ambient import Tokens
+from bridge.ambient import Seal, Tokens
 from bridge.api import CallFilters, Page, Position, Resource
+from bridge.calls import snapshot
 from bridge.calls.actions import Action
+from bridge.calls.call import Identity, Plan
 from bridge.calls.facts import CallId, ConversationId
 from bridge.contract.originating import OriginateBody
 from bridge.contract.render import call_resource, conversation_resource
@@ -24,34 +26,44 @@ from bridge.pump import Pump
 from bridge.store import Store
 
 _SCANNED_PER_PAGE = 2_000  # calls looked at for one page of a filtered list: a rare match must not read the whole store
+_NOBODY = Identity(contact="", server="", allow="")  # a call that is only shown names nobody
 _READ_AT_ONCE = 200  # and read together then, because what is asked for is seldom what comes first
+
+
+class Nodes(Protocol):
+    """Other nodes, as far as commands go."""
+
+    async def command(
+        self, call: CallId, actions: tuple[Action, ...], *, listed: bool
+    ) -> CommandAccepted | CommandRefused: ...
 
 
 class Reader:
     """`CallReader` and `CallControl` of the API."""
 
-    def __init__(self, *, pump: Pump, store: Store, tokens: Tokens) -> None:
+    def __init__(self, *, pump: Pump, store: Store, tokens: Tokens, seal: Seal, nodes: Nodes | None = None) -> None:
+        """`nodes`: who carries calls besides us; None: nobody."""
         self._pump = pump
         self._store = store
         self._tokens = tokens
-        self._requests = 0
+        self._nodes = nodes
+        self._seal = seal
 
     async def command(
         self, call: CallId, actions: tuple[Action, ...], *, listed: bool
     ) -> CommandAccepted | CommandRefused:
         """Run actions on a live call. Answered at once; events tell the outcome."""
-        self._requests += 1
-        answer = await self._pump.ask(Command(self._requests, call, actions, listed))
-        unknown = isinstance(answer, CommandRefused) and answer.code == "not_found"
-        if unknown and await self._store.final_record(call) is not None:
+        answer = await self._pump.ask(Command(self._pump.new_request(), call, actions, listed))
+        if not isinstance(answer, CommandRefused) or answer.code != "not_found":
+            return answer
+        if await self._store.final_record(call) is not None:
             return CommandRefused(answer.request, "ended", "the call has ended")
-        return answer
+        return answer if self._nodes is None else await self._nodes.command(call, actions, listed=listed)
 
     async def originate(self, wanted: OriginateBody, claim: Claim | None) -> Originated | OriginateRefused:
         """Call a party. Answered once the call is stored, or nothing was made; events tell what comes of it."""
-        self._requests += 1
         call = CallId("call_" + self._tokens.token(24))
-        return await self._pump.ask(wanted.to_originate(self._requests, call, claim))
+        return await self._pump.ask(wanted.to_originate(self._pump.new_request(), call, claim))
 
     async def remembered(self, key: str) -> Remembered | None:
         return await self._store.remembered(key)
@@ -69,7 +81,27 @@ class Reader:
             record = None
         if record is not None:
             return _object(record)
-        return None if carried is None else call_resource(carried)
+        return await self._elsewhere(call) if carried is None else call_resource(carried)
+
+    async def _elsewhere(self, call: CallId) -> Resource | None:
+        """A live call that another node carries, as it was last written."""
+        place = await self._store.whereabouts(call)
+        stored = None if place is None else await self._store.stored_call(call)
+        if place is None or stored is None:
+            return None
+        fixed, variable = snapshot.read(stored.fixed), snapshot.read(stored.variable)
+        plan = Plan(fixed["application"])
+        return call_resource(
+            snapshot.revive(
+                id=call,
+                conversation_id=place.conversation,
+                fixed=fixed,
+                variable=variable,
+                plan=plan,
+                identity=_NOBODY,
+                seal=self._seal,
+            )
+        )
 
     async def calls(self, filters: CallFilters, *, before: Position | None, limit: int) -> Page:
         found: list[Resource] = []
@@ -82,7 +114,7 @@ class Reader:
                 if len(found) == limit or left == 0:
                     return Page(found, at)
                 left, at = left - 1, Position(created_ms, call)
-                resource = self._listed(call, record)
+                resource = await self._listed(call, record)
                 if resource is not None and _fits(resource, filters):
                     found.append(resource)
             if len(found) == limit:
@@ -116,11 +148,11 @@ class Reader:
                 )
         return Page(data, wanted[limit - 1] if len(wanted) > limit else None)
 
-    def _listed(self, call: CallId, record: bytes | None) -> Resource | None:
+    async def _listed(self, call: CallId, record: bytes | None) -> Resource | None:
         if record is not None:
             return _object(record)
         carried = self._pump.node.call(call)
-        return None if carried is None else call_resource(carried)
+        return await self._elsewhere(call) if carried is None else call_resource(carried)
 
 
 def _object(record: bytes) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from bridge.ambient import Clock
+from bridge.ambient import Clock, Seal
 from bridge.api import Resource
 from bridge.contract.registered import registration_resource, user_resource
 from bridge.engine.registrations import (
@@ -39,13 +39,17 @@ DUE_AT_ONCE = 500  # bindings may outlive their time by a second for each so man
 class Registry:
     """`Registrations` of the API."""
 
-    def __init__(self, *, pump: Pump, store: Store, clock: Clock, realm: str, users: Mapping[str, User]) -> None:
-        """`users`: those of the configuration, which nobody can change here."""
+    def __init__(
+        self, *, pump: Pump, store: Store, clock: Clock, realm: str, users: Mapping[str, User], seal: Seal | None
+    ) -> None:
+        """`users`: those of the configuration, which nobody can change here; `seal`: what the others' HA1s are kept with,
+        None: as they are."""
         self._pump = pump
         self._store = store
         self._clock = clock
         self._realm = realm
         self._users = users
+        self._seal = seal
         self._revision = 0  # of the users that the node knows
         self._requests = 0
         self._asked: dict[int, asyncio.Future[int | None]] = {}
@@ -97,7 +101,7 @@ class Registry:
 
     async def put_user(self, username: str, password: str, aor: AddressOfRecord | None) -> tuple[bool, Resource]:
         user = User(username, make_ha1(username, self._realm, password), aor)
-        existed = await self._store.put_user(username, write_user(user, self._realm))
+        existed = await self._store.put_user(username, write_user(user, self._realm, self._seal))
         self._pump.give(UsersChanged({username: user}))
         return existed, user_resource(user, "api")
 
@@ -110,7 +114,7 @@ class Registry:
     def _shown(self, username: str, record: bytes | None) -> Resource | None:
         if record is None:
             return None
-        user = read_user(username, record, self._realm)
+        user = read_user(username, record, self._realm, self._seal)
         return user_resource(user or User(username, Ha1()), "api")
 
     # Duties
@@ -123,9 +127,13 @@ class Registry:
             return
         users: dict[str, User | None] = {}
         for username, record in changes.users.items():
-            users[username] = None if record is None else read_user(username, record, self._realm)
+            users[username] = None if record is None else read_user(username, record, self._realm, self._seal)
             if record is not None and users[username] is None:
-                log.error("user_unusable", username=username, advice="its realm is another one now: PUT it again")
+                log.error(
+                    "user_unusable",
+                    username=username,
+                    advice="its realm, or cluster.secret, is another one now: PUT it again",
+                )
         self._pump.give(UsersChanged(users))
 
     async def keep_users(self) -> None:
@@ -151,18 +159,24 @@ class Registry:
             await asyncio.sleep(LOOK_S)
 
 
-def write_user(user: User, realm: str) -> bytes:
+def write_user(user: User, realm: str, seal: Seal | None) -> bytes:
     """A user as the store keeps it."""
-    data = {"v": 1, "realm": realm, "md5": user.ha1.md5, "sha_256": user.ha1.sha_256, "aor": user.aor}
+    data: dict[str, Any] = {"v": 1, "realm": realm, "md5": user.ha1.md5, "sha_256": user.ha1.sha_256, "aor": user.aor}
+    if seal is not None:
+        proofs = json.dumps([data.pop("md5"), data.pop("sha_256")])
+        data |= {"v": 2, "sealed": seal.seal(proofs)}
     return json.dumps(data, separators=(",", ":")).encode("ascii")
 
 
-def read_user(username: str, record: bytes, realm: str) -> User | None:
-    """The user, as long as what proves it was made for this realm."""
+def read_user(username: str, record: bytes, realm: str, seal: Seal | None) -> User | None:
+    """The user, as long as what proves it was made for this realm and can be unsealed."""
     try:
         data: Any = json.loads(record)
-        if data["v"] != 1 or data["realm"] != realm:
+        if data["v"] not in (1, 2) or data["realm"] != realm:
             return None
-        return User(username, Ha1(data["md5"], data["sha_256"]), data["aor"])
-    except (ValueError, LookupError, TypeError):
+        if data["v"] == 1:
+            return User(username, Ha1(data["md5"], data["sha_256"]), data["aor"])
+        proofs = None if seal is None else seal.unseal(data["sealed"])
+        return None if proofs is None else User(username, Ha1(*json.loads(proofs)), data["aor"])
+    except (ValueError, LookupError, TypeError, AttributeError):
         return None

@@ -14,7 +14,7 @@ import socket
 from base64 import b32decode
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
@@ -26,25 +26,28 @@ import uvloop
 from aiohttp import web
 
 from bridge import __version__
-from bridge.ambient import SystemClock, SystemTokens
+from bridge.ambient import Seal, SystemClock, SystemTokens
 from bridge.api import NotReady, Ready
 from bridge.api.app import make_app, make_health_app, make_runner
 from bridge.api.auth import ApiKey
 from bridge.calls.call import Call, Identity, Plan
 from bridge.calls.events import Event
 from bridge.calls.facts import ActionId, EventId
+from bridge.cluster.peers import Cluster
 from bridge.config import Address, Application, Config, Listener
 from bridge.contract.actions import to_actions
 from bridge.contract.registered import render_registration
 from bridge.contract.render import call_json, render_event
-from bridge.engine.inputs import Claimed, Drain, HangUpAll
+from bridge.draining import Draining
+from bridge.engine.inputs import Drain, HangUpAll
 from bridge.engine.node import Node
-from bridge.engine.registrations import RegistrationEvent, StreamsClaimed, User
+from bridge.engine.registrations import RegistrationEvent, User
 from bridge.engine.settings import Application as EngineApplication
 from bridge.engine.settings import Listener as EngineListener
 from bridge.engine.settings import Match, NodeSettings, RegistrarSettings
 from bridge.errors import StartError, StoreUnavailable
 from bridge.media.client import MediaClient
+from bridge.membership import Membership
 from bridge.net.addresses import host_port, outward_address
 from bridge.net.connection import StreamLimits
 from bridge.net.resolver import Resolver
@@ -55,21 +58,21 @@ from bridge.outbox.schedule import Schedule
 from bridge.pump import Pump
 from bridge.reader import Reader
 from bridge.registry import Registry
+from bridge.sealing import ClusterSeal
 from bridge.sip.registrar import AddressOfRecord, Rules, address_of_record
 from bridge.sip.transaction import Timers
 from bridge.sip.user_agent import Capabilities
-from bridge.store import Store
+from bridge.store import Lease, Store
 from bridge.store.memory import MemoryStore
 from bridge.store.redis import RedisStore
+from bridge.switchboard import Switchboard
 from bridge.telemetry.metrics import Metrics
 from bridge.webhooks.sender import Sender
 from bridge.webhooks.signing import new_secret
 
 log = structlog.get_logger("bridge.service")
 
-LEASE_S = 3.0
-ANNOUNCE_S = 1.0
-CLAIM_RETRY_S = 0.5
+SECRETS_RETRY_S = 0.5
 STOP_PATIENCE_S = 5.0  # what a planned stop gives the last events to be delivered
 HTTP_PATIENCE_S = 5.0  # and what it gives a request that is being answered
 LAG_PROBE_S = 0.25
@@ -138,6 +141,8 @@ class Service:
         self._metrics = Metrics()
         self._made_secrets: dict[str, str] = {}  # those that stand in no configuration
         self._readiness = Readiness()
+        self._membership: Membership
+        self._draining: Draining | None = None  # where there is a way to other nodes
         self._owner = f"{node_id}:{self._tokens.token(12)}"
         self._listening: list[str] = []  # where phones find us
         self._stop: asyncio.Future[int]
@@ -188,8 +193,17 @@ class Service:
         secret = await self._cluster_secret(store)
         endpoint_secrets = await self._webhook_secrets(store)
 
+        seal = ClusterSeal(secret, self._tokens)
+        switchboard, cluster = await self._bind_cluster(stack, pump, store, secret, seal)
+
         settings = self._node_settings(secret, sockets)
-        node = Node(settings, render=ContractRenderer(), tokens=self._tokens, chance=lambda: _chance(self._tokens))
+        node = Node(
+            settings,
+            render=ContractRenderer(),
+            tokens=self._tokens,
+            chance=lambda: _chance(self._tokens),
+            seal=seal,
+        )
 
         sender = Sender(endpoint_secrets, clock=self._clock, give=pump.delivered)
         await sender.start()
@@ -205,6 +219,8 @@ class Service:
             clock=self._clock,
             realm=settings.registrar.realm,
             users=settings.registrar.users,
+            # A key that was made lies in the same store; and who sets one of their own later keeps these users.
+            seal=None if config.cluster.secret is None else seal,
         )
         pump.connect(
             node,
@@ -214,25 +230,47 @@ class Service:
             webhooks=sender,
             names=resolver,
             registrations=registry,
+            nodes=switchboard,
         )
         stack.callback(pump.close)
 
-        await self._announce(store)
+        membership = self._membership = Membership(
+            owner=self._owner,
+            nonce=settings.nonce,
+            pump=pump,
+            store=store,
+            clock=self._clock,
+            metrics=metrics,
+            replaced=lambda _: self._told_to_stop(REPLACED),
+            facts={} if cluster is None else {"cluster": self._cluster_address(cluster), "hint": node.hint},
+            heard=_nobody_listens if switchboard is None else switchboard.heard,
+        )
+        if switchboard is not None and cluster is not None:
+            switchboard.connect(cluster, membership)
+            self._draining = Draining(owner=self._owner, pump=pump, store=store, switchboard=switchboard)
+        await membership.announce()
         # What is taken over may have to be said again at once; what comes meanwhile waits in the sockets.
-        await self._take_over(pump, store, settings.nonce)
+        await membership.succeed()
         await registry.load_users()
         for each in sockets:
             await each.open()
             if each.ended is not None:
                 each.ended.add_done_callback(partial(self._deaf, each.name))
+        if cluster is not None:
+            await cluster.open()
         endpoints = [each.id for application in settings.applications for each in application.endpoints]
         streams = [each for each in sockets if isinstance(each, StreamListener)]
         metrics.on_scrape = partial(
             _set_gauges, metrics, node, media, streams=streams, endpoints=endpoints, capacity=settings.max_calls
         )
-        await self._serve_api(stack, api_sockets, Reader(pump=pump, store=store, tokens=self._tokens), registry)
+        await self._serve_api(
+            stack,
+            api_sockets,
+            Reader(pump=pump, store=store, tokens=self._tokens, seal=seal, nodes=switchboard),
+            registry,
+        )
         works = (
-            ("lease", self._keep_lease(store)),
+            ("lease", membership.keep()),
             ("secrets", self._keep_secrets(store, pump.store_came_back)),
             ("users", registry.keep_users()),
             ("expiries", registry.expire(metrics.registrations.set)),
@@ -259,6 +297,37 @@ class Service:
             retention_s=self._config.store.retention_s,
             observe=self._metrics.store_seconds.observe,
         )
+
+    async def _bind_cluster(
+        self, stack: AsyncExitStack, pump: Pump, store: Store, secret: bytes, seal: Seal
+    ) -> tuple[Switchboard | None, Cluster | None]:
+        """The way to other nodes, where we are told to have one."""
+        listen = self._config.cluster.listen
+        if listen is None:
+            return None, None
+        switchboard = Switchboard(
+            owner=self._owner, pump=pump, store=store, clock=self._clock, seal=seal, dropped=self._metrics.dropped
+        )
+        cluster = Cluster(
+            owner=self._owner,
+            secret=secret,
+            listen=(listen.host, listen.port),
+            members=switchboard,
+            receiver=switchboard,
+            dropped=self._metrics.dropped,
+        )
+        await cluster.bind()
+        stack.push_async_callback(cluster.close)
+        stack.push_async_callback(switchboard.close)
+        return switchboard, cluster
+
+    def _cluster_address(self, cluster: Cluster) -> tuple[str, int]:
+        """Where other nodes reach us."""
+        shown = self._config.cluster.advertise
+        host, port = cluster.address[0], cluster.address[1]
+        if shown is None:
+            return outward_address(host), port
+        return shown.host, shown.port or port
 
     async def _cluster_secret(self, store: Store) -> bytes:
         configured = self._config.cluster.secret
@@ -339,6 +408,7 @@ class Service:
             decision_timeout_s=config.webhooks.decision_timeout_s,
             backlog_max=config.webhooks.backlog_max,
             max_calls=config.limits.max_calls,
+            clustered=config.cluster.listen is not None,
         )
 
     async def _serve_api(
@@ -367,45 +437,6 @@ class Service:
 
     # What goes on while it serves
 
-    async def _announce(self, store: Store) -> None:
-        facts = f'{{"versions":[1],"release":"{__version__}"}}'.encode()
-        lease = await store.announce(self._owner, facts, LEASE_S)
-        if lease.replaced_by is not None:
-            self._metrics.lease_lost.inc()
-            log.error("replaced", by=lease.replaced_by, detail="another process bears this node_id: this one lets go")
-            self._told_to_stop(REPLACED)
-
-    async def _keep_lease(self, store: Store) -> None:
-        loop = asyncio.get_running_loop()
-        renewed, held = loop.time(), True
-        while True:
-            await asyncio.sleep(ANNOUNCE_S)
-            asked = loop.time()
-            try:
-                await self._announce(store)
-            except StoreUnavailable:
-                log.warning("lease_not_renewed")
-                if held and loop.time() - renewed > LEASE_S:
-                    held = False
-                    self._metrics.lease_lost.inc()
-            else:
-                renewed, held = asked, True
-
-    async def _take_over(self, pump: Pump, store: Store, nonce: str) -> None:
-        """Carry on what other incarnations of our name have left. New calls have to wait for that."""
-        while True:
-            try:
-                conversations = await store.claim_predecessors(self._owner, nonce)
-                streams = await store.claim_streams(self._owner)
-            except StoreUnavailable:
-                log.warning("claim_waits_for_store")
-                await asyncio.sleep(CLAIM_RETRY_S)
-                continue
-            self._metrics.takeovers.inc(len(conversations))
-            pump.give(Claimed(tuple(conversations)))
-            pump.give(StreamsClaimed(tuple(streams)))
-            return
-
     async def _keep_secrets(self, store: Store, came_back: asyncio.Event) -> None:
         """A store that has lost its data is told again what we made: calls that are up bear names derived from it."""
         while True:
@@ -417,7 +448,7 @@ class Service:
                         log.error("secret_differs", secret=name, detail="another node has made its own meanwhile")
                 except StoreUnavailable:
                     came_back.set()
-                    await asyncio.sleep(CLAIM_RETRY_S)
+                    await asyncio.sleep(SECRETS_RETRY_S)
 
     async def _measure_lag(self) -> None:
         loop = asyncio.get_running_loop()
@@ -441,8 +472,14 @@ class Service:
             self._told_to_stop(CRASHED)
 
     async def _wind_down(self, pump: Pump) -> None:
-        """A planned stop: nothing new, BYE for what lives, a little time for the last events."""
+        """A planned stop: nothing new, calls to other nodes, BYE for what nobody takes, a little time for the last events."""
         pump.give(Drain())
+        self._membership.facts["draining"] = True
+        if self._draining is not None:
+            with suppress(StoreUnavailable):
+                await self._membership.announce()  # so that nobody sends us anything new
+            moved = await self._draining.run(self._config.cluster.drain_limit_s)
+            log.info("drained", conversations=moved, left=pump.node.live)
         pump.give(HangUpAll())
         deadline = self._clock.now() + STOP_PATIENCE_S
         while pump.node.carried and self._clock.now() < deadline:  # noqa: ASYNC110 -- the engine has no events to await
@@ -451,6 +488,11 @@ class Service:
             log.warning(
                 "stopped_with_work_left", calls=pump.node.carried, detail="kept in the store for the next start"
             )
+        await self._membership.leave()
+
+
+def _nobody_listens(lease: Lease) -> None:
+    """Of who else lives: without a way to other nodes nobody needs to know."""
 
 
 def _assembled(assembling: asyncio.Task[Pump]) -> Pump:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge.calls.events import CallEnded
-from bridge.config import Config, Listener, Media, PortRange, keys, load
+from bridge.config import Address, Config, HostPort, Listener, Media, PortRange, keys, load
 from bridge.errors import ConfigurationError
 from bridge.settings.sources import KeyPath
 from bridge.sip.digest import Ha1, make_ha1
@@ -379,6 +379,31 @@ class TestUsers:
         assert Config.from_json(config.to_json()).users == config.users
 
 
+class TestCluster:
+    def test_a_node_is_alone_where_nothing_is_said(self) -> None:
+        cluster = from_environment().cluster
+        assert (cluster.listen, cluster.advertise, cluster.secret) == (None, None, None)
+
+    def test_where_others_connect_and_where_they_find_it(self, file: Path) -> None:
+        cluster = read(file, 'cluster: {listen: "0.0.0.0:7070", advertise: node-1.bridge, secret: hunter2}').cluster
+        assert cluster.listen == Address("0.0.0.0", 7070)
+        assert cluster.advertise == HostPort("node-1.bridge", None)
+
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ('{listen: "127.0.0.1:7070"}', "give cluster.secret too, the same at each"),
+            ("{advertise: node-1, secret: hunter2}", "give cluster.listen too"),
+            ("{listen: 127.0.0.1, secret: hunter2}", "expected a port too"),
+            ('{listen: "127.0.0.1:7070", advertise: 0.0.0.0, secret: hunter2}', "nobody can send to 0.0.0.0"),
+        ],
+    )
+    def test_what_does_not_go_together(self, file: Path, text: str, told: str) -> None:
+        complained = complaint(file, f"cluster: {text}")
+        assert told in complained
+        assert "hunter2" not in complained
+
+
 class TestMediaPorts:
     @pytest.mark.parametrize(
         ("ports", "workers", "slices"),
@@ -402,23 +427,23 @@ class TestMediaPorts:
         assert sorted(given) == [*range(10000, 32768), 40000, 40001]
 
 
-def test_the_configuration_that_the_contract_shows_is_told_what_this_release_lacks(file: Path) -> None:
-    shown = f"""
+def test_the_configuration_that_the_contract_shows(file: Path) -> None:
+    config = read(
+        file,
+        f"""
 sip:      {{listen: ["udp:127.0.0.1:5060", "tcp:127.0.0.1:5060"], advertise: "192.0.2.10"}}
 media:    {{ports: "20000-20999", workers: 1}}
 store:    {{url: "redis://127.0.0.1:6379/0"}}
 api:      {{listen: "127.0.0.1:8080", keys: [{{name: ops, key: "…", scopes: [admin]}}]}}
 cluster:  {{listen: "127.0.0.1:7070", secret: "…"}}
 webhooks: {{url: "http://127.0.0.1:3000/calls", secrets: ["{SECRET}"]}}
-"""
-    with pytest.raises(ConfigurationError) as caught:
-        read(file, shown)
-    assert [line.split(": ")[1] for line in str(caught.value).splitlines()] == ["cluster.listen"]
-    config = read(file, shown.replace('listen: "127.0.0.1:7070", ', ""))
+""",
+    )
     assert [listener.transport for listener in config.sip.listen] == ["udp", "tcp"]
     assert str(config.sip.advertise) == "192.0.2.10"
     assert config.media.slices() == ((PortRange(20000, 20999),),)
     assert config.store.url.get_secret_value() == "redis://127.0.0.1:6379/0"
+    assert str(config.cluster.listen) == "127.0.0.1:7070"
 
 
 def test_every_key_says_what_it_is_for() -> None:

@@ -1,4 +1,6 @@
-"""The pump: one input at a time, effects in their order, one timer, and no fault that stops the others."""
+"""The pump: one input at a time, effects in their order, writes at the end of the turn, one timer, and no fault that stops
+the others.
+"""
 
 from __future__ import annotations
 
@@ -62,18 +64,32 @@ NOTHING = Committed(0)
 
 
 class Script:
-    """A node that does as the test says: an input's effects, an exception, a deadline."""
+    """A node that does as the test says: an input's effects, an exception, what it has to write, a deadline."""
 
     def __init__(self) -> None:
         self.effects: Callable[[Input], list[Effect]] = lambda _: []
+        self.changed: list[Effect | Exception] = []
         self.given: list[Input] = []
         self.times: list[float] = []
         self.wanted: float | None = None
 
-    def give(self, given: Input, *, now: float) -> list[Effect]:
+    def take(self, given: Input, *, now: float) -> list[Effect]:
         self.given.append(given)
         self.times.append(now)
         return self.effects(given)
+
+    @property
+    def unwritten(self) -> bool:
+        return bool(self.changed)
+
+    def write(self) -> list[Effect]:
+        written: list[Effect] = []
+        while self.changed:
+            change = self.changed.pop(0)
+            if isinstance(change, Exception):
+                raise change
+            written.append(change)
+        return written
 
     def deadline(self) -> float | None:
         return self.wanted
@@ -204,6 +220,55 @@ class TestCarrying:
         bench.time += 1.5
         bench.pump.give(NOTHING)
         assert bench.node.times == [1000.0, 1001.5]
+
+
+class TestWriting:
+    async def test_what_the_inputs_of_a_turn_have_changed_is_written_at_its_end(self, bench: Bench) -> None:
+        later = COMMIT._replace(ticket=2)
+        bench.node.changed = [COMMIT]
+        bench.pump.give(NOTHING)
+        bench.node.changed.append(later)
+        bench.pump.give(NOTHING)
+        assert bench.outlet.carried == []
+        await asyncio.sleep(0)
+        assert bench.outlet.carried == [COMMIT, later]
+
+    async def test_where_nothing_has_changed_nothing_is_asked(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[None] = []
+        monkeypatch.setattr(bench.node, "write", lambda: asked.append(None) or [])
+        bench.pump.give(NOTHING)
+        await asyncio.sleep(0)
+        assert asked == []
+
+    async def test_a_store_that_answers_at_once_is_heard_after_all_writes(self, bench: Bench) -> None:
+        later = COMMIT._replace(ticket=2)
+        bench.node.changed = [COMMIT, later]
+        bench.outlet.on = lambda what: bench.pump.give(Committed(what.ticket))
+        bench.pump.give(NOTHING)
+        seen: list[int] = []
+        bench.node.effects = lambda _: seen.append(len(bench.outlet.carried)) or []
+        await asyncio.sleep(0)
+        assert bench.node.given == [NOTHING, Committed(1), Committed(2)]
+        assert seen == [2, 2]
+
+    async def test_a_fault_in_one_write_does_not_stop_the_others(self, bench: Bench) -> None:
+        bench.node.changed = [ValueError("no such phase"), COMMIT]
+        bench.pump.give(NOTHING)
+        with capture_logs() as lines:
+            await asyncio.sleep(0)
+        assert bench.outlet.carried == [COMMIT]
+        assert [(line["event"], line["about"]) for line in lines] == [("fault", "write")]
+
+    async def test_it_is_not_closed_with_something_unwritten(self, bench: Bench) -> None:
+        bench.node.changed = [COMMIT]
+        bench.pump.give(NOTHING)
+        bench.pump.close()
+        assert bench.outlet.carried == [COMMIT]
+        bench.node.changed = [COMMIT]
+        await asyncio.sleep(0)
+        assert bench.outlet.carried == [COMMIT]
 
 
 class TestReEntrance:

@@ -40,8 +40,10 @@ from bridge.reader import Reader
 from bridge.registry import Registry
 from bridge.service import ContractRenderer
 from bridge.sip.flow import Flow, Send
+from bridge.store import Whereabouts
 from bridge.store.memory import MemoryStore
 from bridge.telemetry.metrics import Metrics
+from tests.engine.world import Sealing
 from tests.store.writes import commit
 from tests.support.phone import Message, read_message
 from tests.support.waiting import until
@@ -76,8 +78,8 @@ class House:
             },
             applications=(_application("sales", "7*"), _application("desk")),
         )
-        node = Node(settings, render=ContractRenderer(), tokens=SystemTokens(), chance=lambda: 0.5)
-        self.registry = Registry(pump=self.pump, store=self.memory, clock=self, realm="r", users={})
+        node = Node(settings, render=ContractRenderer(), tokens=SystemTokens(), chance=lambda: 0.5, seal=Sealing())
+        self.registry = Registry(pump=self.pump, store=self.memory, clock=self, realm="r", users={}, seal=None)
         self.pump.connect(
             node,
             listeners={"udp:5060": self},
@@ -87,7 +89,7 @@ class House:
             registrations=self.registry,
             names=self,
         )
-        self.reader = Reader(pump=self.pump, store=self.memory, tokens=SystemTokens())
+        self.reader = Reader(pump=self.pump, store=self.memory, tokens=SystemTokens(), seal=Sealing())
 
     def now(self) -> float:
         return self.time
@@ -251,10 +253,12 @@ class TestCommands:
 class _Engine:
     """A node that stores what it is asked to originate, and answers when it is told that this is done."""
 
+    unwritten = False
+
     def __init__(self) -> None:
         self.asked: list[Originate] = []
 
-    def give(self, given: Input, *, now: float) -> list[Effect]:
+    def take(self, given: Input, *, now: float) -> list[Effect]:
         match given:
             case Originate():
                 self.asked.append(given)
@@ -389,7 +393,9 @@ class TestList:
 
     async def test_a_call_that_only_the_index_knows_is_passed_over(self, house: House) -> None:
         call = await house.begin("one")
-        reader = Reader(pump=house.pump, store=_Rows([(5, call, None), (4, NOBODY, None)]), tokens=SystemTokens())
+        reader = Reader(
+            pump=house.pump, store=_Rows([(5, call, None), (4, NOBODY, None)]), tokens=SystemTokens(), seal=Sealing()
+        )
         page = await reader.calls(ALL, before=None, limit=10)
         assert [each["id"] for each in page.data] == [call]
 
@@ -400,6 +406,9 @@ class _Rows(MemoryStore):
     def __init__(self, rows: list[tuple[int, CallId, bytes | None]]) -> None:
         self.rows = rows
         self.asked = 0
+
+    async def whereabouts(self, call: CallId) -> Whereabouts | None:
+        return None
 
     async def list_calls(self, *, before: tuple[int, str] | None, limit: int) -> list[tuple[int, CallId, bytes | None]]:
         self.asked += 1
@@ -419,14 +428,14 @@ class TestLongList:
         return _Rows([(number, CallId(f"call_{number:04}"), record(number)) for number in reversed(range(5000))])
 
     async def test_a_rare_match_is_looked_for_a_part_at_a_time(self, house: House, store: _Rows) -> None:
-        reader = Reader(pump=house.pump, store=store, tokens=SystemTokens())
+        reader = Reader(pump=house.pump, store=store, tokens=SystemTokens(), seal=Sealing())
         pages = await _pages(reader, CallFilters(application="sales"), 1)
         assert [len(page.data) for page in pages] == [0, 0, 1, 1]
         assert [page.next for page in pages[:2]] == [Position(3000, "call_3000"), Position(1000, "call_1000")]
         assert store.asked < 40  # by hundreds, and not one by one
 
     async def test_without_a_filter_no_more_is_read_than_is_shown(self, house: House, store: _Rows) -> None:
-        reader = Reader(pump=house.pump, store=store, tokens=SystemTokens())
+        reader = Reader(pump=house.pump, store=store, tokens=SystemTokens(), seal=Sealing())
         page = await reader.calls(ALL, before=None, limit=3)
         assert [each["id"] for each in page.data] == ["call_4999", "call_4998", "call_4997"]
         assert store.asked == 1

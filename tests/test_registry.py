@@ -24,6 +24,7 @@ from bridge.sip.digest import Ha1, make_ha1
 from bridge.sip.flow import Flow
 from bridge.sip.registrar import AddressOfRecord, Binding
 from bridge.store.memory import MemoryStore
+from tests.engine.world import Sealing
 from tests.support.waiting import until
 
 ALICE = AddressOfRecord("sip:alice@example.com")
@@ -33,12 +34,19 @@ FILED = User("filed", make_ha1("filed", "r", "x"))
 class House:
     """A registry over a memory store, and whoever takes its inputs. The clock is a number."""
 
-    def __init__(self, *, realm: str = "r", memory: MemoryStore | None = None) -> None:
+    def __init__(self, *, realm: str = "r", memory: MemoryStore | None = None, seal: Sealing | None = None) -> None:
         self.time = 1000.0
         self.given: list[Input] = []
         self.answers: Sequence[int | None] = (2,)
         self.memory = memory or MemoryStore(give=self.given.append, clock=self)
-        self.registry = Registry(pump=self, store=self.memory, clock=self, realm=realm, users={"filed": FILED})  # type: ignore[arg-type]
+        self.registry = Registry(
+            pump=self,  # type: ignore[arg-type]
+            store=self.memory,
+            clock=self,
+            realm=realm,
+            users={"filed": FILED},
+            seal=seal,
+        )
 
     def now(self) -> float:
         return self.time
@@ -144,9 +152,32 @@ async def test_a_user_of_another_realm_proves_nothing() -> None:
 
 def test_a_record_is_read_as_it_was_written() -> None:
     user = User("alice", Ha1("m", "s"), ALICE)
-    assert read_user("alice", write_user(user, "r"), "r") == user
+    assert read_user("alice", write_user(user, "r", None), "r", None) == user
     for damaged in (b"", b"{}", b"[]", b"null", b'{"v":2}', b'{"v":1,"realm":"r"}'):
-        assert read_user("alice", damaged, "r") is None
+        assert read_user("alice", damaged, "r", Sealing()) is None
+
+
+def test_what_proves_a_user_is_sealed_where_there_is_a_key() -> None:
+    user, seal = User("alice", Ha1("m" * 32, "s" * 64), ALICE), Sealing()
+    record = write_user(user, "r", seal)
+    assert b"mmm" not in record
+    assert b"sss" not in record
+    assert read_user("alice", record, "r", seal) == user
+    assert read_user("alice", write_user(user, "r", None), "r", seal) == user, "as a release before wrote it"
+    assert read_user("alice", record, "r", Sealing("another")) is None
+    assert read_user("alice", record, "r", None) is None
+    assert read_user("alice", record, "other", seal) is None
+
+
+async def test_a_sealed_user_reaches_the_node_and_another_key_leaves_it_out() -> None:
+    house = House(seal=Sealing())
+    await house.registry.put_user("alice", "wonderland", None)
+    twin = House(memory=house.memory, seal=Sealing())
+    await twin.registry.load_users()
+    assert twin.given == [UsersChanged({"alice": User("alice", make_ha1("alice", "r", "wonderland"))})]
+    stranger = House(memory=house.memory, seal=Sealing("another"))
+    await stranger.registry.load_users()
+    assert stranger.given == [UsersChanged({"alice": None})]
 
 
 async def _running(work: Any) -> asyncio.Task[None]:
@@ -180,6 +211,6 @@ async def test_users_are_looked_for_though_the_store_is_away_for_a_while(monkeyp
     task = await _running(house.registry.keep_users())
     await asyncio.sleep(0)
     house.memory.come_back()
-    await house.memory.put_user("alice", write_user(FILED, "r"))
+    await house.memory.put_user("alice", write_user(FILED, "r", None))
     await until(lambda: any(isinstance(each, UsersChanged) for each in house.given), "they are heard of")
     task.cancel()

@@ -23,7 +23,12 @@ from bridge.errors import StoreUnavailable
 MEDIA_TYPE = "application/problem+json"
 
 # What the engine may say to a command. A test holds it complete.
-REFUSALS: Final[Mapping[str, Code]] = {"not_found": "not_found", "wrong_state": "wrong_state", "ended": "ended"}
+REFUSALS: Final[Mapping[str, Code]] = {
+    "not_found": "not_found",
+    "wrong_state": "wrong_state",
+    "ended": "ended",
+    "store_away": "store_unavailable",
+}
 
 # ... and to a call that is asked for: the code, and the field that is wrong where it is one's.
 NOT_ORIGINATED: Final[Mapping[str, tuple[Code, str | None]]] = {

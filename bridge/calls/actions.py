@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, TypeAlias
 
+from bridge.ambient import Seal
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ring:
@@ -71,7 +73,10 @@ class Credentials:
     """What we prove ourselves with where a target asks for it (RFC 7616)."""
 
     username: str
-    password: str = field(repr=False)
+    password: str | None = field(repr=False)  # None: it was sealed with a key that we do not have
+    sealed: str = field(
+        default="", repr=False, compare=False
+    )  # the password as the store may have it; "": not made yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,27 +189,39 @@ def target_to_data(target: Target) -> dict[str, Any]:
     """A target as plain data."""
     data: dict[str, Any] = {"uri": target.uri}
     if target.auth is not None:
-        data["auth"] = [target.auth.username, target.auth.password]
+        if not target.auth.sealed:
+            raise AssertionError("a password is sealed before anything is written of it")
+        data["sealed"] = [target.auth.username, target.auth.sealed]
     if target.headers:
         data["headers"] = {name: list(values) for name, values in target.headers.items()}
     return data
 
 
-def target_from_data(data: Mapping[str, Any]) -> Target:
+def target_from_data(data: Mapping[str, Any], seal: Seal) -> Target:
     """The target that `target_to_data` wrote."""
     return Target(
         data["uri"],
-        Credentials(*data["auth"]) if "auth" in data else None,
+        _credentials_from_data(data, seal),
         {name: tuple(values) for name, values in data.get("headers", {}).items()},
     )
 
 
-def from_data(data: Mapping[str, Any]) -> Action:
+def _credentials_from_data(data: Mapping[str, Any], seal: Seal) -> Credentials | None:
+    if "sealed" in data:
+        username, sealed = data["sealed"]
+        return Credentials(username, seal.unseal(sealed), sealed)
+    if "auth" in data:  # in the clear, as a release before this one wrote it
+        username, password = data["auth"]
+        return Credentials(username, password, seal.seal(password))
+    return None
+
+
+def from_data(data: Mapping[str, Any], seal: Seal) -> Action:
     """The action that `to_data` wrote. Fields a newer release has added are left out."""
     kind = _BY_NAME[data["action"]]
     known = {each.name: data[each.name] for each in fields(kind) if each.name in data}
     if "headers" in known:
         known["headers"] = {name: tuple(values) for name, values in known["headers"].items()}
     if "to" in known:
-        known["to"] = tuple([target_from_data(target) for target in known["to"]])
+        known["to"] = tuple([target_from_data(target, seal) for target in known["to"]])
     return kind(**known)

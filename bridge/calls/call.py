@@ -26,6 +26,7 @@ from bridge.calls.facts import (
     Ended,
     EndedBy,
     Media,
+    Move,
     Party,
     Quality,
     Source,
@@ -142,6 +143,7 @@ class Call:
         "media_open",
         "media_port",
         "mirrored",
+        "move",
         "muted",
         "negotiated",
         "offer",
@@ -214,6 +216,7 @@ class Call:
         self.tags: tuple[str, ...] = ()
         self.client_state: str | None = None
         self.recovered = 0
+        self.move: Move | None = None  # another node has carried it on, and its far end does not know yet
         self.shown: bytes | None = None  # whoever renders the call keeps here what it need not write again
 
         self.phase = Phase.UNANSWERED
@@ -326,6 +329,11 @@ class Call:
         return self.search is not None and self.phase is Phase.UNANSWERED
 
     @property
+    def is_canceling(self) -> bool:
+        """True while an INVITE of ours that was given up has no final response."""
+        return self.search is not None and self.search.is_canceling
+
+    @property
     def is_joined(self) -> bool:
         return self.link is not None and self.link.joined
 
@@ -375,9 +383,10 @@ class Call:
             return
         current = self.list.current
         link = self.link
+        promised = {self.answer_action, self.reoffer.action_id if self.reoffer is not None else None}
         for step in self.list.abandon():
-            if step.action_id == self.answer_action or (isinstance(step.action, Park) and step is current):
-                continue  # the answer's outcome is still to come; a park is done when something else comes
+            if step.action_id in promised or (isinstance(step.action, Park) and step is current):
+                continue  # that one's outcome is still to come; a park is done when something else comes
             if link is not None and link.joined and step.action_id == link.action_id:
                 continue  # told by `call.joined`, and not undone by what comes next
             if step is current and isinstance(step.action, Dial) and link is not None:

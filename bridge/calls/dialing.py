@@ -116,8 +116,26 @@ def located(call: Call, number: int, places: Sequence[Place], *, now: float) -> 
 def failed(call: Call, given: InviteFailed, *, now: float) -> None:
     """An attempt came to nothing without a final response: nowhere to be found, out of reach, or silent."""
     attempt = _search(call).attempt(given.attempt)
-    if attempt is not None and attempt.is_open:
+    if attempt is None:
+        return
+    attempt.given_up_at = 0.0
+    if attempt.is_open:
         _fail(call, attempt, given.code, given.reason, ("network", given.why), now=now)
+
+
+def lost(call: Call, number: int, *, now: float) -> None:
+    """What has become of its INVITE nobody knows, and it is too late to ask again: that might ring anew (survival §4.6)."""
+    attempt = _search(call).attempt(number)
+    if attempt is not None and attempt.is_out:
+        give_up(call, attempt, now=now)
+        _fail(call, attempt, 408, "Request Timeout", ("node", "node_lost"), now=now)
+
+
+def declined(call: Call, number: int) -> None:
+    """Its INVITE is answered, and nobody wants that any more: it has been acknowledged, and ended."""
+    attempt = _search(call).attempt(number)
+    if attempt is not None:
+        attempt.given_up_at = 0.0
 
 
 def progressed(call: Call, number: int, response: Response) -> None:
@@ -151,6 +169,7 @@ def answered(call: Call, given: InviteAnswered, *, now: float) -> None:
     attempt = search.attempt(given.attempt)
     if attempt is None or not call.is_sought:
         return
+    attempt.given_up_at = 0.0
     attempt.stage, attempt.code, attempt.reason = Stage.ANSWERED, given.response.status, given.response.reason
     call.phase = Phase.ACCEPTED
     call.dialog = given.dialog
@@ -159,7 +178,7 @@ def answered(call: Call, given: InviteAnswered, *, now: float) -> None:
     call.via_host = given.dialog.flow.host
     call.shown = None  # what never changes of a call is fixed from here
     call.user_agent = given.response.headers.get("Server") or given.response.headers.get("User-Agent")
-    _give_up_others(call, but=attempt)
+    _give_up_others(call, but=attempt, now=now)
     call.out.append(DisarmTimer(CallTimer.SEARCH))
     call.out.append(DisarmTimer(CallTimer.RING_LIMIT))
     call.out.append(Acknowledge(given.response.cseq.number))
@@ -194,9 +213,12 @@ def refused(
     """A final response from 300 on. `proof`: the header lines that answer its challenge, where we can answer it."""
     search = _search(call)
     attempt = search.attempt(number)
-    if attempt is None or not attempt.is_open:
+    if attempt is None:
         return
-    if proof and not attempt.canceled and attempt.challenges < CHALLENGES_MOST and attempt.place is not None:
+    attempt.given_up_at = 0.0
+    if not attempt.is_open:
+        return
+    if proof and attempt.challenges < CHALLENGES_MOST and attempt.place is not None:
         attempt.challenges += 1
         attempt.proof = proof
         _invite(call, attempt, attempt.place, now=now)
@@ -215,7 +237,7 @@ def expired(call: Call, *, now: float) -> None:
     for attempt in search.attempts:
         if attempt.is_out and attempt.expires_at <= now:
             rang = attempt.stage is Stage.PROCEEDING
-            give_up(call, attempt)
+            give_up(call, attempt, now=now)
             _fail(
                 call,
                 attempt,
@@ -233,6 +255,7 @@ def _invite(call: Call, attempt: InviteAttempt, place: Place, *, now: float) -> 
     """An INVITE, or the same once more with credentials: then its number rises, and it keeps its Call-ID (§8.1.3.5)."""
     attempt.stage, attempt.place = Stage.INVITING, place
     attempt.sequence += 1
+    attempt.sent_at = now
     attempt.expires_at = attempt.expires_at or now + _search(call).timeout_s
     call.out.append(SendInvite(attempt.number, attempt.sequence))
     _arm(call, now=now)
@@ -252,7 +275,7 @@ def _fail(
     attempt.cause = cause
     call.emit(CallAttemptFailed(attempt.shown, code, reason), caused_by=_cause(call))
     if code >= 600:
-        _give_up_others(call, but=attempt)  # §16.7 step 5: who says so speaks for the party
+        _give_up_others(call, but=attempt, now=now)  # §16.7 step 5: who says so speaks for the party
     seek(call, now=now)
 
 
@@ -263,10 +286,10 @@ def _nobody(call: Call, *, now: float) -> None:
     end(call, Ended(by, why, sip_code=code, sip_reason=reason), now=now, caused_by=_cause(call))
 
 
-def _give_up_others(call: Call, *, but: InviteAttempt) -> None:
+def _give_up_others(call: Call, *, but: InviteAttempt, now: float) -> None:
     for attempt in _search(call).attempts:
         if attempt is not but and attempt.is_open:
-            give_up(call, attempt, reason=ELSEWHERE if but.stage is Stage.ANSWERED else None)
+            give_up(call, attempt, now=now, reason=ELSEWHERE if but.stage is Stage.ANSWERED else None)
 
 
 def _redirect(call: Call, attempt: InviteAttempt, response: Response) -> bool:

@@ -123,7 +123,7 @@ def end(call: Call, ended: Ended, *, now: float, caused_by: ActionId | None = No
     if call.search is not None:
         for attempt in call.search.attempts:
             if attempt.is_open:
-                give_up(call, attempt)
+                give_up(call, attempt, now=now)
     _tell_peer(call, ended)
     call.ended = ended
     call.ended_at = now
@@ -140,10 +140,10 @@ def end(call: Call, ended: Ended, *, now: float, caused_by: ActionId | None = No
     call.out.append(ArmTimer(CallTimer.MEDIA_CLOSE, _MEDIA_CLOSE_S))
 
 
-def give_up(call: Call, attempt: InviteAttempt, *, reason: str | None = None) -> None:
+def give_up(call: Call, attempt: InviteAttempt, *, now: float, reason: str | None = None) -> None:
     """This target is not wanted any more: CANCEL its INVITE, if one is out (§9.1). `reason`: of a Reason header."""
-    if attempt.is_out and not attempt.canceled:
-        attempt.canceled = True
+    if attempt.is_out:
+        attempt.given_up_at = now
         call.out.append(CancelInvite(attempt.number, attempt.sequence, reason))
     attempt.fail(487, "Request Terminated")
 

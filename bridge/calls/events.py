@@ -111,6 +111,16 @@ class CallUpdated:
 
 
 @dataclass(frozen=True, slots=True)
+class CallRecovered:
+    """Another node carries it on, and its far end knows."""
+
+    type: ClassVar[str] = "call.recovered"
+    former: str  # node id
+    present: str
+    gap_s: float  # from the former node's last sign of life to the far end's word
+
+
+@dataclass(frozen=True, slots=True)
 class CallEnded:
     """The last event of every call."""
 
@@ -162,6 +172,7 @@ Event: TypeAlias = (
     | CallHeld
     | CallResumed
     | CallUpdated
+    | CallRecovered
     | CallEnded
     | ActionCompleted
     | ActionFailed

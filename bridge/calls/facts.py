@@ -60,6 +60,14 @@ class Source(NamedTuple):
     transport: str
 
 
+class Move(NamedTuple):
+    """From one node to another, because the first one died or has let go."""
+
+    former: str  # node id
+    present: str
+    silent_since: float  # seconds UTC: the former node's last sign of life
+
+
 class Ended(NamedTuple):
     """Why a call is over (contract: `ended`)."""
 

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from bridge.calls.actions import Action
 from bridge.calls.call import Link
 from bridge.calls.effects import CallTimer
-from bridge.calls.facts import ActionId, Quality
+from bridge.calls.facts import ActionId, Move, Quality
 from bridge.calls.peering import PeerInput
 from bridge.calls.search import Place
 from bridge.sdp.offer_answer import Negotiated
@@ -128,6 +128,13 @@ class MediaGone:
 
 
 @dataclass(slots=True)
+class CarriedOn:
+    """Another node than before carries the call from here on: its ports, and its Contact, are others."""
+
+    move: Move
+
+
+@dataclass(slots=True)
 class StoreTooLate:
     """A new call's answer has waited for the store for 2 s: the caller shall try elsewhere."""
 
@@ -186,6 +193,20 @@ class InviteFailed:
     code: int  # the one it stands for (§8.1.3.1)
     reason: str
     why: str  # one of END_REASONS
+
+
+@dataclass(slots=True)
+class InviteLost:
+    """The process that sent an attempt's INVITE has died, and it is too late to send it again."""
+
+    attempt: int
+
+
+@dataclass(slots=True)
+class InviteDeclined:
+    """A 2xx to an attempt's INVITE that nobody wants any more, or one too many: it gets its ACK and a BYE."""
+
+    attempt: int
 
 
 @dataclass(slots=True)
@@ -287,6 +308,7 @@ CallInput: TypeAlias = (
     | MediaClosed
     | MediaSilent
     | MediaGone
+    | CarriedOn
     | StoreTooLate
     | EventsExhausted
     | Drained
@@ -295,6 +317,8 @@ CallInput: TypeAlias = (
     | InviteAnswered
     | InviteRefused
     | InviteFailed
+    | InviteLost
+    | InviteDeclined
     | AckSent
     | ReinviteAnswered
     | ReinviteRefused

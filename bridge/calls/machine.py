@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bridge.calls import answering, dialing, ending, holding, joining, reoffering
+from bridge.calls import answering, dialing, ending, holding, joining, moving, reoffering
 from bridge.calls.actions import (
     Action,
     Answer,
@@ -45,6 +45,7 @@ from bridge.calls.inputs import (
     ByeReceived,
     CallInput,
     CancelReceived,
+    CarriedOn,
     CodecWanted,
     Commanded,
     Decided,
@@ -53,7 +54,9 @@ from bridge.calls.inputs import (
     Elapsed,
     EventsExhausted,
     InviteAnswered,
+    InviteDeclined,
     InviteFailed,
+    InviteLost,
     InviteRefused,
     Joined,
     JoinImpossible,
@@ -83,6 +86,7 @@ _IMPLIED_PARK = Park()
 _LATER = ("Retry-After", "10")
 # What changes how a call sounds and not what it is doing: one such command leaves the running list alone (docs/adr/0008).
 _BESIDE = (Hold, Unhold, Mute, Unmute)
+_REINVITING = (Hold, Unhold)
 _DRAINED = ("Reason", 'SIP;cause=503;text="drained"')  # survival §4
 
 
@@ -100,6 +104,7 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
     match given:
         case Acknowledged(sequence, ack) if call.phase is Phase.ACCEPTED:
             answering.acknowledged(call, ack, now=now)
+            moving.go_on(call)
         case Acknowledged(sequence, ack):
             holding.reinvite_acknowledged(call, sequence, ack, now=now)
         case ByeReceived(q850) if call.search is None and not call.accept_sent:
@@ -112,6 +117,7 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
         case MediaOpened(address, port, video):
             answering.media_opened(call, address, port, video=video, now=now)
             _offer_if_ready(call, now=now)
+            moving.go_on(call)
         case MediaClosed(quality):
             ending.media_closed(call, quality)
         case Decided(actions):
@@ -137,11 +143,15 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
             answering.unacknowledged(call, now=now)
         case MediaRefused(video):
             _no_media(call, video=video, now=now)
+            if call.media_open:
+                moving.go_on(call)
         case MediaSilent():
             _end_for(call, "network", "media_timeout", now=now)
         case MediaGone():
             ending.media_closed(call, None)
             _end_for(call, "node", "node_lost", now=now)
+        case CarriedOn(move):
+            moving.carried_on(call, move)
         case StoreTooLate():
             if not call.is_over and not call.accept_sent:
                 ending.refuse(call, 503, "node", "store_away", now=now, headers=(_LATER,), gated=False)
@@ -172,8 +182,13 @@ def _search_stepped(call: Call, given: CallInput, *, now: float) -> bool:
             dialing.refused(call, attempt, response, proof, now=now)
         case InviteFailed():
             dialing.failed(call, given, now=now)
+        case InviteLost(attempt):
+            dialing.lost(call, attempt, now=now)
+        case InviteDeclined(attempt):
+            dialing.declined(call, attempt)
         case AckSent() if call.phase is Phase.ACCEPTED:
             dialing.acknowledged(call, now=now)
+            moving.go_on(call)
         case _:
             return False
     return True
@@ -211,9 +226,11 @@ def _link_stepped(call: Call, given: CallInput, *, now: float) -> None:
             joining.not_sought(call, action_id, detail)
         case ReinviteAnswered(response):
             reoffering.answered(call, response, now=now)
+            moving.arrived(call, now=now)
             call.out.append(Meet())
         case ReinviteRefused(code, reason, chance):
-            reoffering.refused(call, code, reason, chance=chance, now=now)
+            if not moving.refused(call, code, now=now):
+                reoffering.refused(call, code, reason, chance=chance, now=now)
             call.out.append(Meet())
         case KeyPressed(digit, duration_ms, method):
             call.emit(CallDtmf(digit, duration_ms, method))
@@ -244,6 +261,8 @@ def _no_media(call: Call, *, video: bool, now: float) -> None:
         if call.has_ports and not call.is_over:
             answering.ports_there(call, now=now)
             _offer_if_ready(call, now=now)
+    elif call.move is not None and call.phase is Phase.ANSWERED:
+        moving.no_media(call, now=now)
     elif call.is_sought:
         overloaded = Ended("policy", "overload", sip_code=503, sip_reason="Service Unavailable")
         ending.end(call, overloaded, now=now)
@@ -359,6 +378,8 @@ def _go_on(call: Call, *, now: float) -> None:
         if asked is None or not asked.left or not isinstance(asked.left[0].action, Hangup):
             return
     while call.list is not None and call.list.current is None and not call.is_over:
+        if call.reoffer is not None and call.list.left and isinstance(call.list.left[0].action, _REINVITING):
+            return  # one re-INVITE at a time (§14.1): a list waits until the one under way is through
         step = call.list.take()
         if step is None:
             _list_ended(call, call.list.origin, now=now)
@@ -423,20 +444,20 @@ def _carry_out(call: Call, step: Step, *, now: float) -> None:
             joining.dial(call, action, action_id, now=now)
         case Join():
             joining.join(call, action, action_id)
+        case Hold():
+            reoffering.hold(call, action_id)
+        case Unhold():
+            reoffering.unhold(call, action_id)
         case _:
             call.done(type(action))
             _change(call, action, action_id)
 
 
 def _change(call: Call, action: Action, action_id: ActionId) -> None:
-    """The actions that are done, as far as a list is concerned, as soon as they have begun."""
+    """The actions that are done as soon as they have begun."""
     match action:
         case Leave():
             joining.leave(call, caused_by=action_id)
-        case Hold():
-            reoffering.hold(call, action_id)
-        case Unhold():
-            reoffering.unhold(call, action_id)
         case Mute() | Unmute():
             call.muted = isinstance(action, Mute)
             call.set_media()

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from bridge.calls.facts import ActionId
 
-Purpose = Literal["hold", "unhold", "codec"]
+Purpose = Literal["hold", "unhold", "codec", "move"]
 
 
 @dataclass(slots=True)

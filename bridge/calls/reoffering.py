@@ -1,13 +1,15 @@
 """We change the session by a re-INVITE (§14.1): hold, unhold, or the codec that the other call of a join speaks.
 
-Glare (491) is tried again after the random wait of §14.1; any other refusal leaves the session as it was. What the far end
-changes stands in `holding`.
+Glare (491) is tried again after the random wait of §14.1; any other refusal leaves the session as it was. A list waits
+until the re-INVITE of its action is through, and goes on whether it was taken or refused. What the far end changes stands
+in `holding`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bridge.calls.actions import Hold, Unhold
 from bridge.calls.call import Call, Phase
 from bridge.calls.effects import Acknowledge, ArmTimer, CallTimer, SendReinvite
 from bridge.calls.ending import hang_up
@@ -28,6 +30,7 @@ _GONE = frozenset({408, 481})  # what says of a request within a dialog that the
 def hold(call: Call, action_id: ActionId) -> None:
     """Ask the far end to be silent. Done at once where it is on hold already."""
     if call.on_hold:
+        call.done(Hold)
         _completed(call, "hold", action_id)
     else:
         _begin(call, "hold", action_id)
@@ -38,6 +41,7 @@ def unhold(call: Call, action_id: ActionId) -> None:
     if call.on_hold:
         _begin(call, "unhold", action_id)
     else:
+        call.done(Unhold)
         _completed(call, "unhold", action_id)
 
 
@@ -50,12 +54,24 @@ def want_codec(call: Call, agreed: Negotiated) -> None:
     _begin(call, "codec", None, codecs=agreed.incoming)
 
 
+def begin_move(call: Call) -> None:
+    """Tell the far end where we are now, and with it of the change that was under way, if there is one."""
+    under_way = call.reoffer
+    if under_way is None:
+        _begin(call, "move", None)
+        return
+    call.local_sdp = under_way.before
+    under_way.sent = False
+    try_again(call)
+
+
 def answered(call: Call, response: Response, *, now: float) -> None:
     """A 2xx: its ACK waits for the store, because it carries us into the new session."""
     call.out.append(Acknowledge(response.cseq.number))
     under_way, call.reoffer = call.reoffer, None
     if under_way is None or call.is_over:
         return
+    _through(call, under_way)
     if call.dialog is not None:
         call.dialog.refresh_target(response)
     ours, theirs = parse(under_way.offered), parse(response.body)
@@ -66,7 +82,7 @@ def answered(call: Call, response: Response, *, now: float) -> None:
         # Nobody knows any more what is being sent where.
         hang_up(call, "policy", "not_acceptable", now=now, caused_by=under_way.action_id)
         return
-    if under_way.purpose != "codec":
+    if under_way.purpose in ("hold", "unhold"):
         call.on_hold = under_way.purpose == "hold"
         _completed(call, under_way.purpose, under_way.action_id)
     call.negotiated, call.held = agreed, agreed.held
@@ -88,6 +104,7 @@ def refused(call: Call, code: int, reason: str, *, chance: float, now: float) ->
         call.out.append(ArmTimer(CallTimer.GLARE, round(wait, 2)))
         return
     call.reoffer, call.local_sdp = None, under_way.before
+    _through(call, under_way)
     if code in _GONE:
         hang_up(call, "network", "unreachable", now=now, caused_by=under_way.action_id)
     elif under_way.action_id is not None:
@@ -123,7 +140,7 @@ def _offer(call: Call, before: bytes, purpose: Purpose, codecs: Sequence[Codec])
     if not isinstance(current, SessionDescription) or call.negotiated is None:
         raise AssertionError("an answered call has an SDP of ours")
     call.sdp_version += 1
-    on_hold = purpose == "hold" or (purpose == "codec" and call.on_hold)
+    on_hold = purpose == "hold" or (purpose != "unhold" and call.on_hold)
     made = reoffer(
         current,
         call.local_end(),
@@ -139,6 +156,12 @@ def _codecs_in(description: bytes) -> tuple[Codec, ...]:
     parsed = parse(description)
     lines = parsed.media if isinstance(parsed, SessionDescription) else ()
     return next((tuple(codecs_of(media)) for media in lines if media.kind == "audio" and media.port), ())
+
+
+def _through(call: Call, under_way: Reoffer) -> None:
+    """A list that has waited for it may go on."""
+    if under_way.action_id is not None:
+        call.done(Hold if under_way.purpose == "hold" else Unhold)
 
 
 def _completed(call: Call, name: str, action_id: ActionId | None) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from bridge.ambient import Seal
 from bridge.calls.actions import Fork, OnRedirect, Target, target_from_data, target_to_data
 from bridge.calls.facts import EndedBy
 from bridge.sip.flow import Flow
@@ -45,19 +46,20 @@ class InviteAttempt:
     """One target, sought by one INVITE and its repetitions with credentials."""
 
     __slots__ = (
-        "canceled",
         "cause",
         "challenges",
         "code",
         "datagram_only",
         "depth",
         "expires_at",
+        "given_up_at",
         "heard",
         "number",
         "place",
         "proof",
         "reason",
         "reliable",
+        "sent_at",
         "sequence",
         "sip_call_id",
         "stage",
@@ -72,13 +74,16 @@ class InviteAttempt:
         self.stage = Stage.WAITING
         self.place: Place | None = None
         self.sequence = 0  # CSeq number of its last INVITE; 0: none yet
+        self.sent_at = 0.0  # when that one was made (seconds UTC)
         self.expires_at = 0.0  # when it has rung for long enough (seconds UTC); 0.0: it has not begun
         self.challenges = 0  # answered so far
         self.proof: tuple[tuple[str, str], ...] = ()  # the header lines that answer the last one
         self.reliable = False  # its INVITE is too long for UDP (§18.1.1)
         self.datagram_only = False  # and TCP has not been taken
         self.heard: str | None = None  # the To tag of the early dialog whose media is heard (§13.2.1)
-        self.canceled = False
+        # When it was given up (seconds UTC), as long as its INVITE has no final response: that may still be a 2xx, and after
+        # a crash nobody knows whether its CANCEL has left. 0.0: nothing is owed to it.
+        self.given_up_at = 0.0
         self.code: int | None = None
         self.reason: str | None = None
         self.cause: tuple[EndedBy, str] | None = None  # of its failure: by whom, and the end reason it stands for
@@ -149,6 +154,11 @@ class Search:
         """True when nothing is left that could still be answered."""
         return not any(each.is_open for each in self.attempts)
 
+    @property
+    def is_canceling(self) -> bool:
+        """True while an INVITE that was given up has no final response."""
+        return any(each.given_up_at for each in self.attempts)
+
     def best_failure(self) -> InviteAttempt | None:
         """The one that stands for all (§16.7 step 6): 6xx, else of the lowest class the most telling."""
         return min((each for each in self.attempts if each.cause is not None), key=_rank, default=None)
@@ -164,9 +174,9 @@ class Search:
         }
 
     @classmethod
-    def from_data(cls, data: dict[str, Any]) -> Search:
+    def from_data(cls, data: dict[str, Any], seal: Seal) -> Search:
         """The search that `to_data` wrote."""
-        attempts = [_attempt_from_data(number, each) for number, each in enumerate(data["attempts"], 1)]
+        attempts = [_attempt_from_data(number, each, seal) for number, each in enumerate(data["attempts"], 1)]
         return cls(attempts, data["fork"], data["on_redirect"], data["timeout_s"], data["from"])
 
 
@@ -190,6 +200,8 @@ def _attempt_to_data(attempt: InviteAttempt) -> dict[str, Any]:
         data["place"] = [attempt.place.uri, flow, list(attempt.place.routes)]
     for name in (
         "sequence",
+        "sent_at",
+        "given_up_at",
         "expires_at",
         "challenges",
         "proof",
@@ -198,7 +210,6 @@ def _attempt_to_data(attempt: InviteAttempt) -> dict[str, Any]:
         "reason",
         "cause",
         "heard",
-        "canceled",
         "reliable",
         "datagram_only",
     ):
@@ -208,20 +219,21 @@ def _attempt_to_data(attempt: InviteAttempt) -> dict[str, Any]:
     return data
 
 
-def _attempt_from_data(number: int, data: dict[str, Any]) -> InviteAttempt:
-    attempt = InviteAttempt(number, target_from_data(data["target"]), data["call_id"], depth=data.get("depth", 0))
+def _attempt_from_data(number: int, data: dict[str, Any], seal: Seal) -> InviteAttempt:
+    target = target_from_data(data["target"], seal)
+    attempt = InviteAttempt(number, target, data["call_id"], depth=data.get("depth", 0))
     attempt.stage = Stage(data["stage"])
     if "place" in data:
         uri, flow, routes = data["place"]
         attempt.place = Place(uri, None if flow is None else Flow(*flow), tuple(routes))
     attempt.sequence = data.get("sequence", 0)
+    attempt.sent_at, attempt.given_up_at = data.get("sent_at", 0.0), data.get("given_up_at", 0.0)
     attempt.expires_at = data.get("expires_at", 0.0)
     attempt.challenges = data.get("challenges", 0)
     attempt.proof = tuple([(name, value) for name, value in data.get("proof", ())])
     attempt.code, attempt.reason = data.get("code"), data.get("reason")
     attempt.cause = tuple(data["cause"]) if "cause" in data else None
     attempt.heard = data.get("heard")
-    attempt.canceled = data.get("canceled", False)
     attempt.reliable = data.get("reliable", False)
     attempt.datagram_only = data.get("datagram_only", False)
     return attempt

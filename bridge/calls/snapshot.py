@@ -3,6 +3,7 @@
 Two parts. `fixed` is written once with the first event: the INVITE as it came and the flow it came on, from which the
 call is made again by the same code that made it first. `variable` is all that changes, kept small because it is
 rewritten with every event. Both are JSON with a version; unknown fields are ignored, an unknown version is refused.
+Passwords are in there as they were sealed when they came.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from bridge.ambient import Seal
 from bridge.calls.actions import from_data as action_from_data
 from bridge.calls.actions import to_data as action_to_data
 from bridge.calls.answering import invited
 from bridge.calls.call import Call, HangUp, Identity, Link, Phase, Plan
 from bridge.calls.dialing import sought
-from bridge.calls.facts import ActionId, CallId, ConversationId, Ended
+from bridge.calls.facts import ActionId, CallId, ConversationId, Ended, Move
 from bridge.calls.lists import ActionList, Step
 from bridge.calls.reoffer import Reoffer
 from bridge.calls.search import Search
@@ -28,7 +30,7 @@ from bridge.sip.parser import parse as parse_message
 
 VERSION = 1
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode  # nothing here can refer to itself
 _text = json.encoder.encode_basestring_ascii  # one string as JSON
 
 
@@ -118,6 +120,8 @@ def _seldom(call: Call) -> dict[str, Any]:
         data["client_state"] = call.client_state
     if call.recovered:
         data["recovered"] = call.recovered
+    if call.move is not None:
+        data["move"] = list(call.move)
     if call.cause is not None:
         data["cause"] = call.cause
     if call.wait_until is not None:
@@ -162,7 +166,8 @@ def _linked(call: Call) -> dict[str, Any]:
 
 
 def _flow(flow: Flow) -> str:
-    return f"[{_text(flow.transport)},{_text(flow.listener)},{_text(flow.host)},{flow.port}]"
+    node = f",{_text(flow.node)}" if flow.node else ""
+    return f"[{_text(flow.transport)},{_text(flow.listener)},{_text(flow.host)},{flow.port}{node}]"
 
 
 def _negotiated(agreed: Negotiated) -> str:
@@ -186,8 +191,12 @@ def revive(
     variable: dict[str, Any],
     plan: Plan,
     identity: Identity,
+    seal: Seal,
 ) -> Call:
-    """The call as it was when these were written. Raises `UnreadableSnapshot`."""
+    """The call as it was when these were written. Raises `UnreadableSnapshot`.
+
+    A password that cannot be unsealed is None in its credentials, and is written again as it came.
+    """
     if "invite" in fixed:
         call = _revive_inbound(id, conversation_id, plan, identity, fixed)
     else:
@@ -197,7 +206,7 @@ def revive(
             plan=plan,
             identity=identity,
             tag=fixed["tag"],
-            search=Search.from_data(variable["search"]),
+            search=Search.from_data(variable["search"], seal),
             now=fixed["created_at"],
         )
         call.max_forwards, call.max_duration_s = fixed["max_forwards"], fixed["max_duration_s"]
@@ -209,13 +218,14 @@ def revive(
     call.actions_made = variable.get("actions_made", 0)
     call.client_state = variable.get("client_state")
     call.recovered = variable.get("recovered", 0)
+    call.move = Move(*variable["move"]) if "move" in variable else None
     call.cause = variable.get("cause")
     call.wait_until = variable.get("wait_until")
     if "answer_action" in variable:
         call.answer_action = ActionId(variable["answer_action"])
         call.answer_headers = {name: tuple(values) for name, values in variable.get("answer_headers", {}).items()}
     if "list" in variable:
-        call.list = _list_from_data(variable["list"])
+        call.list = _list_from_data(variable["list"], seal)
     if "hangup_wanted" in variable:
         ended_by, reason, lines, caused_by = variable["hangup_wanted"]
         call.hangup_wanted = HangUp(ended_by, reason, tuple((name, value) for name, value in lines), caused_by)
@@ -303,8 +313,8 @@ def _ended_to_data(ended: Ended) -> list[Any]:
     return [ended.by, ended.reason, ended.sip_code, ended.sip_reason, ended.q850]
 
 
-def _list_from_data(data: dict[str, Any]) -> ActionList:
-    steps = [Step(ActionId(action_id), action_from_data(action)) for action_id, action in data["steps"]]
+def _list_from_data(data: dict[str, Any], seal: Seal) -> ActionList:
+    steps = [Step(ActionId(action_id), action_from_data(action, seal)) for action_id, action in data["steps"]]
     actions = ActionList.of(data["origin"], steps)
     if data["begun"]:
         actions.take()

@@ -121,6 +121,16 @@ class CallEndedData(EventData):
     quality: Quality | None
 
 
+class CallRecoveredData(EventData):
+    """What `call.recovered` says."""
+
+    from_node: Annotated[str, Field(description="The node that carried the call before.")]
+    to_node: Annotated[str, Field(description="The node that carries it now.")]
+    gap_ms: Annotated[
+        int, Field(ge=0, description="From the former node's last sign of life to the far end's word to the new one.")
+    ]
+
+
 class ActionData(EventData):
     """What `action.completed` and `action.canceled` say."""
 
@@ -222,6 +232,13 @@ class CallUpdated(Envelope):
     data: EventData
 
 
+class CallRecovered(Envelope):
+    """The node that carried the call is gone; another one does, and its far end knows."""
+
+    type: Literal["call.recovered"]
+    data: CallRecoveredData
+
+
 class CallEnded(Envelope):
     """The call is over. Always the last event of its stream."""
 
@@ -263,6 +280,7 @@ EVENTS: tuple[type[Envelope], ...] = (
     CallHeld,
     CallResumed,
     CallUpdated,
+    CallRecovered,
     CallEnded,
     ActionCompleted,
     ActionFailed,
@@ -282,6 +300,7 @@ AnyEvent: TypeAlias = Annotated[
     | CallHeld
     | CallResumed
     | CallUpdated
+    | CallRecovered
     | CallEnded
     | ActionCompleted
     | ActionFailed

@@ -278,6 +278,12 @@ def _nothing(event: events.CallHeld | events.CallResumed | events.CallUpdated, c
     """These say it all by their type and the Call."""
 
 
+def _recovered(event: events.CallRecovered, call: Json, data: Json) -> None:
+    data["from_node"] = event.former
+    data["to_node"] = event.present
+    data["gap_ms"] = round(event.gap_s * 1000)
+
+
 def _over(event: events.CallEnded, call: Json, data: Json) -> None:
     media = call["media"]
     data["ended"] = call["ended"]
@@ -313,6 +319,7 @@ ADDITIONS: dict[type[events.Event], Callable[[Any, Json, Json], None]] = {
     events.CallHeld: _nothing,
     events.CallResumed: _nothing,
     events.CallUpdated: _nothing,
+    events.CallRecovered: _recovered,
     events.CallEnded: _over,
     events.ActionCompleted: _action,
     events.ActionFailed: _failed,

@@ -53,7 +53,6 @@ from bridge.engine.gate import (
 )
 from bridge.engine.holdings import Begin, Departure, Holding, Holdings, Leg, Meeting, NodeTimer, OurRequest
 from bridge.engine.routing import without_connection
-from bridge.engine.writing import flush
 from bridge.sip.endpoint import Outcome, TransactionEnded, response_flow
 from bridge.sip.flow import Send
 from bridge.sip.invite_usage import Answered, ArmUsage, Declined, DisarmUsage, UsageEffects, UsageState, UsageTimer
@@ -117,7 +116,7 @@ def carry(
             case Respond(key, response):
                 send_response(holdings, leg, key, response, now=now)
             case SetMedia():
-                set_rules(holdings, leg)
+                holdings.unruled[call.id] = leg
             case OpenMedia(video):
                 open_ports(holdings, leg, video=video)
             case CloseMedia():
@@ -168,7 +167,7 @@ def _carry_request(holdings: Holdings, leg: Leg, effect: CallEffect, *, now: flo
 
 
 def settle(holdings: Holdings, *, now: float) -> None:
-    """See through what an input has caused beyond its own call, and write all of it."""
+    """See through what an input has caused beyond its own call."""
     while holdings.errands:
         call_id, errand = holdings.errands.popleft()
         leg = holdings.legs.get(call_id)
@@ -183,7 +182,8 @@ def settle(holdings: Holdings, *, now: float) -> None:
                 _meet(holdings, leg, now=now)
             case _:
                 step(holdings, leg, errand, now=now)
-    flush(holdings)
+    if holdings.unruled:
+        _set_rules(holdings)
 
 
 def _meet(holdings: Holdings, leg: Leg, *, now: float) -> None:
@@ -194,17 +194,23 @@ def _meet(holdings: Holdings, leg: Leg, *, now: float) -> None:
             step(holdings, holdings.legs[call.id], given, now=now)
 
 
-def set_rules(holdings: Holdings, leg: Leg) -> None:
-    """Tell the workers what becomes of the packets of this call, and of the one that hears it."""
-    link = leg.call.link
-    peer = holdings.legs.get(link.peer) if link is not None else None
-    for each, other in ((leg, peer), (peer, leg)):
-        if each is not None and each.call.media_open and each.call.negotiated is not None and not each.call.is_over:
-            heard_by = other.call if other is not None else None
-            holdings.out.append(SetRule(each.call.id, rule_of(each.call, heard_by)))
-            video = video_rule_of(each.call, heard_by) if each.call.video_port is not None else None
+def _set_rules(holdings: Holdings) -> None:
+    """Tell the workers what becomes of the packets of these calls, and of those that hear them."""
+    unruled, holdings.unruled = holdings.unruled, {}
+    for leg in list(unruled.values()):
+        link = leg.call.link
+        peer = holdings.legs.get(link.peer) if link is not None else None
+        if peer is not None:
+            unruled[peer.call.id] = peer
+    for leg in unruled.values():
+        call = leg.call
+        if call.media_open and call.negotiated is not None and not call.is_over:
+            peer = holdings.legs.get(call.link.peer) if call.link is not None else None
+            heard_by = peer.call if peer is not None else None
+            holdings.out.append(SetRule(call.id, rule_of(call, heard_by)))
+            video = video_rule_of(call, heard_by) if call.video_port is not None else None
             if video is not None:
-                holdings.out.append(SetRule(video_session(each.call.id), video))
+                holdings.out.append(SetRule(video_session(call.id), video))
 
 
 def open_ports(holdings: Holdings, leg: Leg, *, video: bool) -> None:
@@ -356,17 +362,18 @@ def _note_end(holdings: Holdings, leg: Leg, event: CallEnded) -> None:
     holdings.out.append(Noted("info", "call_ended", leg.call.id, facts))
 
 
-def drop(holdings: Holdings, holding: Holding) -> None:
+def drop(holdings: Holdings, holding: Holding, *, keep_ports: bool = False) -> None:
     """Let go of a conversation without a word to anybody: it is over, or it lives elsewhere now."""
     if holdings.conversations.pop(holding.id, None) is None:
         return
+    holdings.unwritten.pop(holding.id, None)
     for ticket in holding.gate.tickets():
         holdings.tickets.pop(ticket, None)
     for leg in list(holding.legs.values()):
-        forget(holdings, leg)
+        forget(holdings, leg, keep_ports=keep_ports)
 
 
-def forget(holdings: Holdings, leg: Leg) -> None:
+def forget(holdings: Holdings, leg: Leg, *, keep_ports: bool = False) -> None:
     """One call of it."""
     call = leg.call
     del holdings.legs[call.id], leg.holding.legs[call.id]
@@ -381,5 +388,5 @@ def forget(holdings: Holdings, leg: Leg) -> None:
         return
     holdings.live -= 1
     seeking.abandon(holdings, call)
-    if call.media_open or call.phase is Phase.ANSWERING or call.is_sought:
+    if not keep_ports and (call.media_open or call.phase is Phase.ANSWERING or call.is_sought):
         close_ports(holdings, call)

@@ -123,6 +123,18 @@ class Release(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class HandOver:
+    """A conversation of ours becomes another node's, as it was last written. It is that node's to claim then."""
+
+    conversation: ConversationId
+    owner: str  # "node_id:incarnation"
+    epoch: int
+    version: int  # as last written: with another one the store refuses
+    heir: str
+    nonce: str  # that the heir's claims bear
+
+
+@dataclass(frozen=True, slots=True)
 class StoredCall:
     """One call as a claim brings it back."""
 

@@ -8,6 +8,7 @@ from bridge.calls.actions import Action
 from bridge.calls.events import DECISIONS
 from bridge.calls.facts import CallId
 from bridge.calls.inputs import Decided, ReplyUnusable, Undecided
+from bridge.calls.sealing import sealed_actions
 from bridge.engine import registering, streams
 from bridge.engine.carrying import drop, step
 from bridge.engine.commit import Ack, Postponed, Release
@@ -64,7 +65,7 @@ def carry_deliveries(
                 if leg is not None:
                     leg.holding.decided = not leg.call.is_over
                     actions = [each for each in reply if not isinstance(each, RegistrationDecision)]
-                    step(holdings, leg, Decided(actions), now=now)
+                    step(holdings, leg, Decided(sealed_actions(actions, holdings.seal)), now=now)
                 elif aor is not None:
                     registering.decided(holdings, aor, reply, now=now)
             case DecisionFailed():
@@ -92,9 +93,11 @@ def carry_deliveries(
 
 
 def finish_if_done(holdings: Holdings, holding: Holding, *, now: float) -> None:
-    """Give up the live record once every call has ended and every event is settled everywhere."""
+    """Give up the live record once every call has ended, every event is settled everywhere, and nobody whom we have given up
+    may still answer: as long as that may be, another process would have to see to it."""
     if holding.id in holdings.conversations and all(
-        leg.concluded and holdings.outbox.settled(call) for call, leg in holding.legs.items()
+        leg.concluded and holdings.outbox.settled(call) and not leg.call.is_canceling
+        for call, leg in holding.legs.items()
     ):
         release = Release(holding.id, tuple(holding.legs), holdings.settings.owner)
         holdings.out.append(release)

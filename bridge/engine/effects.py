@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
-from bridge.calls.facts import ActionId, CallId
+from bridge.calls.facts import ActionId, CallId, ConversationId
 from bridge.engine.commit import Ack, Commit, Postponed, Release, Remembered
 from bridge.engine.registrations import Deregistered, ForgetEvents, ReadBindings, WriteRegistration
 from bridge.outbox.effects import Delivery
@@ -90,11 +90,40 @@ class CommandAccepted:
 
 
 @dataclass(frozen=True, slots=True)
+class Yielded:
+    """The answer to a `Yield`: the conversation is forgotten here, and is as the store has it."""
+
+    request: int
+    conversation: ConversationId
+    epoch: int
+    nonce: str
+    version: int
+    calls: tuple[CallId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class YieldRefused:
+    """The answer to a `Yield`: nothing has changed."""
+
+    request: int
+    why: Literal["gone", "busy"]  # it is not here; something about it is under way
+
+
+class PassOn(NamedTuple):
+    """A SIP message for a call that is not here. It goes to the node that has it, or comes back as `Returned`."""
+
+    call: CallId  # UNNAMED: a new call, for any node that takes one
+    hint: str  # at the node that its tag was made by; empty: it does not say
+    data: bytes  # as it came
+    flow: Flow  # by which it came
+
+
+@dataclass(frozen=True, slots=True)
 class CommandRefused:
     """The answer to a `Command`: nothing has changed."""
 
     request: int
-    code: Literal["not_found", "wrong_state", "ended"]
+    code: Literal["not_found", "wrong_state", "ended", "store_away"]
     detail: str
 
 
@@ -138,6 +167,7 @@ class Noted(NamedTuple):
 
 Effect: TypeAlias = (
     Send
+    | PassOn
     | Commit
     | Release
     | Deliver
@@ -152,6 +182,8 @@ Effect: TypeAlias = (
     | CommandRefused
     | Originated
     | OriginateRefused
+    | Yielded
+    | YieldRefused
     | ReadBindings
     | WriteRegistration
     | ForgetEvents

@@ -6,6 +6,7 @@ ask), `delivering` (webhooks), `ownership` (the store's answers, claims). Effect
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,15 +14,17 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from bridge.agenda import Agenda
-from bridge.ambient import Tokens
+from bridge.ambient import Seal, Tokens
 from bridge.calls.actions import Action, Credentials
 from bridge.calls.call import Call
 from bridge.calls.effects import CallTimer
 from bridge.calls.facts import CallId, ConversationId, EventId
 from bridge.calls.inputs import CallInput
+from bridge.calls.sealing import sealed_actions
 from bridge.engine.commit import Ending, EventWrite, Release, Take
 from bridge.engine.effects import Effect
 from bridge.engine.gate import Gate, Promised, Waiting
+from bridge.engine.inputs import Input
 from bridge.engine.names import Names
 from bridge.engine.registrar import Registrar
 from bridge.engine.registrations import RegistrationDecision
@@ -85,7 +88,7 @@ Errand: TypeAlias = tuple[CallId, CallInput | Begin | Meeting | Departure]
 
 
 class Unwritten:
-    """What the steps of one input have changed in a conversation: one write for all of it."""
+    """What has changed in a conversation since it was last written: one write for all of it."""
 
     __slots__ = ("endings", "events", "promised", "takes", "waiting")
 
@@ -144,7 +147,19 @@ class Leg:
 class Holding:
     """A conversation that is ours, and how far its record in the store has come."""
 
-    __slots__ = ("created_at", "decided", "epoch", "gate", "id", "legs", "nonce", "unwritten", "version")
+    __slots__ = (
+        "aside",
+        "created_at",
+        "decided",
+        "epoch",
+        "gate",
+        "id",
+        "legs",
+        "nonce",
+        "unsure",
+        "unwritten",
+        "version",
+    )
 
     def __init__(self, id: ConversationId, *, created_at: float, epoch: int, nonce: str) -> None:  # noqa: A002
         self.id = id
@@ -156,6 +171,8 @@ class Holding:
         self.gate = Gate()
         self.legs: dict[CallId, Leg] = {}
         self.unwritten: Unwritten | None = None
+        self.unsure = False  # our lease had lapsed: somebody else may have it, until a write of ours is taken
+        self.aside: list[Input] = []  # what waits for that
 
     @property
     def is_joined(self) -> bool:
@@ -167,6 +184,7 @@ class Holdings:
     """The state of one node."""
 
     __slots__ = (
+        "again",
         "agenda",
         "capabilities",
         "chance",
@@ -175,8 +193,11 @@ class Holdings:
         "endpoint",
         "errands",
         "invites",
+        "lease_until",
         "legs",
+        "lingering",
         "live",
+        "must_answer",
         "names",
         "ours",
         "out",
@@ -185,21 +206,26 @@ class Holdings:
         "registrar",
         "released",
         "render",
+        "seal",
         "settings",
         "store_away_since",
         "ticket",
         "tickets",
         "tokens",
+        "unruled",
         "unwritten",
     )
 
     def __init__(
-        self, settings: NodeSettings, *, render: Renderer, tokens: Tokens, chance: Callable[[], float]
+        self, settings: NodeSettings, *, render: Renderer, tokens: Tokens, chance: Callable[[], float], seal: Seal
     ) -> None:
-        self.settings = settings
+        self.settings = replace(
+            settings, applications=tuple([_with_sealed_plan(each, seal) for each in settings.applications])
+        )
         self.render = render
         self.tokens = tokens
         self.chance = chance
+        self.seal = seal
         self.names = Names(secret=settings.secret, node_id=settings.node_id)
         ours = Capabilities()
         self.capabilities = replace(ours, methods=(*ours.methods, "REGISTER"), extensions=ours.extensions | {"path"})
@@ -221,11 +247,16 @@ class Holdings:
         self.ours: dict[TransactionKey, OurRequest] = {}  # requests of ours that calls wait for
         self.readers: dict[int, tuple[CallId, int]] = {}  # look-ups under way: for which attempt of which call
         self.errands: deque[Errand] = deque()  # what steps have caused other calls to be told, oldest first
-        self.unwritten: dict[ConversationId, Holding] = {}  # those that this input has changed
+        self.unruled: dict[CallId, Leg] = {}  # calls whose media this input has changed
+        self.unwritten: dict[ConversationId, Holding] = {}  # those that have changed and are not written yet
         self.tickets: dict[int, Holding] = {}
         self.ticket = 0
         self.released: deque[tuple[float, Release]] = deque()  # and when: the last that a failover may bring back
         self.store_away_since: float | None = None
+        self.lease_until = math.inf  # seconds UTC; who has never been given a lease needs none
+        self.lingering: Agenda[str] = Agenda()  # media sessions of calls that have gone to another node
+        self.must_answer = False  # the message under way has been passed on in vain
+        self.again: deque[Input] = deque()  # inputs that were put aside, and are not any more
         self.draining = False
         self.out: list[Effect] = []
 
@@ -234,10 +265,10 @@ class Holdings:
         self.tickets[self.ticket] = holding
         return self.ticket
 
-    def store_is_away(self, now: float) -> bool:
-        """True once the store has not answered for so long that nobody should wait for it."""
+    def is_in_limbo(self, now: float) -> bool:
+        """True once the store has not answered for so long that nobody should wait for it, or our lease has lapsed."""
         since = self.store_away_since
-        return since is not None and now - since > self.settings.store_patience_s
+        return now > self.lease_until or (since is not None and now - since > self.settings.store_patience_s)
 
     def remember_release(self, release: Release, *, now: float) -> None:
         """A live record is of no use any more. A store that falls back may have it again, and nobody else would know."""
@@ -252,7 +283,7 @@ class Holdings:
         return self.ticket
 
     def changed(self, holding: Holding) -> Unwritten:
-        """What is to be written of this conversation once the input is through."""
+        """What is to be written of this conversation."""
         if holding.unwritten is None:
             holding.unwritten = Unwritten()
             self.unwritten[holding.id] = holding
@@ -272,3 +303,8 @@ class Holdings:
 
     def application(self, name: str) -> Application | None:
         return next((each for each in self.settings.applications if each.name == name), None)
+
+
+def _with_sealed_plan(application: Application, seal: Seal) -> Application:
+    fallback = tuple(sealed_actions(application.plan.fallback, seal))
+    return replace(application, plan=replace(application.plan, fallback=fallback))

@@ -30,6 +30,13 @@ class Packet(NamedTuple):
     flow: Flow
 
 
+class Returned(NamedTuple):
+    """A message that was passed on, and whose call nobody has: it is answered here."""
+
+    data: bytes
+    flow: Flow
+
+
 @dataclass(frozen=True, slots=True)
 class FlowLost:
     """A connection is closed or reset, or could not be made: what was sent last by this flow may not have arrived.
@@ -81,10 +88,27 @@ class StoreBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Leased:
+    """The store has heard that we live. Without the next of these in time we may not act of our own accord."""
+
+    until: float  # seconds UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """A node that carried calls before us, and its media with them."""
+
+    node_id: str
+    silent_since: float  # seconds UTC: its last sign of life
+    holds: str = ""  # its flows still: "node_id:incarnation", where it lives and has handed the calls over
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
-    """Conversations of a dead predecessor are ours now."""
+    """Conversations of a dead predecessor are ours now, or those of a dead node."""
 
     conversations: tuple[StoredConversation, ...]
+    former: Former | None = None  # None: an earlier incarnation of our own name, whose media workers play on
 
 
 class PortsOpened(NamedTuple):
@@ -190,6 +214,14 @@ class Originate:
 
 
 @dataclass(frozen=True, slots=True)
+class Yield:
+    """Another node shall carry this conversation on. Answered by exactly one `Yielded` or `YieldRefused`."""
+
+    request: int  # the asker's number, echoed in the answer
+    conversation: ConversationId
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Take nothing new."""
 
@@ -206,12 +238,14 @@ class Woken:
 
 Input: TypeAlias = (
     Packet
+    | Returned
     | FlowLost
     | StreamBroken
     | Committed
     | CommitRefused
     | StoreAway
     | StoreBack
+    | Leased
     | Claimed
     | PortsOpened
     | NoPortLeft
@@ -230,6 +264,7 @@ Input: TypeAlias = (
     | StreamsClaimed
     | UsersChanged
     | Deregister
+    | Yield
     | Drain
     | HangUpAll
     | Woken

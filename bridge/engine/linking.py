@@ -147,8 +147,9 @@ def _unknown(wanted: JoinWith) -> tuple[str, str]:
 
 def _listener_of(holdings: Holdings, caller: Call) -> Listener:
     """The listener whose name a new party sees in our Contact and From: the caller's own."""
-    listeners = holdings.settings.listeners
-    return listeners[caller.way.listener] if caller.flow is not None else next(iter(listeners.values()))
+    if caller.flow is not None:
+        return holdings.settings.listener_of(caller.way)
+    return next(iter(holdings.settings.listeners.values()))
 
 
 def _from_of(caller: Call, listener: Listener) -> str:

@@ -68,6 +68,21 @@ class Names:
         mac, known = tag[-_MAC_LENGTH:], real[-_MAC_LENGTH:]
         return len(tag) == _TAG_LENGTH and tag.isascii() and hmac.compare_digest(mac, known)
 
+    @property
+    def hint(self) -> str:
+        """What our tags say of us."""
+        return self._hint
+
+    @staticmethod
+    def hint_of(tag: str) -> str:
+        """The node that made this tag of ours, which may have let go of its call since."""
+        return tag[_ID_LENGTH : _ID_LENGTH + _HINT_LENGTH]
+
+    @classmethod
+    def hint_of_branch(cls, branch: str) -> str:
+        """The same of a branch of ours."""
+        return cls.hint_of(branch[len(_BRANCH_COOKIE) :])
+
     def cnonce(self, call: CallId, number: str) -> str:
         """A client nonce (RFC 7616 §3.4) that the same request gets again, and that nobody can guess."""
         return self._mac(f"{call}|{number}")

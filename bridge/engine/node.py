@@ -1,15 +1,15 @@
 """One node's decisions: `give(input, now=)` returns effects, `deadline()` says when to wake it.
 
 One input, one full drain: everything an input causes has happened in the node when `give` returns, and what is left to
-do in the world is in the effects, in the order in which it shall be done. Nothing here waits, reads a clock, rolls dice
-or logs.
+do in the world is in the effects, in the order in which it shall be done. Who has several inputs at once lets it `take`
+each, and then `write` what all of them have changed. Nothing here waits, reads a clock, rolls dice or logs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from bridge.ambient import Tokens
+from bridge.ambient import Seal, Tokens
 from bridge.calls.call import Call
 from bridge.calls.effects import CallTimer
 from bridge.calls.facts import CallId, ConversationId
@@ -26,7 +26,8 @@ from bridge.calls.inputs import (
     MediaSilent,
     StoreTooLate,
 )
-from bridge.engine import ownership, registering, responses, signalling
+from bridge.calls.sealing import sealed_actions
+from bridge.engine import fencing, handover, ownership, registering, responses, signalling
 from bridge.engine.carrying import hurry, send_trying, settle, step
 from bridge.engine.delivering import acknowledge, carry_deliveries
 from bridge.engine.effects import ClosePorts, CommandRefused, Effect
@@ -42,6 +43,7 @@ from bridge.engine.inputs import (
     FlowLost,
     HangUpAll,
     Input,
+    Leased,
     MediaLost,
     MediaTimedOut,
     NoPortLeft,
@@ -50,10 +52,12 @@ from bridge.engine.inputs import (
     PortsClosed,
     PortsOpened,
     Resolved,
+    Returned,
     StoreAway,
     StoreBack,
     StreamBroken,
     Woken,
+    Yield,
 )
 from bridge.engine.originating import originate
 from bridge.engine.registrations import (
@@ -66,6 +70,7 @@ from bridge.engine.registrations import (
     UsersChanged,
 )
 from bridge.engine.settings import NodeSettings, Renderer
+from bridge.engine.writing import flush
 from bridge.sip.invite_usage import UsageFired, UsageTimer
 
 
@@ -75,17 +80,44 @@ class Node:
     __slots__ = ("_holdings",)
 
     def __init__(
-        self, settings: NodeSettings, *, render: Renderer, tokens: Tokens, chance: Callable[[], float]
+        self, settings: NodeSettings, *, render: Renderer, tokens: Tokens, chance: Callable[[], float], seal: Seal
     ) -> None:
-        """`chance` gives numbers from 0 to 1, for the jitter of retries."""
-        self._holdings = Holdings(settings, render=render, tokens=tokens, chance=chance)
+        """`chance` gives numbers from 0 to 1, for the jitter of retries; `seal` is the same in every node of the cluster."""
+        self._holdings = Holdings(settings, render=render, tokens=tokens, chance=chance, seal=seal)
 
     def give(self, given: Input, *, now: float) -> list[Effect]:
         """Take one input (`now`: seconds UTC) and return all it causes."""
+        return self.take(given, now=now) + self.write()
+
+    def write(self) -> list[Effect]:
+        """One `Commit` for each conversation that has changed since the last one."""
+        flush(self._holdings)
+        return self._taken()
+
+    def take(self, given: Input, *, now: float) -> list[Effect]:
+        """Take one input and return what it causes, but for the writes: of what it has changed `write` makes them."""
+        holdings = self._holdings
+        self._admit(given, now=now)
+        while holdings.again:
+            self._admit(holdings.again.popleft(), now=now)
+        settle(holdings, now=now)
+        return self._taken()
+
+    def _taken(self) -> list[Effect]:
+        effects, self._holdings.out = self._holdings.out, []
+        return effects
+
+    def _admit(self, given: Input, *, now: float) -> None:
+        if type(given) not in fencing.WITHHELD or not fencing.put_aside(self._holdings, given, now=now):
+            self._take(given, now=now)
+
+    def _take(self, given: Input, *, now: float) -> None:
         holdings = self._holdings
         match given:
             case Packet(data, flow):
                 signalling.packet(holdings, data, flow, now=now)
+            case Returned(data, flow):
+                signalling.packet(holdings, data, flow, returned=True, now=now)
             case Committed(ticket):
                 ownership.committed(holdings, ticket, now=now)
             case Delivered(delivery, outcome, reply):
@@ -135,29 +167,41 @@ class Node:
             case StoreBack():
                 holdings.store_away_since = None
                 ownership.audit(holdings, now=now)
-            case Claimed(conversations):
-                ownership.claimed(holdings, conversations, now=now)
+            case Leased():
+                fencing.leased(holdings, given, now=now)
+            case Claimed(conversations, former):
+                ownership.claimed(holdings, conversations, former, now=now)
             case FlowLost(flow):
                 signalling.outcomes(holdings, holdings.endpoint.transport_failed(flow, now=now), now=now)
             case StreamBroken(data, flow, reason, status):
                 signalling.stream_broken(holdings, data, flow, reason, status)
+            case Yield():
+                handover.let_go(holdings, given, now=now)
             case Drain():
                 holdings.draining = True
             case HangUpAll():
                 for leg in list(holdings.legs.values()):
                     step(holdings, leg, Drained(), now=now)
-        settle(holdings, now=now)
-        effects, holdings.out = holdings.out, []
-        return effects
 
     def deadline(self) -> float | None:
         """When to give it `Woken` next (seconds UTC); None: only when something else happens."""
         holdings = self._holdings
-        agendas = (holdings.agenda, holdings.endpoint, holdings.outbox, holdings.registrar.agenda)
+        agendas = (
+            holdings.agenda,
+            holdings.endpoint,
+            holdings.outbox,
+            holdings.registrar.agenda,
+            holdings.lingering,
+        )
         found = [each.deadline() for each in agendas]
         return min((each for each in found if each is not None), default=None)
 
     # What readers ask; nothing here changes the node
+
+    @property
+    def unwritten(self) -> bool:
+        """True while something has changed that `write` has to write."""
+        return bool(self._holdings.unwritten)
 
     def call(self, call: CallId) -> Call | None:
         """A call that this node carries, ended ones with undelivered events included."""
@@ -187,6 +231,11 @@ class Node:
     def draining(self) -> bool:
         return self._holdings.draining
 
+    @property
+    def hint(self) -> str:
+        """What the tags that this node makes say of it."""
+        return self._holdings.names.hint
+
     def backlog(self, endpoint: str) -> int:
         """Events that wait for this endpoint."""
         return self._holdings.outbox.backlog(endpoint)
@@ -214,7 +263,8 @@ class Node:
         if leg is None:
             self._holdings.out.append(CommandRefused(given.request, "not_found", "no such call is alive"))
             return
-        step(self._holdings, leg, Commanded(given.actions, given.listed), now=now, request=given.request)
+        actions = sealed_actions(given.actions, self._holdings.seal)
+        step(self._holdings, leg, Commanded(actions, given.listed), now=now, request=given.request)
 
     def _woken(self, *, now: float) -> None:
         holdings = self._holdings
@@ -223,11 +273,14 @@ class Node:
             if leg is not None:
                 self._fired(leg, key, now=now)
         registering.wake(holdings, now=now)
+        handover.wake(holdings, now=now)
         signalling.outcomes(holdings, holdings.endpoint.wake(now=now), now=now)
         carry_deliveries(holdings, holdings.outbox.wake(now=now), now=now)
 
     def _fired(self, leg: Leg, key: TimerKey, *, now: float) -> None:
         holdings = self._holdings
+        if fencing.put_off(holdings, leg.holding, key, now=now):
+            return
         match key[1]:
             case CallTimer() as timer:
                 step(holdings, leg, Elapsed(timer), now=now)

@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from bridge.calls.lists import ActionList, Step
+from bridge.calls.sealing import sealed_actions, sealed_targets
 from bridge.calls.search import Search
 from bridge.engine.effects import Noted, OriginateRefused
 from bridge.engine.gate import Promised
 from bridge.engine.holdings import Holding, Holdings
 from bridge.engine.inputs import Originate
 from bridge.engine.linking import make_call
+from bridge.engine.writing import write
 
 Code: TypeAlias = Literal["overload", "draining", "store_away", "not_found", "no_such_application"]
 
@@ -26,7 +28,7 @@ def originate(holdings: Holdings, wanted: Originate, *, now: float) -> None:
     holding = _holding(holdings, wanted, now=now)
     listener = next(iter(holdings.settings.listeners.values()))
     search = Search.of(
-        wanted.to,
+        sealed_targets(tuple(wanted.to), holdings.seal),
         wanted.call[5:],
         fork=wanted.fork,
         on_redirect=wanted.on_redirect,
@@ -37,7 +39,8 @@ def originate(holdings: Holdings, wanted: Originate, *, now: float) -> None:
     call = leg.call
     call.client_state, call.tags, call.max_duration_s = wanted.client_state, wanted.tags, wanted.max_duration_s
     if wanted.actions:
-        call.list = ActionList.of("originated", [Step(call.new_action_id(), action) for action in wanted.actions])
+        actions = sealed_actions(wanted.actions, holdings.seal)
+        call.list = ActionList.of("originated", [Step(call.new_action_id(), action) for action in actions])
     body = holdings.render.record(call)
     unwritten = holdings.changed(holding)
     claim = None if wanted.claim is None else replace(wanted.claim, call=call.id, answer=body)
@@ -53,7 +56,7 @@ def _refusal(holdings: Holdings, wanted: Originate, *, now: float) -> tuple[Code
     settings = holdings.settings
     if holdings.draining:
         return "draining", "this node is about to stop"
-    if holdings.store_is_away(now):
+    if holdings.is_in_limbo(now):
         return "store_away", "nothing can be stored at the moment, so nobody is called"
     if holdings.live >= settings.max_calls:
         return "overload", f"there are {settings.max_calls} calls already"
@@ -68,7 +71,9 @@ def _unknown(wanted: Originate) -> tuple[Code, str]:
 
 def _holding(holdings: Holdings, wanted: Originate, *, now: float) -> Holding:
     if wanted.conversation is not None:
-        return holdings.conversations[wanted.conversation]
+        holding = holdings.conversations[wanted.conversation]
+        write(holdings, holding)  # one write claims one key
+        return holding
     name = holdings.names.conversation_of(wanted.call)
     holding = Holding(name, created_at=now, epoch=1, nonce=holdings.new_nonce())
     holdings.conversations[name] = holding

@@ -11,26 +11,32 @@ from typing import Any
 from bridge.calls import snapshot
 from bridge.calls.answering import accepted_response
 from bridge.calls.call import Call, Phase, Plan
+from bridge.calls.dialing import ELSEWHERE
 from bridge.calls.effects import Accept, CallTimer
 from bridge.calls.events import DECISIONS
-from bridge.calls.inputs import MediaClosed
+from bridge.calls.facts import Move
+from bridge.calls.inputs import CarriedOn, Elapsed, InviteLost, MediaClosed, MediaGone
 from bridge.calls.peering import PeerGone
-from bridge.calls.search import Stage
+from bridge.calls.sealing import unreadable
+from bridge.calls.search import InviteAttempt, Stage
 from bridge.calls.streams import rule_of, video_rule_of, video_session
 from bridge.engine import seeking
-from bridge.engine.carrying import drop, forget, open_ports, release, step
+from bridge.engine.carrying import drop, forget, open_ports, release, sip_outcomes, step
 from bridge.engine.commit import Ending, EventWrite, Remembered, StoredCall, StoredConversation
 from bridge.engine.delivering import carry_deliveries, finish_if_done, let_go, publish
 from bridge.engine.effects import AdoptPorts, HeldPorts, Noted, OpenPorts, OriginateRefused
+from bridge.engine.fencing import sure
 from bridge.engine.gate import Acknowledging, Answering, Concluded, Inviting, Moved, Promised, Publish
 from bridge.engine.holdings import RELEASES_KEPT_S, Holding, Holdings, Leg, NodeTimer, Unwritten
-from bridge.engine.inputs import CommitRefused
+from bridge.engine.inputs import CommitRefused, Former
+from bridge.engine.passing import pass_invite_on
 from bridge.engine.settings import Application, Listener
-from bridge.engine.writing import commit
+from bridge.engine.writing import commit, write
 from bridge.outbox.queue import read_event
 from bridge.rtp.rules import Rule
 from bridge.sdp.video import offers_video
 from bridge.sip.endpoint import RequestArrived
+from bridge.sip.flow import Flow
 from bridge.sip.invite_usage import InviteArrived, InviteUsage
 from bridge.sip.message import Request
 from bridge.sip.parser import parse
@@ -45,6 +51,8 @@ def committed(holdings: Holdings, ticket: int, *, now: float) -> None:
     holding = holdings.tickets.pop(ticket, None)
     if holding is None:
         return
+    if holding.unsure:
+        sure(holdings, holding)
     for waiting in holding.gate.open(ticket):
         leg = holdings.legs.get(waiting.call)
         if isinstance(waiting, Publish):
@@ -65,6 +73,7 @@ def refused(holdings: Holdings, given: CommitRefused, *, now: float) -> None:
     holding = holdings.tickets.pop(given.ticket, None)
     if holding is None:
         return
+    write(holdings, holding)  # what has changed meanwhile waits at the gate from here on, with all the rest
     calls = tuple(holding.legs)
     if given.why == "claimed" and given.remembered is not None:
         _answered_before(holdings, holding, given.ticket, given.remembered)
@@ -75,6 +84,11 @@ def refused(holdings: Holdings, given: CommitRefused, *, now: float) -> None:
             return  # where its calls have gone, they are written anew
         rewrite(holdings, holding)
         holdings.out.append(Noted("warning", "store_was_older", calls[0] if calls else None))
+        return
+    if given.why == "exists" and holdings.settings.clustered:
+        for leg in holding.legs.values():
+            pass_invite_on(holdings, leg)
+        drop(holdings, holding)
         return
     # Somebody else has it, or had it before us. No BYE, no answer: the call lives elsewhere.
     holdings.out.append(Noted("warning", "conversation_let_go", calls[0] if calls else None, (("why", given.why),)))
@@ -142,8 +156,10 @@ def audit(holdings: Holdings, *, now: float) -> None:
             holdings.out.append(known)
 
 
-def claimed(holdings: Holdings, conversations: Sequence[StoredConversation], *, now: float) -> None:
-    """Carry on what a dead predecessor left."""
+def claimed(
+    holdings: Holdings, conversations: Sequence[StoredConversation], former: Former | None, *, now: float
+) -> None:
+    """Carry on what a dead predecessor left, or another node that has died."""
     revived: list[tuple[Holding, StoredConversation]] = []
     for stored in conversations:
         if stored.conversation in holdings.conversations:
@@ -153,6 +169,9 @@ def claimed(holdings: Holdings, conversations: Sequence[StoredConversation], *, 
         for each in stored.calls:
             try:
                 leg = _revive(holdings, holding, each)
+                if former is not None and former.holds and leg.call.dialog is not None:
+                    flow = leg.call.dialog.flow
+                    leg.call.dialog.flow = flow._replace(node=flow.node or former.holds)
             except (snapshot.UnreadableSnapshot, LookupError, ValueError, TypeError) as problem:
                 # One damaged record must not keep the others from being carried on.
                 facts = (("problem", f"{type(problem).__name__}: {problem}"),)
@@ -163,8 +182,24 @@ def claimed(holdings: Holdings, conversations: Sequence[StoredConversation], *, 
             continue  # what we cannot read stays in the store, for somebody who can
         holdings.conversations[holding.id] = holding
         revived.append((holding, stored))
-    # First of all: what the workers may keep. Ports that are asked for from here on are none of what they have to close.
-    legs = [leg for holding, _ in revived for leg in holding.legs.values()]
+    if former is None:
+        _adopt_ports(holdings, [leg for holding, _ in revived for leg in holding.legs.values()])
+    for holding, stored in revived:
+        for each in stored.calls:
+            found = holding.legs.get(each.call)
+            if found is not None:
+                _resume(holdings, found, each, former, now=now)
+        for leg in list(holding.legs.values()):
+            if leg.call.link is not None and not _is_linked_back(holdings, leg):
+                step(holdings, leg, PeerGone(ended=False), now=now)
+        finish_if_done(holdings, holding, now=now)
+    if conversations:
+        whose = (("former", former.node_id),) if former is not None else ()
+        holdings.out.append(Noted("info", "conversations_claimed", None, (("count", len(conversations)), *whose)))
+
+
+def _adopt_ports(holdings: Holdings, legs: Sequence[Leg]) -> None:
+    """First of all: what the workers may keep. Ports that are asked for from here on are none of what they have to close."""
     held: dict[str, HeldPorts] = {
         leg.call.id: HeldPorts(leg.call.media_port or 0, _rule(holdings, leg)) for leg in legs if _keeps_ports(leg)
     }
@@ -174,17 +209,6 @@ def claimed(holdings: Holdings, conversations: Sequence[StoredConversation], *, 
                 leg.call.video_port, video_rule_of(leg.call, _peer(holdings, leg))
             )
     holdings.out.append(AdoptPorts(held))
-    for holding, stored in revived:
-        for each in stored.calls:
-            found = holding.legs.get(each.call)
-            if found is not None:
-                _resume(holdings, found, each, now=now)
-        for leg in list(holding.legs.values()):
-            if leg.call.link is not None and not _is_linked_back(holdings, leg):
-                step(holdings, leg, PeerGone(ended=False), now=now)
-        finish_if_done(holdings, holding, now=now)
-    if conversations:
-        holdings.out.append(Noted("info", "conversations_claimed", None, (("count", len(conversations)),)))
 
 
 def _is_linked_back(holdings: Holdings, leg: Leg) -> bool:
@@ -194,7 +218,7 @@ def _is_linked_back(holdings: Holdings, leg: Leg) -> bool:
 
 
 def _keeps_ports(leg: Leg) -> bool:
-    return leg.call.media_open and not leg.call.is_over
+    return leg.call.media_open and not leg.call.is_over and leg.call.move is None
 
 
 def _rule(holdings: Holdings, leg: Leg) -> Rule | None:
@@ -224,7 +248,13 @@ def _revive(holdings: Holdings, holding: Holding, stored: StoredCall) -> Leg:
         variable=variable,
         plan=application.plan,
         identity=listener.identity,
+        seal=holdings.seal,
     )
+    for username in sorted(unreadable(call)):
+        # The call goes on: a target that asks for this password refuses us, as it would with a wrong one.
+        detail = "its password was sealed with another cluster.secret"
+        facts = (("username", username), ("detail", detail))
+        holdings.out.append(Noted("error", "credentials_unreadable", call.id, facts))
     leg = Leg(call, holding, application, InviteUsage(holdings.settings.timers), stored.fixed)
     leg.listener = fixed.get("listener", "")
     leg.stored = True
@@ -252,22 +282,33 @@ def _known_listeners(holdings: Holdings, fixed: dict[str, Any], variable: dict[s
         *[place[1] for place in places if place is not None],
     ]
     for flow in flows:
-        if flow is not None and flow[1] not in listeners:
-            flow[1] = first.name
-    return listeners.get(fixed["flow"][1] if "flow" in fixed else fixed["listener"], first)
+        if flow is not None and len(flow) == 4 and flow[1] not in listeners:  # a fifth says that another node holds it
+            flow[1] = next((each.name for each in listeners.values() if each.transport == flow[0]), first.name)
+    if "flow" in fixed:
+        return holdings.settings.listener_of(Flow(*fixed["flow"]))
+    return listeners.get(fixed["listener"], first)
 
 
-def _resume(holdings: Holdings, leg: Leg, stored: StoredCall, *, now: float) -> None:
+def _resume(holdings: Holdings, leg: Leg, stored: StoredCall, former: Former | None, *, now: float) -> None:
     """Go on where it stopped: deliveries, deadlines, and what was on its way to the far end."""
     call = leg.call
     if call.phase is not Phase.ENDED:
         holdings.live += 1
+    if former is None:
+        _cancel_again(holdings, leg, now=now)
+    if former is not None and call.is_sought:
+        _seek_elsewhere(holdings, leg, now=now)
+    move = call.move
+    if former is not None and call.media_open:
+        move = Move(former.node_id, holdings.settings.node_id, former.silent_since)
+    if move is not None and not call.is_over:
+        step(holdings, leg, CarriedOn(move), now=now)
     if call.phase is Phase.ENDING:
         step(holdings, leg, MediaClosed(None), now=now)
     elif call.phase is Phase.ANSWERED and call.dialog is not None:
         call.dialog.confirm()
         _arm(holdings, call, now=now)
-        if call.reoffer is not None:
+        if call.reoffer is not None and call.move is None:
             holdings.agenda.arm((call.id, CallTimer.GLARE), now + _REOFFER_AGAIN_S)
     elif call.search is not None and not call.is_over:
         _arm(holdings, call, now=now)
@@ -278,9 +319,18 @@ def _resume(holdings: Holdings, leg: Leg, stored: StoredCall, *, now: float) -> 
     _restore_deliveries(holdings, leg, stored, now=now)
 
 
+def _seek_elsewhere(holdings: Holdings, leg: Leg, *, now: float) -> None:
+    """A party that another node was seeking: what it has sent bears its address, and its answers go there. Where nothing
+    has been sent yet the search begins here."""
+    call = leg.call
+    if call.search is not None and any(attempt.is_out for attempt in call.search.attempts):
+        step(holdings, leg, MediaGone(), now=now)
+        return
+    call.media_open, call.local_sdp, call.video_port = False, None, None
+
+
 def _seek_on(holdings: Holdings, leg: Leg, *, now: float) -> None:
-    """A party that was being sought. What had been sent goes out again to the byte: a user agent server answers a
-    repetition with what it said last, and one that has never heard of it is called for the first time (survival §4.6)."""
+    """A party that was being sought, as far as that had come (survival §4.6)."""
     call, search = leg.call, leg.call.search
     if search is None:
         return
@@ -295,14 +345,52 @@ def _seek_on(holdings: Holdings, leg: Leg, *, now: float) -> None:
         call.video_wanted = video
         open_ports(holdings, leg, video=video)
         return
-    for attempt in search.attempts:
-        if attempt.stage is Stage.LOCATING:
-            seeking.locate(holdings, leg, attempt.number)
-        elif attempt.is_out:
-            release(holdings, Inviting(call.id, attempt.number, attempt.sequence), now=now)
+    if now >= call.created_at + call.plan.ring_limit_s:
+        for attempt in [each for each in search.attempts if each.is_out]:
+            seeking.take_up_invite(holdings, leg, attempt.number)
+        step(holdings, leg, Elapsed(CallTimer.RING_LIMIT), now=now)
+        return
+    for attempt in [each for each in search.attempts if each.stage is Stage.LOCATING]:
+        seeking.locate(holdings, leg, attempt.number)
+    _invite_on(holdings, leg, [each for each in search.attempts if each.is_out], now=now)
     due = [each.expires_at for each in search.attempts if each.is_open and each.expires_at]
-    if due:
+    if due and call.is_sought:
         holdings.agenda.arm((call.id, CallTimer.SEARCH), max(now, min(due)))
+
+
+def _invite_on(holdings: Holdings, leg: Leg, attempts: Sequence[InviteAttempt], *, now: float) -> None:
+    """INVITEs that were out, or about to be. One that was sent in the last 64·T1 goes out again to the byte: a user agent
+    server answers a repetition with what it said last, and one that has never heard of it is called for the first time.
+
+    One from before that may have been answered in the meantime, and forgotten: it would ring anew. Where it rings, its answer
+    is waited for, for that is repeated as long as nobody acknowledges it (§13.3.1.4, §17.2.1); else it is given up.
+    """
+    lost = []
+    for attempt in attempts:
+        if attempt.expires_at > now and attempt.sent_at > now - holdings.settings.timers.b:
+            release(holdings, Inviting(leg.call.id, attempt.number, attempt.sequence), now=now)
+            continue
+        seeking.take_up_invite(holdings, leg, attempt.number)
+        if attempt.expires_at <= now or attempt.stage is Stage.INVITING:
+            lost.append(attempt.number)
+    for number in lost:
+        step(holdings, leg, InviteLost(number), now=now)
+
+
+def _cancel_again(holdings: Holdings, leg: Leg, *, now: float) -> None:
+    """Those who were given up and have not said their last word: nobody knows whether the CANCEL has left, or arrived. Its
+    INVITE is not repeated: whoever has never heard of it need not begin to ring."""
+    call, search = leg.call, leg.call.search
+    for attempt in search.attempts if search is not None else ():
+        if not attempt.given_up_at:
+            continue
+        if now - attempt.given_up_at >= call.plan.ring_limit_s:
+            attempt.given_up_at = 0.0  # nothing rings for so long
+            continue
+        seeking.take_up_invite(holdings, leg, attempt.number)
+        reason = ELSEWHERE if call.answered_at is not None else None
+        outcomes = seeking.cancel(holdings, leg, attempt.number, attempt.sequence, reason, now=now)
+        sip_outcomes(holdings, outcomes)
 
 
 def _take_up_invite(holdings: Holdings, leg: Leg, *, now: float) -> None:

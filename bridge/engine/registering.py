@@ -76,7 +76,7 @@ def requested(holdings: Holdings, arrived: RequestArrived, *, now: float) -> Non
         answer(holdings, arrived, 404, now=now)
     elif holdings.draining:
         answer(holdings, arrived, 503, (_LATER,), "Draining", now=now)
-    elif holdings.store_is_away(now):
+    elif holdings.is_in_limbo(now):
         answer(holdings, arrived, 503, (_LATER,), "Store Away", now=now)
     else:
         _admit(holdings, arrived, aor, now=now)

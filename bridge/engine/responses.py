@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bridge.calls.inputs import (
     InviteAnswered,
+    InviteDeclined,
     InviteFailed,
     InviteRefused,
     Progressed,
@@ -16,6 +17,7 @@ from bridge.calls.inputs import (
 )
 from bridge.engine import seeking
 from bridge.engine.carrying import sip_outcomes, step
+from bridge.engine.delivering import finish_if_done
 from bridge.engine.effects import Dropped, Noted
 from bridge.engine.holdings import Holdings, Leg, OurRequest
 from bridge.engine.inputs import Resolved
@@ -140,6 +142,7 @@ def _lost(holdings: Holdings, key: TransactionKey, code: int, reason: str, *, no
         return
     elif ours.attempt:
         step(holdings, leg, InviteFailed(ours.attempt, code, reason, "unreachable"), now=now)
+        finish_if_done(holdings, leg.holding, now=now)
     else:
         leg.usage.step(UsageInviteFailed(ours.request.cseq.number))
         step(holdings, leg, ReinviteRefused(408, reason, holdings.chance()), now=now)
@@ -168,6 +171,10 @@ def _to_attempt(
         _usage(holdings, leg.usage.step(AnswerReceived(response.cseq.number)))
     else:
         _decline(holdings, ours, response, flow, now=now)
+        if leg is not None:
+            step(holdings, leg, InviteDeclined(ours.attempt), now=now)
+    if leg is not None:
+        finish_if_done(holdings, leg.holding, now=now)  # what is left of a call may have waited for this
 
 
 def _to_reinvite(holdings: Holdings, leg: Leg, ours: OurRequest, response: Response, flow: Flow, *, now: float) -> None:
@@ -215,7 +222,7 @@ def _decline(holdings: Holdings, ours: OurRequest, response: Response, flow: Flo
     acknowledged = seeking.ack(holdings, ours.call, dialog, response.cseq.number, proof)
     ours.declined[tag] = acknowledged
     holdings.out.append(acknowledged)
-    listener = holdings.settings.listeners[acknowledged.flow.listener]
+    listener = holdings.settings.listener_of(acknowledged.flow)
     branch = holdings.names.branch(ours.call, f"b{ours.attempt}.{ours.request.cseq.number}.{len(ours.declined)}")
     bye = dialog.new_request("BYE", via=via_value(acknowledged.flow.transport, listener.sent_by, branch))
     sip_outcomes(holdings, holdings.endpoint.request(bye, acknowledged.flow, now=now))
@@ -238,7 +245,7 @@ def _may_prove(ours: OurRequest, response: Response) -> bool:
 def _proof(holdings: Holdings, ours: OurRequest, response: Response) -> tuple[Line, ...] | None:
     """The header line that answers a challenge, where we have been given something to answer it with."""
     given = ours.credentials
-    if given is None or response.status not in _CHALLENGES:
+    if given is None or given.password is None or response.status not in _CHALLENGES:
         return None
     line = authorize(
         challenges_of(response),

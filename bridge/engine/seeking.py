@@ -74,16 +74,24 @@ def found(holdings: Holdings, leg: Leg, number: int, uri: SipUri, host: str) -> 
 
 def found_contacts(holdings: Holdings, leg: Leg, number: int, bindings: Iterable[Binding]) -> None:
     """The target is an address of record of ours: its contacts, the preferred ones first, each over its own flow."""
-    listeners = holdings.settings.listeners
     places = tuple(
-        Place(each.contact, each.flow, each.path)
+        Place(each.contact, flow, each.path)
         for each in sorted(bindings, key=lambda each: each.q, reverse=True)
-        if each.flow.listener in listeners
+        if (flow := _held_flow(holdings, each)) is not None
     )
     if places:
         holdings.errands.append((leg.call.id, Located(number, places)))
     else:
         unreachable(holdings, leg, number, 480, "Not Registered")
+
+
+def _held_flow(holdings: Holdings, binding: Binding) -> Flow | None:
+    """The flow of a binding, and who holds it; None where nobody does any more. What an earlier process of ours held over
+    UDP is ours again."""
+    settings = holdings.settings
+    if not settings.clustered or binding.node.rpartition(":")[0] == settings.node_id:
+        return binding.flow if binding.flow.listener in settings.listeners else None
+    return binding.flow._replace(node=binding.node)
 
 
 def _registered(holdings: Holdings, uri: SipUri) -> AddressOfRecord | None:
@@ -123,13 +131,14 @@ def listener_for(holdings: Holdings, transport: str, host: str) -> Listener | No
 def send_invite(holdings: Holdings, leg: Leg, number: int, sequence: int, *, now: float) -> list[Outcome]:
     """An attempt's INVITE leaves. Nothing happens where it is not wanted any more, or a newer one has taken its place."""
     attempt = attempt_of(leg.call, number)
-    if not attempt.is_out or attempt.sequence != sequence or attempt.canceled or attempt.place is None:
+    if attempt.sequence != sequence:
         return []
-    flow = attempt.place.flow
+    if not attempt.is_out:
+        attempt.given_up_at = 0.0  # it has never left
+        return []
+    flow = _way(holdings, attempt)
     if flow is None:
         return []
-    if attempt.reliable:
-        flow = _by_tcp(holdings, flow) or flow
     request = _invite(holdings, leg, attempt, flow)
     if flow.transport == "udp" and not attempt.datagram_only and len(request.encode()) > UDP_MOST:
         by_tcp = _by_tcp(holdings, flow)
@@ -138,6 +147,18 @@ def send_invite(holdings: Holdings, leg: Leg, number: int, sequence: int, *, now
             flow, request = by_tcp, _invite(holdings, leg, attempt, by_tcp)
     ours = OurRequest(leg.call.id, request, flow, number, attempt.target.auth, attempt.challenges)
     return send(holdings, ours, now=now)
+
+
+def take_up_invite(holdings: Holdings, leg: Leg, number: int) -> None:
+    """Go on with an attempt's INVITE that a dead process has sent, without sending it again."""
+    attempt = attempt_of(leg.call, number)
+    flow = _way(holdings, attempt)
+    if flow is None:
+        return
+    request = _invite(holdings, leg, attempt, flow)
+    ours = OurRequest(leg.call.id, request, flow, number, attempt.target.auth, attempt.challenges)
+    holdings.ours[client_key(request)] = ours
+    holdings.endpoint.take_up(request, flow)
 
 
 def send(holdings: Holdings, ours: OurRequest, *, now: float, otherwise: Flow | None = None) -> list[Outcome]:
@@ -210,7 +231,7 @@ def ack(holdings: Holdings, call: CallId, dialog: Dialog, sequence: int, proof: 
     """An ACK in a dialog of this call; its branch is its own, and the same for each copy."""
     flow = next_hop(dialog, via_host=dialog.flow.host)
     branch = holdings.names.branch(call, f"a{sequence}.{crc32(dialog.remote_tag.encode()):08x}")
-    via = via_value(flow.transport, holdings.settings.listeners[flow.listener].sent_by, branch)
+    via = via_value(flow.transport, holdings.settings.listener_of(flow).sent_by, branch)
     return Send(flow, dialog.ack_for(sequence, via=via, headers=proof).encode())
 
 
@@ -225,7 +246,7 @@ def within_dialog(
     # The epoch keeps the branches of one owner apart from those of the next.
     branch = holdings.names.branch(call.id, leg.holding.epoch * 1000 + leg.branches)
     flow = next_hop(call.dialog, via_host=call.via_host)
-    listener = holdings.settings.listeners[flow.listener]
+    listener = holdings.settings.listener_of(flow)
     via = via_value(flow.transport, listener.sent_by, branch)
     contact = listener.identity.contact if method == "INVITE" else None
     return call.dialog.new_request(method, via=via, contact=contact, headers=lines, body=body), flow
@@ -234,7 +255,7 @@ def within_dialog(
 def repeated(holdings: Holdings, ours: OurRequest, dialog: Dialog, proof: tuple[Line, ...]) -> tuple[Request, Flow]:
     """A request within a dialog once more, with what it was asked for. Its call may be gone already."""
     branch = holdings.names.branch(ours.call, f"p{dialog.local_sequence}")
-    listener = holdings.settings.listeners[ours.flow.listener]
+    listener = holdings.settings.listener_of(ours.flow)
     kept = [line for line in ours.request.headers if line[0] in ("Reason", "User-Agent")]
     via = via_value(ours.flow.transport, listener.sent_by, branch)
     return dialog.new_request(ours.request.method, via=via, headers=(*kept, *proof)), ours.flow
@@ -266,7 +287,7 @@ def _invite(holdings: Holdings, leg: Leg, attempt: InviteAttempt, flow: Flow) ->
     call, place = leg.call, attempt.place
     if call.search is None or place is None:
         raise AssertionError("an INVITE has a target")
-    listener = holdings.settings.listeners[flow.listener]
+    listener = holdings.settings.listener_of(flow)
     branch = _invite_branch(holdings, call, attempt, attempt.sequence)
     extra = [(name, value) for name, values in attempt.target.headers.items() for value in values]
     return new_invite(
@@ -288,6 +309,12 @@ def _invite_branch(holdings: Holdings, call: Call, attempt: InviteAttempt, seque
     # What could not be brought by TCP is another transaction by UDP.
     again = "u" if attempt.datagram_only else ""
     return holdings.names.branch(call.id, f"i{attempt.number}.{sequence}{again}")
+
+
+def _way(holdings: Holdings, attempt: InviteAttempt) -> Flow | None:
+    """The way that its INVITE goes."""
+    flow = None if attempt.place is None else attempt.place.flow
+    return (_by_tcp(holdings, flow) or flow) if flow is not None and attempt.reliable else flow
 
 
 def _by_tcp(holdings: Holdings, flow: Flow) -> Flow | None:

@@ -13,6 +13,7 @@ from bridge.engine.registrations import RegistrationEvent, User
 from bridge.outbox.effects import Endpoint
 from bridge.outbox.schedule import Schedule
 from bridge.sip.digest import Algorithm
+from bridge.sip.flow import Flow
 from bridge.sip.registrar import AddressOfRecord, Rules
 from bridge.sip.transaction import Timers
 
@@ -83,7 +84,16 @@ class NodeSettings:
     max_events_per_call: int = 10_000
     trying_after_s: float = 0.1  # a 100 waits no longer for the store (§17.2.1 allows 0.2 s)
     store_patience_s: float = 2.0  # a new call waits no longer for the store
+    clustered: bool = False  # whether messages for other nodes' calls can be passed on
     acknowledge_after_s: float = 0.005  # a settled delivery waits so long for a write to ride with
+
+    def listener_of(self, flow: Flow) -> Listener:
+        """The listener of ours whose name we bear on this flow: its own, or one like it where another node holds it."""
+        found = None if flow.node else self.listeners.get(flow.listener)
+        if found is not None:
+            return found
+        alike = (each for each in self.listeners.values() if each.transport == flow.transport)
+        return next(alike, next(iter(self.listeners.values())))
 
 
 class Renderer(Protocol):

@@ -10,7 +10,7 @@ from bridge.calls import answering, machine, snapshot
 from bridge.calls.call import Phase
 from bridge.calls.facts import CallId
 from bridge.calls.inputs import Acknowledged, ByeReceived, CancelReceived, KeyPressed, ReInvited, Unacknowledged
-from bridge.engine import authenticating, registering, responses
+from bridge.engine import authenticating, passing, registering, responses
 from bridge.engine.carrying import carry, send_response, sip_outcomes, step, usage_effects
 from bridge.engine.effects import Dropped, Noted
 from bridge.engine.gate import Created
@@ -54,11 +54,14 @@ from bridge.sip.user_agent import Refused, check, options_headers, respond
 _LATER = ("Retry-After", "10")  # how soon a caller whom we turn away may come back, in seconds
 
 
-def packet(holdings: Holdings, data: bytes, flow: Flow, *, now: float) -> None:
-    """One datagram or framed message."""
+def packet(holdings: Holdings, data: bytes, flow: Flow, *, returned: bool = False, now: float) -> None:
+    """One datagram or framed message. `returned`: it was passed on, and nobody has its call."""
     message = parse(data)
+    holdings.must_answer = returned
     match message:
         case Request() | Response():
+            if holdings.settings.clustered and not returned and passing.passed_on(holdings, message, data, flow):
+                return
             outcomes(holdings, holdings.endpoint.receive(message, flow, now=now), now=now)
         case KeepAlive(answer=answer):
             if answer:
@@ -175,6 +178,9 @@ def _invite(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
         holdings.endpoint.abandon(arrived.key)
         holdings.out.append(Dropped("late_invite", arrived.flow))
         return
+    if holdings.draining and holdings.settings.clustered and not holdings.must_answer:
+        passing.pass_new_on(holdings, arrived)
+        return
     turned_away = _admission(holdings, now=now)
     if turned_away is not None:
         _answer(holdings, arrived, turned_away.status, turned_away.reason, turned_away.headers, now=now)
@@ -208,7 +214,7 @@ def _create(
         id=call_id,
         conversation_id=holdings.names.conversation_of(call_id),
         plan=application.plan,
-        identity=settings.listeners[arrived.flow.listener].identity,
+        identity=settings.listener_of(arrived.flow).identity,
         tag=holdings.names.tag(call_id),
         invite=request,
         flow=arrived.flow,
@@ -240,7 +246,7 @@ def _admission(holdings: Holdings, *, now: float) -> Refused | None:
         return Refused(503, "Draining", (_LATER,))
     if holdings.live >= holdings.settings.max_calls:
         return Refused(503, "Too Many Calls", (_LATER,))
-    if holdings.store_is_away(now):
+    if holdings.is_in_limbo(now):
         return Refused(503, "Store Away", (_LATER,))
     return None
 
@@ -335,7 +341,7 @@ def _reinvite(holdings: Holdings, leg: Leg, arrived: RequestArrived, *, now: flo
     if leg.call.is_over:
         _answer(holdings, arrived, 481, now=now)
         return
-    if holdings.store_is_away(now):
+    if holdings.is_in_limbo(now):
         _answer(holdings, arrived, 500, "Store Away", (_LATER,), now=now)  # limbo: survival §1
         return
     effects = leg.usage.step(InviteArrived(request.cseq.number))

@@ -1,4 +1,4 @@
-"""What has changed becomes one write for each conversation and input (architecture §5), with what waits for it.
+"""What has changed becomes one write for each conversation (architecture §5), with what waits for it.
 
 The fence of ownership is in every write; acknowledgements of deliveries ride along. Refuses to know what the records mean.
 """
@@ -11,7 +11,7 @@ from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer, Unwritten
 
 
 def flush(holdings: Holdings) -> None:
-    """Write everything that this input has changed."""
+    """Write everything that has changed since it was last written."""
     while holdings.unwritten:
         write(holdings, next(iter(holdings.unwritten.values())))
 

@@ -3,8 +3,8 @@
 A session lives in one worker. Where its worker has died, it is opened again on the same port as soon as there is another
 (the far end hears a gap); a connection that was merely broken is found again by the worker's identity, and its sessions
 by `list`. Two sessions that hear each other may live in different workers: a rule is sent with the way to the other's.
-Everything is told by `give`, from the event loop and never from within a call. Knows nothing of SIP, and does not start
-workers: the supervisor does.
+Everything is told by `give`, from the event loop; only a port that is in hand is told of from within the call that asks for
+it. Knows nothing of SIP, and does not start workers: the supervisor does.
 """
 
 from __future__ import annotations
@@ -52,8 +52,7 @@ class MediaClient:
         self._relaying: dict[
             str, set[str]
         ] = {}  # by session: those whose rules relay to it, whether it is there or not
-        self._moved: set[str] = set()  # sessions that may live elsewhere now than those were told who relay to them
-        self._unsaid: list[str] = []  # sessions that their workers hear of at the end of this turn of the loop
+        self._unsaid: dict[str, None] = {}  # sessions of which their workers hear at the end of this turn of the loop
         self._all_ready: asyncio.Event = asyncio.Event()
 
     async def start(self) -> None:
@@ -91,11 +90,10 @@ class MediaClient:
     def set_rule(self, wanted: SetRule) -> None:
         """Nothing comes back. A session that is gone is told of by `MediaLost`, not here."""
         session = self._sessions.get(wanted.session)
-        if session is None or session.state is State.CLOSING:
+        if session is None or session.state is State.CLOSING or session.rule == wanted.rule:
             return
         self._keep_rule(wanted.session, session, wanted.rule)
-        if session.said:
-            self._send_rule(session, wanted.session)
+        self._say_soon(wanted.session)
 
     def close_ports(self, wanted: ClosePorts) -> None:
         """`PortsClosed` comes back, for a session nobody knows too."""
@@ -183,23 +181,26 @@ class MediaClient:
         """A port in hand is opened without asking. Its first rule comes in this very turn, as a rule, and rides along."""
         session = self._begin(name, worker, worker.reserved.popleft(), State.OPEN)
         session.said = False
-        self._loop.call_soon(self._tell_opened, name, session)
-        if not self._unsaid:
-            # One turn later: by then every session of this turn has been heard of, and has its rule.
-            self._loop.call_soon(self._loop.call_soon, self._say_opened)
-        self._unsaid.append(name)
+        self._say_soon(name)
         if len(worker.reserved) < RESERVED // 2:
             self._reserve(worker, link)
+        self._give(PortsOpened(name, self._advertise, session.port))
 
-    def _tell_opened(self, name: str, session: Session) -> None:
-        if self._running and self._sessions.get(name) is session:
-            self._give(PortsOpened(name, self._advertise, session.port))
+    # What their workers hear of sessions: once in a turn of the loop, however often a rule changes in it
 
-    def _say_opened(self) -> None:
-        unsaid, self._unsaid = self._unsaid, []
+    def _say_soon(self, name: str) -> None:
+        if not self._unsaid:
+            self._loop.call_soon(self._say)
+        self._unsaid[name] = None
+
+    def _say(self) -> None:
+        unsaid, self._unsaid = self._unsaid, {}
         for name in unsaid:
             session = self._sessions.get(name)
-            if session is None or session.said:
+            if session is None or session.state is State.CLOSING:
+                continue
+            if session.said:
+                self._send_rule(session, name)
                 continue
             session.said = True
             if session.worker.link is not None:
@@ -310,19 +311,9 @@ class MediaClient:
         return said
 
     def _has_moved(self, name: str) -> None:
-        """Tell those who relay to it where it is, at the end of this turn of the loop: whole workers may move in one."""
-        if name in self._relaying:
-            if not self._moved:
-                self._loop.call_soon(self._tell_ways)
-            self._moved.add(name)
-
-    def _tell_ways(self) -> None:
-        moved, self._moved = self._moved, set()
-        for name in moved:
-            for relaying in self._relaying.get(name, ()):
-                session = self._sessions[relaying]
-                if session.said:
-                    self._send_rule(session, relaying)
+        """It may live elsewhere now than the workers were told whose sessions relay to it."""
+        for relaying in self._relaying.get(name, ()):
+            self._say_soon(relaying)
 
     def _soon(self, given: Input) -> None:
         if self._running:

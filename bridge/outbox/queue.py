@@ -89,6 +89,17 @@ class Outbox(Generic[A]):
 
     # What the engine asks
 
+    def is_flying(self, call: str) -> bool:
+        """Whether an attempt of this call is under way, or a decision open."""
+        if call in self._decisions:
+            return True
+        return any(stream.place is Place.FLYING for stream in self._streams.get(call, {}).values())
+
+    def call_of(self, delivery: int) -> str | None:
+        """Whose event is under way; None for a delivery that is not."""
+        flight = self._flights.get(delivery)
+        return None if flight is None else flight.item.stream.call
+
     def deadline(self) -> float | None:
         """When `wake` has something to do next (seconds UTC)."""
         return self._agenda.deadline()

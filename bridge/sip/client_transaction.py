@@ -67,6 +67,13 @@ class InviteClientTransaction:
             return SendMessage(self.repeated), Arm(Timer.B, self.timers.b)
         return SendMessage(self.repeated), Arm(Timer.A, self.interval), Arm(Timer.B, self.timers.b)
 
+    def take_up(self) -> None:
+        """In place of `begin`, where another process has sent the INVITE long enough ago: it is not sent again.
+
+        As in Proceeding, a CANCEL may go at once: the reason why it has to wait (§9.1) is that it might overtake its INVITE.
+        """
+        self.state, self.repeated = State.PROCEEDING, b""
+
     def step(self, given: Input) -> Effects:
         """Take one input. Never raises."""
         return self._STEPS[self.state](self, given)

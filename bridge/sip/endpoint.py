@@ -230,6 +230,18 @@ class Endpoint:
         self._add(transaction)
         return self._carry_out(transaction, machine.begin(), flow, now)
 
+    def take_up(self, invite: Request, flow: Flow) -> None:
+        """Go on with an INVITE that a dead process has sent by `flow`: its responses are heard, and it can be canceled.
+
+        Nothing is sent. Raises `LocalProtocolError` for a branch already in use.
+        """
+        key = client_key(invite)
+        if key in self._transactions:
+            raise LocalProtocolError(f"there is a client transaction already: {key}")
+        machine = InviteClientTransaction(invite, self._timers, reliable=flow.reliable)
+        machine.take_up()
+        self._add(_Transaction(key, machine, flow))
+
     def cancel(self, key: TransactionKey, *, headers: tuple[Line, ...] = (), now: float) -> list[Outcome]:
         """CANCEL our INVITE: now, or when its first provisional response comes (§9.1). `headers`: what the CANCEL says too.
 
@@ -408,7 +420,7 @@ def response_flow(request: Request, flow: Flow) -> Flow:
     port = via.port or 5060
     if port == flow.port or flow.reliable or via.param("rport") is not None:
         return flow
-    return Flow(flow.transport, flow.listener, flow.host, port)
+    return flow._replace(port=port)
 
 
 def listening_flow(request: Request, flow: Flow) -> Flow | None:

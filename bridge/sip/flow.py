@@ -12,6 +12,7 @@ class Flow(NamedTuple):
     listener: str  # the listener's name, as configured: "udp:0.0.0.0:5060"
     host: str  # remote IP address, no brackets
     port: int
+    node: str = ""  # who holds it, "node_id:incarnation"; empty: this process
 
     @property
     def reliable(self) -> bool:

@@ -402,4 +402,4 @@ def _send_to_data(send: Send | None) -> list[str | int] | None:
 
 
 def _send_from_data(data: list[Any] | None) -> Send | None:
-    return None if data is None else Send(Flow(*data[:4]), data[4].encode("latin-1"))
+    return None if data is None else Send(Flow(*data[:-1]), data[-1].encode("latin-1"))

@@ -54,7 +54,7 @@ class Binding:
             "contact": self.contact,
             "q": self.q,
             "expires_ms": round(self.expires_at * 1000),
-            "flow": list(self.flow),
+            "flow": list(self.flow[:4]),
             "node": self.node,
             "call_id": self.call_id,
             "cseq": self.cseq,

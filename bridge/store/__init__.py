@@ -11,11 +11,36 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from bridge.calls.facts import CallId, ConversationId
-from bridge.engine.commit import Ack, Commit, Postponed, Release, Remembered, StoredCall, StoredConversation
+from bridge.engine.commit import Ack, Commit, HandOver, Postponed, Release, Remembered, StoredCall, StoredConversation
 from bridge.engine.registrations import ForgetEvents, ReadBindings, StoredStream, WriteRegistration
 from bridge.sip.registrar import AddressOfRecord
 
 REMEMBERED_S: Final = 86_400.0  # how long an Idempotency-Key is known
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node as it last announced itself, and may be no more."""
+
+    node_id: str
+    incarnation: str
+    renewed_ms: int  # the store's UTC then; 0: it has departed
+    lease_ms: int
+    facts: bytes  # JSON: everything others should know of it
+
+    @property
+    def owner(self) -> str:
+        """As it stands in what the node owns."""
+        return f"{self.node_id}:{self.incarnation}"
+
+    @property
+    def has_departed(self) -> bool:
+        """It has said itself that it lives no more."""
+        return self.renewed_ms == 0
+
+    def is_alive(self, store_ms: int) -> bool:
+        """Whether its lease had not lapsed by then."""
+        return store_ms - self.renewed_ms <= self.lease_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +50,14 @@ class Lease:
     owner: str  # who announced: "node_id:incarnation"
     store_ms: int  # the store's UTC then
     replaced_by: str | None  # the newer incarnation of our name: what was ours is its, and we have to go
+    quiet_until_ms: int = 0  # until then a lapsed lease says nothing: the store was away, and everybody's lapsed
+    members: tuple[Member, ...] = ()  # every name heard within a day, ours too
+
+    def dead(self) -> tuple[Member, ...]:
+        """Whose calls others have to carry on: nobody in quiet time."""
+        if self.store_ms < self.quiet_until_ms:
+            return ()
+        return tuple(each for each in self.members if not each.is_alive(self.store_ms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +82,13 @@ class ConversationRecord(NamedTuple):
     head: bytes
     calls: tuple[CallId, ...]
     merged_into: ConversationId | None = None  # which took its last living call
+
+
+class Whereabouts(NamedTuple):
+    """Who carries a call."""
+
+    conversation: ConversationId
+    owner: str  # "node_id:incarnation", as it was last written
 
 
 class Store(Protocol):
@@ -96,7 +136,18 @@ class Store(Protocol):
         ...
 
     async def announce(self, owner: str, facts: bytes, lease_s: float) -> Lease:
-        """Renew our lease, with everything others should know of us (JSON)."""
+        """Renew our lease, with everything others should know of us (JSON), and hear of everybody."""
+        ...
+
+    async def owned(self, node_id: str) -> list[ConversationId]:
+        """What this node has not released, by an index that may be stale."""
+        ...
+
+    async def claim(
+        self, owner: str, nonce: str, node_id: str, conversations: Sequence[ConversationId]
+    ) -> list[StoredConversation]:
+        """Take over those of these conversations that are this node's, if it is dead (or bears our own name), each one
+        epoch higher, ended calls with undelivered events included. Asked again with the same nonce it brings the same."""
         ...
 
     async def claim_predecessors(self, owner: str, nonce: str) -> list[StoredConversation]:
@@ -110,6 +161,10 @@ class Store(Protocol):
 
     async def stored_call(self, call: CallId) -> StoredCall | None:
         """A call as it was last written; None when it has ended or is not known."""
+        ...
+
+    async def whereabouts(self, call: CallId) -> Whereabouts | None:
+        """Who carries a call; None when it has ended or is not known."""
         ...
 
     async def events(self, call: CallId) -> list[tuple[int, bytes]] | None:
@@ -142,8 +197,16 @@ class Store(Protocol):
         """Whose bindings have expired, at most `limit` of them."""
         ...
 
-    async def claim_streams(self, owner: str) -> list[StoredStream]:
-        """Take over the events of registrations that other incarnations of our node_id have not delivered."""
+    async def hand_over(self, given: HandOver) -> bool:
+        """False: it was not ours, or not at that epoch and version. Asked again it says the same."""
+        ...
+
+    async def depart(self, owner: str) -> None:
+        """Say that we live no more: what is left of ours is free for others at once."""
+        ...
+
+    async def claim_streams(self, owner: str, node_id: str) -> list[StoredStream]:
+        """Take over the events of registrations that this node has not delivered, if it is dead (or bears our name)."""
         ...
 
     async def put_user(self, username: str, record: bytes) -> bool:

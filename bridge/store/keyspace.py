@@ -7,7 +7,7 @@ fall back to how it was a while ago. Refuses to know connections, queues and wha
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, TypeVar
 
@@ -16,6 +16,7 @@ from bridge.calls.facts import CallId, ConversationId
 from bridge.engine.commit import (
     Ack,
     Commit,
+    HandOver,
     Postponed,
     Release,
     Remembered,
@@ -32,9 +33,10 @@ from bridge.engine.registrations import (
     stream_of,
 )
 from bridge.sip.registrar import AddressOfRecord
-from bridge.store import REMEMBERED_S, ConversationRecord, Due, Lease, UserChanges
+from bridge.store import REMEMBERED_S, ConversationRecord, Due, Lease, Member, UserChanges, Whereabouts
 from bridge.store.tables import Table
 
+FORGET_S = 86_400.0  # a name unheard for so long is forgotten
 IDLE_S = 30 * 86_400.0  # for how long an address of record is remembered that nobody is bound to
 
 K = TypeVar("K", bound=Hashable)
@@ -78,6 +80,17 @@ class _Out:
 
 
 @dataclass(frozen=True, slots=True)
+class _Node:
+    """One name as it was last announced."""
+
+    incarnation: str
+    generation: int
+    renewed_ms: int
+    lease_ms: int
+    facts: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class _Registration:
     """One address of record: what was written last, by whom, and whose stream that one took over."""
 
@@ -98,7 +111,8 @@ class Keyspace:
         self._created: Table[CallId, int] = Table(clock, self._remember)
         self._out: Table[str, _Out] = Table(clock, self._remember)
         self._owned: Table[tuple[str, ConversationId], str] = Table(clock, self._remember)  # node id → incarnation
-        self._nodes: Table[str, tuple[str, int, bytes]] = Table(clock, self._remember)  # incarnation, generation, facts
+        self._nodes: Table[str, _Node] = Table(clock, self._remember)
+        self._quiet: Table[str, int] = Table(clock, self._remember)  # until when (UTC ms)
         self._secrets: Table[str, str] = Table(clock, self._remember)
         self._registrations: Table[AddressOfRecord, _Registration] = Table(clock, self._remember)
         self._streams: Table[tuple[str, AddressOfRecord], str] = Table(clock, self._remember)  # → incarnation
@@ -113,6 +127,7 @@ class Keyspace:
         for table in (
             *calls,
             self._nodes,
+            self._quiet,
             self._secrets,
             self._registrations,
             self._streams,
@@ -312,35 +327,63 @@ class Keyspace:
             self._conversations.put(release.conversation, bare, keep_s=retention_s)
         self._owned.drop((release.owner.rpartition(":")[0], release.conversation))
 
-    def announce(self, owner: str, generation: int, facts: bytes) -> tuple[Lease, int]:
+    def announce(self, owner: str, generation: int, facts: bytes, lease_s: float) -> tuple[Lease, int]:
         """announce.lua: the lease, and the generation to announce with from now on."""
         node_id, _, incarnation = owner.rpartition(":")
-        now = int(self._clock.now() * 1000)
+        now, lease_ms = int(self._clock.now() * 1000), int(lease_s * 1000)
         stored = self._nodes.get(node_id)
-        if stored is not None and stored[0] == incarnation:
-            generation = stored[1]
+        if stored is not None and stored.incarnation == incarnation:
+            generation = stored.generation
         elif generation == 0:
-            generation = max(now, stored[1] + 1 if stored is not None else 0)
-        elif stored is not None and stored[1] >= generation:
-            return Lease(owner, now, f"{node_id}:{stored[0]}"), generation
-        self._nodes.put(node_id, (incarnation, generation, facts))
-        return Lease(owner, now, None), generation
+            generation = max(now, stored.generation + 1 if stored is not None else 0)
+        elif stored is not None and stored.generation >= generation:
+            return Lease(owner, now, f"{node_id}:{stored.incarnation}"), generation
+        latest = max((node.renewed_ms for _, node in self._nodes.items()), default=now)
+        if now - latest > lease_ms / 2:
+            self._quiet.put("quiet", now + 2 * lease_ms, keep_s=2 * lease_s)
+        self._nodes.put(node_id, _Node(incarnation, generation, now, lease_ms, facts), keep_s=FORGET_S)
+        members = tuple(
+            Member(name, node.incarnation, node.renewed_ms, node.lease_ms, node.facts)
+            for name, node in sorted(self._nodes.items(), key=lambda item: item[1].renewed_ms)
+        )
+        return Lease(owner, now, None, self._quiet.get("quiet") or 0, members), generation
+
+    def _may_take(self, node_id: str, by: str) -> bool:
+        """dead.lua."""
+        if node_id == by:
+            return True
+        if self._quiet.get("quiet") is not None:
+            return False
+        node = self._nodes.get(node_id)
+        return node is None or int(self._clock.now() * 1000) - node.renewed_ms > node.lease_ms
+
+    def owned(self, node_id: str) -> list[ConversationId]:
+        return [conversation for (node, conversation), _ in self._owned.items() if node == node_id]
 
     def claim_predecessors(self, owner: str, nonce: str) -> list[StoredConversation]:
-        """claim.lua, for all that the other incarnations own."""
-        node_id, _, incarnation = owner.rpartition(":")
+        node_id = owner.rpartition(":")[0]
+        return self.claim(owner, nonce, node_id, self.owned(node_id))
+
+    def claim(
+        self, owner: str, nonce: str, node_id: str, conversations: Sequence[ConversationId]
+    ) -> list[StoredConversation]:
+        """claim.lua, for each of these."""
+        own_id, _, incarnation = owner.rpartition(":")
         claimed = []
-        for node, conversation in [key for key, _ in self._owned.items() if key[0] == node_id]:
+        for conversation in conversations:
             stored = self._conversations.get(conversation)
-            if stored is None or stored.released is not None or stored.owner.rpartition(":")[0] != node_id:
-                self._owned.drop((node, conversation))
-                continue
-            if stored.owner != owner:
+            again = stored is not None and (stored.owner, stored.nonce) == (owner, nonce) and stored.released is None
+            if stored is None or not again:
+                gone = stored is None or stored.released is not None
+                if stored is None or gone or stored.owner.rpartition(":")[0] != node_id:
+                    self._owned.drop((node_id, conversation))
+                    continue
+                if stored.owner == owner or not self._may_take(node_id, own_id):
+                    continue
                 stored = replace(stored, epoch=stored.epoch + 1, nonce=nonce, owner=owner)
                 self._conversations.put(conversation, stored)
-                self._owned.put((node, conversation), incarnation)
-            elif stored.nonce != nonce:
-                continue
+                self._owned.drop((node_id, conversation))
+                self._owned.put((own_id, conversation), incarnation)
             calls = tuple(self._stored_call(call, stored) for call in sorted(stored.fixed))
             claimed.append(StoredConversation(conversation, stored.epoch, nonce, stored.version, stored.head, calls))
         return claimed
@@ -399,17 +442,43 @@ class Keyspace:
         if stored is not None and stored.owner == settled.owner and stored.written.sequence == settled.last:
             self._streams.drop((settled.owner.rpartition(":")[0], settled.aor))
 
-    def claim_streams(self, owner: str) -> list[StoredStream]:
-        """inherit.lua, for all that the other incarnations have left."""
+    def hand_over(self, given: HandOver) -> bool:
+        """yield.lua."""
+        stored = self._conversations.get(given.conversation)
+        if stored is not None and (stored.owner, stored.nonce) == (given.heir, given.nonce):
+            return True
+        if stored is None or stored.released is not None:
+            return False
+        if (stored.owner, stored.epoch, stored.version) != (given.owner, given.epoch, given.version):
+            return False
+        moved = replace(stored, owner=given.heir, epoch=given.epoch + 1, nonce=given.nonce)
+        self._conversations.put(given.conversation, moved)
+        self._owned.drop((given.owner.rpartition(":")[0], given.conversation))
+        heir_id, _, incarnation = given.heir.rpartition(":")
+        self._owned.put((heir_id, given.conversation), incarnation)
+        return True
+
+    def depart(self, owner: str) -> None:
+        """depart.lua."""
         node_id, _, incarnation = owner.rpartition(":")
+        node = self._nodes.get(node_id)
+        if node is not None and node.incarnation == incarnation:
+            self._nodes.put(node_id, replace(node, renewed_ms=0), keep_s=FORGET_S)
+
+    def claim_streams(self, owner: str, node_id: str) -> list[StoredStream]:
+        """inherit.lua, for all that this node has left."""
+        own_id, _, incarnation = owner.rpartition(":")
         claimed = []
         for node, aor in [key for key, _ in self._streams.items() if key[0] == node_id]:
             stored = self._registrations.get(aor)
             if stored is None or stored.owner.rpartition(":")[0] != node_id:
                 self._streams.drop((node, aor))
                 continue
+            if not self._may_take(node_id, own_id):
+                continue
             self._registrations.put(aor, replace(stored, owner=owner))
-            self._streams.put((node, aor), incarnation)
+            self._streams.drop((node, aor))
+            self._streams.put((own_id, aor), incarnation)
             if self._out.get(stream_of(aor)) is not None:
                 claimed.append(self._stream(aor))
         return claimed
@@ -469,6 +538,13 @@ class Keyspace:
             return None
         stored = self._conversations.get(held)
         return None if stored is None or call not in stored.fixed else self._stored_call(call, stored)
+
+    def whereabouts(self, call: CallId) -> Whereabouts | None:
+        held = self._calls.get(call)
+        stored = None if held is None or isinstance(held, bytes) else self._conversations.get(held)
+        if stored is None or isinstance(held, bytes) or held is None or call not in stored.fixed:
+            return None
+        return Whereabouts(held, stored.owner)
 
     def events(self, call: CallId) -> list[tuple[int, bytes]] | None:
         out = self._out.get(call)

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from bridge.ambient import Clock
 from bridge.calls.facts import CallId, ConversationId
-from bridge.engine.commit import Ack, Commit, Postponed, Release, Remembered, StoredCall, StoredConversation
+from bridge.engine.commit import Ack, Commit, HandOver, Postponed, Release, Remembered, StoredCall, StoredConversation
 from bridge.engine.inputs import CommitRefused, Committed, Input, StoreAway, StoreBack
 from bridge.engine.registrations import (
     BindingsRead,
@@ -28,7 +28,7 @@ from bridge.engine.registrations import (
 )
 from bridge.errors import StoreUnavailable
 from bridge.sip.registrar import AddressOfRecord
-from bridge.store import ConversationRecord, Due, Lease, UserChanges
+from bridge.store import ConversationRecord, Due, Lease, UserChanges, Whereabouts
 from bridge.store.keyspace import Keyspace
 
 Later: TypeAlias = Callable[[float, Callable[[], None]], object]  # (seconds from now, what to call then)
@@ -213,9 +213,19 @@ class MemoryStore:
         return self.keyspace
 
     async def announce(self, owner: str, facts: bytes, lease_s: float) -> Lease:
-        """Renew our lease. Nobody reads it but ourselves, so neither the facts nor its length matter here."""
-        lease, self._generation = self._reachable().announce(owner, self._generation, facts)
+        """Renew our lease, with everything others should know of us (JSON), and hear of everybody."""
+        lease, self._generation = self._reachable().announce(owner, self._generation, facts, lease_s)
         return lease
+
+    async def owned(self, node_id: str) -> list[ConversationId]:
+        """What this node has not released, by an index that may be stale."""
+        return self._reachable().owned(node_id)
+
+    async def claim(
+        self, owner: str, nonce: str, node_id: str, conversations: Sequence[ConversationId]
+    ) -> list[StoredConversation]:
+        """Take over those of these conversations that are this node's, if it is dead or bears our own name."""
+        return self._reachable().claim(owner, nonce, node_id, conversations)
 
     async def claim_predecessors(self, owner: str, nonce: str) -> list[StoredConversation]:
         """Take over what other incarnations of our node_id own, each one epoch higher."""
@@ -228,6 +238,10 @@ class MemoryStore:
     async def stored_call(self, call: CallId) -> StoredCall | None:
         """A call as it was last written; None when it has ended or is not known."""
         return self._reachable().stored_call(call)
+
+    async def whereabouts(self, call: CallId) -> Whereabouts | None:
+        """Who carries a call; None when it has ended or is not known."""
+        return self._reachable().whereabouts(call)
 
     async def events(self, call: CallId) -> list[tuple[int, bytes]] | None:
         """(sequence, body) ascending, delivered or not, until the retention is over; None for a call not known."""
@@ -259,9 +273,17 @@ class MemoryStore:
         """Whose bindings have expired, at most `limit` of them."""
         return self._reachable().due_registrations(now_ms, limit)
 
-    async def claim_streams(self, owner: str) -> list[StoredStream]:
-        """Take over the events of registrations that other incarnations of our node_id have not delivered."""
-        return self._reachable().claim_streams(owner)
+    async def hand_over(self, given: HandOver) -> bool:
+        """Give a conversation of ours to another node. False: it was not ours, or not at that epoch and version."""
+        return self._reachable().hand_over(given)
+
+    async def depart(self, owner: str) -> None:
+        """Say that we live no more: what is left of ours is free for others at once."""
+        self._reachable().depart(owner)
+
+    async def claim_streams(self, owner: str, node_id: str) -> list[StoredStream]:
+        """Take over the events of registrations that this node has not delivered, if it is dead or bears our name."""
+        return self._reachable().claim_streams(owner, node_id)
 
     async def put_user(self, username: str, record: bytes) -> bool:
         """Keep this user. True where there was one of that name before."""

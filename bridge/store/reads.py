@@ -1,113 +1,56 @@
-"""What is not hot, through redis-py: reads, claims, announcements, discovery and the like.
+"""What a reader asks a Redis: calls, conversations, registrations, users, facts.
 
-redis-py's own retries are off: whoever asks gets StoreUnavailable and asks again. Refuses to know what is inside the
-records.
+Refuses to know what is inside the records.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from bridge.calls.facts import CallId, ConversationId
-from bridge.engine.commit import Postponed, Remembered, StoredCall, StoredConversation
-from bridge.engine.registrations import StoredStream, stream_of
+from bridge.engine.commit import Remembered, StoredCall
 from bridge.errors import StoreUnavailable
 from bridge.sip.registrar import AddressOfRecord
-from bridge.store import ConversationRecord, Due, Lease, UserChanges
-from bridge.store.connection import Address
-from bridge.store.scripts import ANNOUNCE, CLAIM, INHERIT, USER
+from bridge.store import ConversationRecord, Due, UserChanges, Whereabouts
+from bridge.store.asking import RedisAsking
+from bridge.store.records import call_of, final, remembered_of
+from bridge.store.scripts import USER
 
-TIMEOUT_S = 2.0
-CONNECTIONS_MAX = 8
-CLAIMS_AT_ONCE = 64
 PAGE_MIN = 64
 
 
-def client(url: str) -> tuple[Redis, Address]:
-    """A redis-py client for this URL, and where it points to. Raises what redis-py raises for a URL it cannot use."""
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=CONNECTIONS_MAX,
-        timeout=TIMEOUT_S,
-        socket_timeout=TIMEOUT_S,
-        socket_connect_timeout=TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-    )
-    untyped: Any = pool
-    sample = untyped.make_connection()  # it has read the URL and its options as its documentation says
-    unix = isinstance(sample, UnixDomainSocketConnection)
-    address = Address(
-        host="" if unix else sample.host,
-        port=0 if unix else int(sample.port),
-        path=sample.path if unix else None,
-        username=sample.username,
-        password=sample.password,
-        database=int(sample.db or 0),
-        tls=sample.ssl_context.get() if isinstance(sample, SSLConnection) else None,
-    )
-    return Redis.from_pool(pool), address
-
-
-class RedisReads:
+class RedisReads(RedisAsking):
     """The half of `RedisStore` that awaits."""
-
-    _prefix: str
-    _redis: Any  # redis.asyncio.Redis, whose commands are not typed
-    _generation: int  # of our announcements; 0 before the first
-
-    async def announce(self, owner: str, facts: bytes, lease_s: float) -> Lease:
-        """Renew our lease, with everything others should know of us (JSON)."""
-        node_id, _, incarnation = owner.rpartition(":")
-        key = f"{self._prefix}:node:{node_id}"
-        arguments = (self._prefix, node_id, incarnation, self._generation, int(lease_s * 1000), facts)
-        now, generation, holder = await self._ask("EVAL", ANNOUNCE.text, 1, key, *arguments)
-        if holder.decode() != incarnation:
-            return Lease(owner, now, f"{node_id}:{holder.decode()}")
-        self._generation = generation
-        return Lease(owner, now, None)
-
-    async def claim_predecessors(self, owner: str, nonce: str) -> list[StoredConversation]:
-        """Take over what other incarnations of our node_id own, each one epoch higher."""
-        node_id, _, incarnation = owner.rpartition(":")
-        owned: dict[bytes, bytes] = await self._ask("HGETALL", f"{self._prefix}:owned:{node_id}")
-        names = [name.decode() for name in owned]
-        claimed = []
-        for start in range(0, len(names), CLAIMS_AT_ONCE):
-            commands: list[tuple[object, ...]] = [("SCRIPT LOAD", CLAIM.text)]
-            batch = names[start : start + CLAIMS_AT_ONCE]
-            for name in batch:
-                key = f"{self._prefix}:conv:{name}"
-                commands.append(("EVALSHA", CLAIM.digest, 1, key, self._prefix, name, node_id, incarnation, nonce))
-            answers = (await self._ask_all(commands))[1:]
-            claimed += [_conversation(name, *answer) for name, answer in zip(batch, answers, strict=True) if answer]
-        return claimed
 
     async def final_record(self, call: CallId) -> bytes | None:
         """The final record of an ended call; None while it is alive, and after the retention."""
-        return _final(await self._ask("GET", f"{self._prefix}:call:{call}"))
+        return final(await self._ask("GET", f"{self._prefix}:call:{call}"))
 
     async def stored_call(self, call: CallId) -> StoredCall | None:
         """A call as it was last written; None when it has ended or is not known."""
         held: bytes | None = await self._ask("GET", f"{self._prefix}:call:{call}")
-        if held is None or _final(held) is not None:
+        if held is None or final(held) is not None:
             return None
         key = f"{self._prefix}:conv:{held.decode()}"
         commands = (("HMGET", key, f"i:{call}", f"v:{call}"), ("HGETALL", f"{self._prefix}:out:{call}"))
         (fixed, variable), out = await self._ask_all(commands)
-        return None if fixed is None else _call(call, fixed, variable or b"", out.items())
+        return None if fixed is None else call_of(call, fixed, variable or b"", out.items())
+
+    async def whereabouts(self, call: CallId) -> Whereabouts | None:
+        """Who carries a call; None when it has ended or is not known."""
+        held: bytes | None = await self._ask("GET", f"{self._prefix}:call:{call}")
+        if held is None or final(held) is not None:
+            return None
+        conversation = held.decode()
+        owner, fixed = await self._ask("HMGET", f"{self._prefix}:conv:{conversation}", "owner", f"i:{call}")
+        return None if owner is None or fixed is None else Whereabouts(ConversationId(conversation), owner.decode())
 
     async def events(self, call: CallId) -> list[tuple[int, bytes]] | None:
         """(sequence, body) ascending, delivered or not, until the retention is over; None for a call not known."""
         out: dict[bytes, bytes] = await self._ask("HGETALL", f"{self._prefix}:out:{call}")
-        return list(_call(call, b"", b"", out.items()).events) if out else None
+        return list(call_of(call, b"", b"", out.items()).events) if out else None
 
     async def list_calls(self, *, before: tuple[int, str] | None, limit: int) -> list[tuple[int, CallId, bytes | None]]:
         """(created in UTC ms, call, final record or None while alive), newest first, below `before`."""
@@ -123,7 +66,7 @@ class RedisReads:
                 records = await self._ask("MGET", *(f"{self._prefix}:call:{call}" for _, call in fresh))
                 for (created_ms, call), held in zip(fresh, records, strict=True):
                     if held is not None:  # else the index is behind: its record is gone
-                        found.append((created_ms, CallId(call), _final(held)))
+                        found.append((created_ms, CallId(call), final(held)))
                 before, skip = fresh[-1], 0
             else:
                 skip += len(entries)  # all of one millisecond, and all above
@@ -174,22 +117,6 @@ class RedisReads:
             (("ZRANGEBYSCORE", key, "-inf", now_ms, "LIMIT", 0, limit), ("ZCARD", key))
         )
         return Due(tuple(AddressOfRecord(name.decode()) for name in names), registered)
-
-    async def claim_streams(self, owner: str) -> list[StoredStream]:
-        """Take over the events of registrations that other incarnations of our node_id have not delivered."""
-        node_id, _, incarnation = owner.rpartition(":")
-        index: dict[bytes, bytes] = await self._ask("HGETALL", f"{self._prefix}:streams:{node_id}")
-        names = [name.decode() for name in index]
-        claimed = []
-        for start in range(0, len(names), CLAIMS_AT_ONCE):
-            commands: list[tuple[object, ...]] = [("SCRIPT LOAD", INHERIT.text)]
-            batch = names[start : start + CLAIMS_AT_ONCE]
-            for name in batch:
-                key = f"{self._prefix}:reg:{name}"
-                commands.append(("EVALSHA", INHERIT.digest, 1, key, self._prefix, name, node_id, incarnation))
-            answers = (await self._ask_all(commands))[1:]
-            claimed += [stream(AddressOfRecord(name), out) for name, out in zip(batch, answers, strict=True) if out]
-        return claimed
 
     async def put_user(self, username: str, record: bytes) -> bool:
         """Keep this user. True where there was one of that name before."""
@@ -247,71 +174,3 @@ class RedisReads:
             except (RedisError, OSError, TimeoutError) as error:
                 raise StoreUnavailable(f"CONFIG GET: {error}") from error
         return facts
-
-    async def _ask(self, *command: Any) -> Any:
-        try:
-            return await self._redis.execute_command(*command)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise StoreUnavailable(f"{command[0]}: {error}") from error
-
-    async def _ask_all(self, commands: Sequence[tuple[object, ...]]) -> list[Any]:
-        pipeline = self._redis.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        try:
-            answers: list[Any] = await pipeline.execute()
-        except (RedisError, OSError, TimeoutError) as error:
-            raise StoreUnavailable(f"{commands[-1][0]}: {error}") from error
-        return answers
-
-
-def _final(held: bytes | None) -> bytes | None:
-    """`call:{id}` names a conversation while the call is alive, and is its final record (JSON) afterwards."""
-    return held if held is not None and held.startswith(b"{") else None
-
-
-def remembered_of(fields: Sequence[Any]) -> Remembered:
-    """A claim as it is stored: fingerprint, call, status, answer."""
-    fingerprint, call, status, answer = fields
-    return Remembered(fingerprint.decode(), CallId(call.decode()), int(status), answer)
-
-
-def _pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
-    return zip(flat[::2], flat[1::2], strict=True)
-
-
-def stream(aor: AddressOfRecord, flat: Sequence[bytes]) -> StoredStream:
-    """The fields of a registration's `out` as a stream."""
-    call = _call(stream_of(aor), b"", b"", _pairs(flat))
-    return StoredStream(aor, call.events, call.cursors, call.postponed)
-
-
-def _call(call: str, fixed: bytes, variable: bytes, out: Iterable[tuple[bytes, bytes]]) -> StoredCall:
-    events, cursors, postponed = [], [], []
-    for name, value in out:
-        kind, rest = name[:2], name[2:].decode()
-        if kind == b"e:":
-            events.append((int(rest), value))
-        elif kind == b"c:":
-            cursors.append((rest, int(value)))
-        elif kind == b"a:":
-            sequence, attempts, due_ms = map(int, value.split())
-            postponed.append(Postponed(CallId(call), rest, sequence, attempts, due_ms))
-    key = CallId(call)
-    return StoredCall(key, fixed, variable, tuple(sorted(events)), tuple(sorted(cursors)), tuple(postponed))
-
-
-def _conversation(name: str, flat: list[bytes], *outs: list[Any]) -> StoredConversation:
-    fields = dict(_pairs(flat))
-    calls = []
-    for call, out in outs:
-        variable = fields.get(b"v:" + call, b"")
-        calls.append(_call(call.decode(), fields[b"i:" + call], variable, _pairs(out)))
-    return StoredConversation(
-        conversation=ConversationId(name),
-        epoch=int(fields[b"epoch"]),
-        nonce=fields[b"nonce"].decode(),
-        version=int(fields[b"version"]),
-        head=fields[b"head"],
-        calls=tuple(sorted(calls, key=lambda stored: stored.call)),
-    )

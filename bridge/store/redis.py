@@ -30,8 +30,11 @@ from bridge.engine.registrations import (
 )
 from bridge.errors import StartError
 from bridge.store import REMEMBERED_S
+from bridge.store.asking import client
+from bridge.store.claims import RedisClaims
 from bridge.store.connection import Address, Connection, Reply, Tag
-from bridge.store.reads import RedisReads, client, remembered_of, stream
+from bridge.store.reads import RedisReads
+from bridge.store.records import remembered_of, stream
 from bridge.store.scripts import ACKNOWLEDGE, COMMIT, FORGET, HOT, POSTPONE, PRUNE, REGISTER, RELEASE, pack
 
 log = structlog.get_logger("bridge.store")
@@ -49,7 +52,7 @@ _UNHEEDED: Final = "unheeded"  # tags of commands whose answer changes nothing .
 _PRUNED: Final = "pruned"  # ... or tells where to go on
 
 
-class RedisStore(RedisReads):
+class RedisStore(RedisClaims, RedisReads):
     """`Store` over one Redis. Every key begins with `prefix`, whose braces make it one slot of a Redis Cluster.
 
     `url` is what redis-py understands: `redis://`, `rediss://` or `unix://`, with its options. While the store is away

@@ -105,7 +105,8 @@ def test_a_sample_belongs_to_the_deepest_function_of_ours_and_waiting_to_nobody(
     assert found.below[0] == ("send (libc.so.6)", 30.0)
 
 
-def test_the_engine_s_world_answers_its_calls_and_holds_the_others() -> None:
-    figure = measure_engine(held=2, calls=3, rounds=1)
-    assert (figure.held, figure.calls, len(figure.us)) == (2, 3, 1)
+@pytest.mark.parametrize(("joined", "name"), [(False, "engine"), (True, "engine, joined")])
+def test_the_engine_s_world_answers_its_calls_and_holds_the_others(joined: bool, name: str) -> None:
+    figure = measure_engine(held=2, calls=3, rounds=1, joined=joined)
+    assert (figure.name, figure.held, figure.calls, len(figure.us)) == (name, 2, 3, 1)
     assert figure.median_us > 0

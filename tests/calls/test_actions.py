@@ -7,6 +7,7 @@ import json
 import pytest
 
 from bridge.calls.actions import Action, Answer, Hangup, Park, Pause, Reject, Ring, from_data, to_data
+from tests.engine.world import Sealing
 
 ALL: list[Action] = [
     Ring(),
@@ -24,7 +25,7 @@ ALL: list[Action] = [
 
 @pytest.mark.parametrize("action", ALL, ids=repr)
 def test_an_action_survives_as_json(action: Action) -> None:
-    assert from_data(json.loads(json.dumps(to_data(action)))) == action
+    assert from_data(json.loads(json.dumps(to_data(action))), Sealing()) == action
 
 
 def test_what_is_at_its_default_is_left_out() -> None:
@@ -33,9 +34,9 @@ def test_what_is_at_its_default_is_left_out() -> None:
 
 
 def test_fields_that_a_newer_release_has_added_are_ignored() -> None:
-    assert from_data({"action": "park", "timeout_s": 5.0, "music": "jazz"}) == Park(timeout_s=5.0)
+    assert from_data({"action": "park", "timeout_s": 5.0, "music": "jazz"}, Sealing()) == Park(timeout_s=5.0)
 
 
 def test_an_action_nobody_knows_is_an_error() -> None:
     with pytest.raises(KeyError):
-        from_data({"action": "dance"})
+        from_data({"action": "dance"}, Sealing())

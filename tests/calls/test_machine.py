@@ -44,7 +44,7 @@ from bridge.calls.effects import (
     SetMedia,
 )
 from bridge.calls.events import ActionCanceled, ActionFailed, CallEnded
-from bridge.calls.facts import Quality
+from bridge.calls.facts import Move, Quality
 from bridge.calls.inputs import (
     AcceptSent,
     Acknowledged,
@@ -52,6 +52,7 @@ from bridge.calls.inputs import (
     ByeReceived,
     CallInput,
     CancelReceived,
+    CarriedOn,
     CodecWanted,
     Commanded,
     Decided,
@@ -60,7 +61,9 @@ from bridge.calls.inputs import (
     Elapsed,
     EventsExhausted,
     InviteAnswered,
+    InviteDeclined,
     InviteFailed,
+    InviteLost,
     InviteRefused,
     Joined,
     JoinImpossible,
@@ -139,6 +142,7 @@ INPUTS: list[CallInput] = [
     MediaClosed(Quality()),
     MediaClosed(None),
     MediaSilent(),
+    CarriedOn(Move("n1", "n2", 0.0)),
     MediaGone(),
     StoreTooLate(),
     EventsExhausted(),
@@ -157,6 +161,8 @@ INPUTS: list[CallInput] = [
     InviteRefused(1, response(302, extra="Contact: <sip:dave@192.0.2.5>\r\n"), None),
     InviteRefused(2, response(603), None),
     InviteFailed(1, 408, "Request Timeout", "unreachable"),
+    InviteLost(1),
+    InviteDeclined(1),
     AckSent(),
     ReinviteAnswered(response(200, sdp(direction="recvonly", formats="0 101"))),
     ReinviteAnswered(response(200)),

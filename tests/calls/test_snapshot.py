@@ -20,7 +20,7 @@ from bridge.sdp.codecs import OPUS, PCMU, Codec
 from bridge.sdp.negotiated import Stream
 from tests.calls.bench import CALL, CONVERSATION, FLOW, STATES, TAG, Bench, accepted, hanging_up, listed, message
 from tests.calls.outgoing import OUTGOING, TOGETHER, Calling, early, holding, inviting, party_accepted
-from tests.engine.world import IDENTITY, OFFER, request
+from tests.engine.world import IDENTITY, OFFER, Sealing, request
 
 ALL = STATES | OUTGOING | TOGETHER
 # What only the process that carries a call knows: transactions, ports' figures, and what no heir needs.
@@ -41,6 +41,7 @@ _OWN = {
     "shown",
 }
 
+SEAL = Sealing()
 VP8 = Codec("VP8", 90000, 1, 96)
 
 
@@ -59,6 +60,7 @@ def revive(fixed: dict[str, Any], variable: dict[str, Any], bench: Bench) -> Cal
         variable=variable,
         plan=bench.plan,
         identity=IDENTITY,
+        seal=SEAL,
     )
 
 
@@ -106,7 +108,7 @@ def test_every_field_of_an_attempt_is_kept() -> None:
     assert bench.call.search is not None
     attempt = bench.call.search.attempts[0]
     kept = {
-        "target": Target("sip:x@192.0.2.9", Credentials("us", "secret"), {"X-A": ("1", "2")}),
+        "target": Target("sip:x@192.0.2.9", Credentials("us", "secret", SEAL.seal("secret")), {"X-A": ("1", "2")}),
         "place": Place("sip:y@192.0.2.9", FLOW, ("<sip:p@192.0.2.8;lr>",)),
         "stage": Stage.PROCEEDING,
         "sequence": 3,
@@ -118,7 +120,8 @@ def test_every_field_of_an_attempt_is_kept() -> None:
         "reason": "Service Unavailable",
         "cause": ("network", "unreachable"),
         "heard": "b1",
-        "canceled": True,
+        "sent_at": 1000.5,
+        "given_up_at": 1001.5,
         "reliable": True,
         "datagram_only": True,
     }

@@ -17,7 +17,7 @@ from tests.support.scene import QUICK_SCHEDULE, Scene
 from tests.support.served import Served
 from tests.support.waiting import until
 
-pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.chaos, pytest.mark.load, pytest.mark.asyncio(loop_scope="module")]
 
 PAIRS = 10
 

@@ -58,6 +58,12 @@ class Originator:
 
         return back
 
+    async def invites(self) -> float:
+        """How many have left, repetitions included."""
+        labels = ('direction="out"', 'method="INVITE"', 'code_class="request"')
+        counted = (await self.bridge.metrics()).items()
+        return sum(value for name, value in counted if "sip_messages" in name and all(each in name for each in labels))
+
     async def hang_up(self, name: str) -> None:
         """By REST, which needs the new process to have taken the call over."""
 
@@ -148,13 +154,17 @@ class Survivors:
         for what in ("rings", "given-up"):
             await self.bring(what, rings)
             await self.originator.application.event("call.ringing", call=self.names[what])
-        for what in ("unheard", "answers", "busy"):
+        for what in ("unheard", "answers", "busy", "given-up-unheard", "given-up-and-answers"):
             await self.bring(what, silent)
+        for what in ("given-up-unheard", "given-up-and-answers"):
+            await self.originator.hang_up(self.names[what])
+            await self.originator.ended(self.names[what])
         promised = self.callees["promised"] = await self.originator.scene.callee()
         (self.names["promised"],) = await self.originator.ask(promised, "promised")
         back = self.originator.kill()
         the_one(self.callees["answers"]).accept()  # both into the silence: repeated, or asked for again
         the_one(self.callees["busy"]).say(486)
+        the_one(self.callees["given-up-and-answers"]).accept()
         await back()
 
     async def goes_on(self, what: str) -> None:
@@ -203,11 +213,41 @@ class TestWhatACallOfOursMayBeInTheMiddleOf:
         assert end == ("local", "canceled")
         assert stream.types == ["call.initiated", "call.ringing", ENDED]
 
+    async def test_given_up_before_anything_was_heard(self, after: Survivors) -> None:
+        """Its CANCEL had to wait for a provisional response (§9.1); who comes after sends it."""
+        call = the_one(after.callees["given-up-unheard"])
+        await until(lambda: call.is_canceled and call.is_refused, "CANCEL comes, and the ACK of our 487")
+
+    async def test_given_up_and_answered_while_nobody_was_there_to_hear_it(self, after: Survivors) -> None:
+        call = the_one(after.callees["given-up-and-answers"])
+        await call.up()
+        await call.hung_up()
+        stream, end = await after.originator.ended(after.names["given-up-and-answers"])
+        assert end == ("local", "canceled")
+        assert stream.types == ["call.initiated", ENDED]
+
     async def test_talking_and_the_party_hangs_up(self, after: Survivors) -> None:
         assert (await the_one(after.callees["talking"]).bye()).status == 200
         stream, end = await after.originator.ended(after.names["talking"])
         assert end == ("remote", "hangup")
         assert stream.types == ["call.initiated", "call.answered", ENDED]
+
+
+async def test_given_up_and_sipp_answers_its_cancel_too_late(originator: Originator) -> None:
+    """Nothing is heard of the INVITE before the process dies; its heir's CANCEL is what SIPp answers by a 200 to both."""
+    server = await originator.scene.sipp_server("answers_too_late.xml")
+    before = await originator.invites()
+    async with originator.bridge.rest("POST", "/v1/calls", json={"to": server.uri}) as answer:
+        name = (await answer.json())["id"]
+
+    async def has_left() -> bool:
+        return await originator.invites() > before
+
+    await until_awaited(has_left, "its INVITE has left")
+    await originator.hang_up(name)
+    await originator.ended(name)
+    await originator.kill()()
+    await server.done()
 
 
 async def test_every_promise_was_kept(originator: Originator) -> None:

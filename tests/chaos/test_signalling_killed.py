@@ -22,7 +22,7 @@ from tests.support.scene import QUICK_SCHEDULE, Scene
 from tests.support.served import Served
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.load]
 
 RATE = 100
 HELD = 60

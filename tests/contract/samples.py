@@ -117,6 +117,7 @@ EVENTS: dict[type[events.Event], events.Event] = {
         events.CallHeld(),
         events.CallResumed(),
         events.CallUpdated(),
+        events.CallRecovered("bridge-0", "bridge-1", 3.251),
         events.CallEnded(62.5, 60.0),
         events.ActionCompleted("ring", ACTION),
         events.ActionFailed(None, None, "invalid_reply", "the reply is no JSON: …", "actions.0.code"),

@@ -430,7 +430,7 @@ def test_undelivered_events_survive_the_process() -> None:
     heir = world.restart()
     heir.advance(10.0)
     assert [body["type"] for body in heir.bodies] == ["registration.created", "registration.refreshed"]
-    assert heir.keyspace.claim_streams("n1:9") == []
+    assert heir.keyspace.claim_streams("n1:9", "n1") == []
     assert len({body["id"] for body in heir.bodies}) == 2
 
 
@@ -632,7 +632,7 @@ def test_an_endpoint_that_wants_no_such_events_gets_none_and_none_are_kept() -> 
     world = Phones(applications=base.applications)
     assert world.register(PHONE).status == 200
     assert world.attempts == []
-    assert world.keyspace.claim_streams("n1:9") == []
+    assert world.keyspace.claim_streams("n1:9", "n1") == []
 
 
 # Calls of those who are registered

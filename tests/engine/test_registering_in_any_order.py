@@ -112,7 +112,7 @@ class Registering(RuleBasedStateMachine):
         heir.keyspace, heir.clock, heir.written = dead.keyspace, dead.clock, dead.written
         heir.bodies, heir.received = dead.bodies, dead.received
         heir.give(Claimed(tuple(heir.keyspace.claim_predecessors(owner, nonce))))
-        heir.give(StreamsClaimed(tuple(heir.keyspace.claim_streams(owner))))
+        heir.give(StreamsClaimed(tuple(heir.keyspace.claim_streams(owner, owner.rpartition(":")[0]))))
         self.nodes[node] = heir
         self.asked = [(world, asked) for world, asked in self.asked if world is not dead]
 

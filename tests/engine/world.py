@@ -135,6 +135,22 @@ class Counting:
         return f"{self.made:x}".rjust(length, "a").translate(str.maketrans("0189", "ghij"))
 
 
+class Sealing:
+    """A `Seal` whose sealed texts tell nobody anything at a glance. `key`: what another one must have to unseal them."""
+
+    def __init__(self, key: str = "k") -> None:
+        self.key = key
+        self.made = 0
+
+    def seal(self, secret: str) -> str:
+        self.made += 1
+        return f"{self.key}.{self.made}.{secret.encode().hex()}"
+
+    def unseal(self, sealed: str) -> str | None:
+        key, _, text = sealed.split(".")
+        return bytes.fromhex(text).decode() if key == self.key else None
+
+
 class Rendering:
     """The engine's `Renderer`, as the service has it."""
 
@@ -181,12 +197,15 @@ class World:
     clock: Ticking
     keyspace: Keyspace
 
-    def __init__(self, config: NodeSettings | None = None, *, dead: World | None = None) -> None:
+    def __init__(
+        self, config: NodeSettings | None = None, *, dead: World | None = None, seal: Sealing | None = None
+    ) -> None:
         """`dead`: the node whose work this one takes up, with all that has outlived it."""
         self.settings = config or settings()
         self.generation = dead.generation + 1 if dead else 1
         tokens = Counting(self.generation * 1_000_000)
-        self.node = Node(self.settings, render=Rendering(), tokens=tokens, chance=lambda: 0.5)
+        self.seal = seal or (dead.seal if dead else Sealing())
+        self.node = Node(self.settings, render=Rendering(), tokens=tokens, chance=lambda: 0.5, seal=self.seal)
         self.clock = dead.clock if dead else Ticking(1000.0)
         self.effects: list[Effect] = []
         self.strict = True  # False: the caller sends nonsense, and each piece of it has its own answer
@@ -201,6 +220,7 @@ class World:
         self.opening = self.closing = self.ports_left = True
         self.unopened: deque[str] = deque()
         self.ports: dict[str, Rule | None] = dead.ports if dead else {}
+        self.media = "192.0.2.10", 20000  # where the ports are that it opens
         # the application
         self.reply: Sequence[Action | RegistrationDecision] | InvalidReply | None = (
             dead.reply if dead else None
@@ -229,8 +249,8 @@ class World:
         """Give one input and answer everything it asks of the world, until nothing is left."""
         inputs = deque([given])
         caused: list[Effect] = []
-        while inputs:
-            for effect in self.node.give(inputs.popleft(), now=self.now):
+        while inputs or self.node.unwritten:
+            for effect in self.node.take(inputs.popleft(), now=self.now) if inputs else self.node.write():
                 caused.append(effect)
                 inputs.extend(self._answer(effect))
         self.effects += caused
@@ -359,19 +379,21 @@ class World:
     def stored_calls(self) -> list[CallId]:
         return [call for _, call, _ in self.keyspace.list_calls(None, 10_000)]
 
-    def restart(self, *, applied: int = 0, **changes: Any) -> World:
+    def restart(self, *, applied: int = 0, seal: Sealing | None = None, **changes: Any) -> World:
         """The process dies, and another takes its place that knows what the store knows.
 
-        `applied`: so many of the writes under way reached the store, though nobody heard of it.
+        `applied`: so many of the writes under way reached the store, though nobody heard of it. `seal`: it has another one.
         """
         for _ in range(min(applied, len(self.waiting))):
             list(self._apply(self.waiting.popleft()))
         generation = self.generation + 1
-        config = replace(self.settings, owner=f"n1:{generation}", nonce=f"nonce{generation}", **changes)
-        heir = World(config, dead=self)
+        config = replace(
+            self.settings, owner=f"{self.settings.node_id}:{generation}", nonce=f"nonce{generation}", **changes
+        )
+        heir = World(config, dead=self, seal=seal)
         heir.commits = self.commits[:1]
         heir.give(Claimed(tuple(self.keyspace.claim_predecessors(config.owner, config.nonce))))
-        heir.give(StreamsClaimed(tuple(self.keyspace.claim_streams(config.owner))))
+        heir.give(StreamsClaimed(tuple(self.keyspace.claim_streams(config.owner, config.node_id))))
         return heir
 
     # The media worker
@@ -380,7 +402,8 @@ class World:
         if not self.ports_left:
             return NoPortLeft(session)
         self.ports.setdefault(session, None)
-        return PortsOpened(session, "192.0.2.10", 20100 if session.endswith("/video") else 20000)
+        address, port = self.media
+        return PortsOpened(session, address, port + 100 if session.endswith("/video") else port)
 
     def open_ports(self) -> None:
         """The worker gets around to what it was asked for."""
@@ -571,7 +594,7 @@ class World:
             "streams": dict(holdings.outbox._streams),
             "flights": dict(holdings.outbox._flights),
             "ports": list(self.ports),
-            "stored": self.keyspace.claim_predecessors("n1:observer", "observer"),
+            "stored": self.keyspace.claim_predecessors(f"{self.settings.node_id}:observer", "observer"),
         }
         return {what: left for what, left in kept.items() if left}
 

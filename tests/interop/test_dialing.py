@@ -57,6 +57,7 @@ async def pairs(caller: Caller, callee: Callee, application: Application) -> lis
     return list(made)
 
 
+@pytest.mark.load
 class TestFiftyAtOnce:
     async def test_not_one_packet_is_lost(self, pairs: list[Pair], caller: Caller, callee: Callee) -> None:
         ours, theirs = [pair.out.media_port for pair in pairs], [pair.into.media_port for pair in pairs]
@@ -150,6 +151,28 @@ async def test_who_is_held_by_rest_hears_nobody(
     assert (await pair.into.bye()).status == 200
     await pair.out.hung_up()
     await pair.ended(application)
+
+
+async def test_a_list_holds_and_resumes_one_after_the_other(
+    caller: Caller, callee: Callee, application: Application, bridge: Served
+) -> None:
+    callee.behaviour = answers
+    pair = await Pair.up(caller, callee, "304")
+    await pair.joined(application)
+    name = (await pair.streams(application))[1].call["id"]
+    listed = {"actions": [{"action": "hold"}, {"action": "unhold"}, {"action": "hold"}, {"action": "hangup"}]}
+    async with bridge.rest("POST", f"/v1/calls/{name}/actions", json=listed) as answer:
+        assert answer.status == 202
+        ids = (await answer.json())["action_ids"]
+    await pair.into.hung_up()
+    assert [each.direction() for each in pair.into.asked("INVITE")] == ["sendonly", "sendrecv", "sendonly"]
+    await pair.out.hung_up()
+    await pair.ended(application)
+    told = [
+        each for each in application.events() if each["data"]["call_id"] == name and each["data"]["caused_by"] in ids
+    ]
+    assert [each["type"] for each in told] == ["action.completed"] * 3 + ["call.ended"]
+    assert [each["data"]["caused_by"] for each in told] == ids
 
 
 async def test_each_speaks_another_codec_and_one_changes(

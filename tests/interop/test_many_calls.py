@@ -15,7 +15,7 @@ from tests.support.scene import Scene
 from tests.support.served import Served
 from tests.support.waiting import until, until_awaited
 
-pytestmark = [pytest.mark.interop, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.interop, pytest.mark.load, pytest.mark.asyncio(loop_scope="module")]
 
 CALLS = 2000
 RATE = 100

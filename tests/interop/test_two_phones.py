@@ -14,7 +14,7 @@ from tests.support.scene import Scene
 from tests.support.served import Served
 from tests.support.waiting import until, until_awaited
 
-pytestmark = [pytest.mark.interop, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.interop, pytest.mark.load, pytest.mark.asyncio(loop_scope="module")]
 
 PASSWORDS = {"alice": "looking-glass", "bob": "builder"}
 AUDIBLE = 20  # packets: a moment of somebody's voice

@@ -419,11 +419,31 @@ async def test_the_first_rule_rides_with_the_opening(start_worker: Start, start_
     assert [kind for kind in said if kind not in ("reserve", "heartbeat")] == ["open"]
 
 
+async def test_a_worker_hears_of_a_rule_once_in_a_turn_and_only_of_a_new_one(
+    start_worker: Start, start_node: StartNode, phone: Phone
+) -> None:
+    node = await start_node(start_worker())
+    await node.open("a")
+    await asyncio.sleep(0)
+    said: list[object] = []
+    link = node.client._workers[0].link
+    assert link is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(link), "send", lambda _, message: said.append(message.get("rule", message["type"])))
+        for muted in (False, True):
+            node.rule("a", phone.rule(muted=muted))
+        await asyncio.sleep(0)
+        node.rule("a", phone.rule(muted=True))
+        await asyncio.sleep(0)
+    assert [rule for rule in said if rule != "heartbeat"] == [rule_to_data(phone.rule(muted=True))]
+
+
 async def test_a_port_in_hand_that_was_not_needed_is_kept(start_worker: Start, start_node: StartNode) -> None:
     node = await start_node(start_worker())
     await until(lambda: len(node.client._workers[0].reserved) > 0)
     free = node.client.ports_free()
     node.client.open_ports(OpenPorts("a", CallId("call_1")))
+    assert isinstance(node.ear.given.pop(), PortsOpened)  # at once: whoever asked need not come back for it
     node.client.close_ports(ClosePorts("a"))
     assert (await node.ear.hears(PortsClosed)).quality is None
     assert node.client.ports_free() == free

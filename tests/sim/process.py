@@ -49,6 +49,7 @@ from bridge.outbox.schedule import Outcome
 from bridge.registry import DUE_AT_ONCE, LOOK_S
 from bridge.service import ContractRenderer
 from bridge.sip.flow import Flow, Send
+from tests.engine.world import Sealing
 from tests.sim.clock import Planned, VirtualClock
 from tests.sim.ladder import Ladder
 from tests.sim.media import Workers
@@ -62,8 +63,9 @@ LISTENER: Final = "udp:5060"
 
 Answer: TypeAlias = CommandAccepted | CommandRefused | Originated | OriginateRefused
 Post: TypeAlias = Callable[["Process", Delivery, Callable[[Outcome], None]], None]
-Give: TypeAlias = Callable[[Input], list[Effect]]
-Mischief: TypeAlias = Callable[["Process", Input, Give], list[Effect]]  # a planted bug: what a node does instead
+Give: TypeAlias = Callable[[Any], list[Effect]]
+# A planted bug: what a node does instead with an input, or, where there is none, with what is to be written.
+Mischief: TypeAlias = Callable[["Process", Input | None, Give], list[Effect]]
 
 
 class SeededTokens:
@@ -96,7 +98,9 @@ class Process:
     ) -> None:
         self.settings = settings
         self.address = address
-        self.node = Node(settings, render=ContractRenderer(), tokens=SeededTokens(chance), chance=chance.random)
+        self.node = Node(
+            settings, render=ContractRenderer(), tokens=SeededTokens(chance), chance=chance.random, seal=Sealing()
+        )
         self.alive, self.open = True, False
         self.standing_still = False
         self.replaced = False  # another process bears its name
@@ -115,6 +119,7 @@ class Process:
         self._waiting: deque[Callable[[], None]] = deque()  # while it stands still
         self._datagrams = 0  # of those
         self._busy = False
+        self._write_comes = False
         self._timer: Planned | None = None
         self._woken_at = 0.0
         self._asked: dict[int, Callable[[Answer], None]] = {}
@@ -157,7 +162,7 @@ class Process:
         try:
             at_once(self.link.announce(self.settings.owner, b"{}", LEASE_S))
             conversations = at_once(self.link.claim_predecessors(self.settings.owner, self.settings.nonce))
-            streams = at_once(self.link.claim_streams(self.settings.owner))
+            streams = at_once(self.link.claim_streams(self.settings.owner, self.settings.node_id))
         except StoreUnavailable:
             self._clock.later(CLAIM_RETRY_S, self.start)
             return
@@ -234,11 +239,28 @@ class Process:
         now = self._clock.now()
         while self._inbox:
             each = self._inbox.popleft()
-            give = partial(self.node.give, now=now)
-            for effect in give(each) if self._mischief is None else self._mischief(self, each, give):
-                self._carry[type(effect)](effect)
+            take = partial(self.node.take, now=now)
+            self._carry_out(take(each) if self._mischief is None else self._mischief(self, each, take))
         self._busy = False
+        if self.node.unwritten and not self._write_comes:
+            self._write_comes = True
+            self._clock.later(0.0, self._write)
         self._set_timer(now)
+
+    def _write(self) -> None:
+        """What the inputs of this moment have changed."""
+        if self._later_if_still(self._write):
+            return
+        self._write_comes = False
+        self._carry_out(self.node.write() if self._mischief is None else self._mischief(self, None, self._written))
+        self._set_timer(self._clock.now())
+
+    def _written(self, _: Input | None) -> list[Effect]:
+        return self.node.write()
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            self._carry[type(effect)](effect)
 
     def _set_timer(self, now: float) -> None:
         deadline = self.node.deadline()

@@ -52,7 +52,7 @@ def _tells(effect: Effect, event_type: str) -> bool:
 def _losing(event_type: str) -> Mischief:
     """An outbox that believes to have delivered what it has not."""
 
-    def mischief(process: Process, given: Input, give: Give) -> list[Effect]:
+    def mischief(process: Process, given: Input | None, give: Give) -> list[Effect]:
         effects = give(given)
         for effect in effects:
             if isinstance(effect, Deliver) and _tells(effect, event_type):
@@ -62,7 +62,7 @@ def _losing(event_type: str) -> Mischief:
     return mischief
 
 
-def doubles_an_event(process: Process, given: Input, give: Give) -> list[Effect]:
+def doubles_an_event(process: Process, given: Input | None, give: Give) -> list[Effect]:
     """An outbox that renders an event anew for each attempt."""
     effects = give(given)
     for effect in effects:
@@ -72,7 +72,7 @@ def doubles_an_event(process: Process, given: Input, give: Give) -> list[Effect]
     return effects
 
 
-def delivers_out_of_order(process: Process, given: Input, give: Give) -> list[Effect]:
+def delivers_out_of_order(process: Process, given: Input | None, give: Give) -> list[Effect]:
     """An outbox that does not wait for an attempt to be over before the next event leaves."""
     kept = []
     for effect in give(given):
@@ -85,7 +85,7 @@ def delivers_out_of_order(process: Process, given: Input, give: Give) -> list[Ef
     return kept
 
 
-def leaks_a_timer(process: Process, given: Input, give: Give) -> list[Effect]:
+def leaks_a_timer(process: Process, given: Input | None, give: Give) -> list[Effect]:
     """A deadline that is armed for a call when it is forgotten already."""
     effects = give(given)
     if isinstance(given, PortsClosed):
@@ -94,7 +94,7 @@ def leaks_a_timer(process: Process, given: Input, give: Give) -> list[Effect]:
     return effects
 
 
-def leaks_ports(process: Process, given: Input, give: Give) -> list[Effect]:
+def leaks_ports(process: Process, given: Input | None, give: Give) -> list[Effect]:
     """A node that does not tell its workers when a call is over."""
     effects = give(given)
     for effect in effects:
@@ -103,12 +103,12 @@ def leaks_ports(process: Process, given: Input, give: Give) -> list[Effect]:
     return [effect for effect in effects if not isinstance(effect, ClosePorts)]
 
 
-def ignores_the_key(process: Process, given: Input, give: Give) -> list[Effect]:
+def ignores_the_key(process: Process, given: Input | None, give: Give) -> list[Effect]:
     """A write that claims no Idempotency-Key."""
     return [effect._replace(claim=None) if isinstance(effect, Commit) else effect for effect in give(given)]
 
 
-def writes_in_vain(process: Process, given: Input, give: Give) -> list[Effect]:
+def writes_in_vain(process: Process, given: Input | None, give: Give) -> list[Effect]:
     """A store that acknowledges what it has not written."""
     effects = give(given)
     for effect in effects:
@@ -117,7 +117,7 @@ def writes_in_vain(process: Process, given: Input, give: Give) -> list[Effect]:
     return [effect for effect in effects if not isinstance(effect, Commit) or effect.endings]
 
 
-def joins_nobody(process: Process, given: Input, give: Give) -> list[Effect]:
+def joins_nobody(process: Process, given: Input | None, give: Give) -> list[Effect]:
     """Calls that are joined, and do not hear each other."""
     return [
         SetRule(effect.session, replace(effect.rule, relay_to=None)) if isinstance(effect, SetRule) else effect
@@ -125,7 +125,7 @@ def joins_nobody(process: Process, given: Input, give: Give) -> list[Effect]:
     ]
 
 
-def promises_too_much(process: Process, given: Input, give: Give) -> list[Effect]:
+def promises_too_much(process: Process, given: Input | None, give: Give) -> list[Effect]:
     """A command that is accepted, and not carried out."""
     if not isinstance(given, Command):
         return give(given)
@@ -133,19 +133,19 @@ def promises_too_much(process: Process, given: Input, give: Give) -> list[Effect
     return [CommandAccepted(given.request, tuple(names))]
 
 
-def raises(process: Process, given: Input, give: Give) -> list[Effect]:
+def raises(process: Process, given: Input | None, give: Give) -> list[Effect]:
     """A step that one input breaks."""
     if isinstance(given, PortsClosed):
         raise LookupError("planted")
     return give(given)
 
 
-def forgets_the_end(process: Process, given: Input, give: Give) -> list[Effect]:
+def forgets_the_end(process: Process, given: Input | None, give: Give) -> list[Effect]:
     """A final record that is never written."""
     return [effect._replace(endings=()) if isinstance(effect, Commit) else effect for effect in give(given)]
 
 
-def stays_in_the_call(process: Process, given: Input, give: Give) -> list[Effect]:
+def stays_in_the_call(process: Process, given: Input | None, give: Give) -> list[Effect]:
     """A BYE that is answered, and forgotten; nor does silence end the call."""
     if isinstance(given, MediaTimedOut):
         return []
@@ -155,7 +155,7 @@ def stays_in_the_call(process: Process, given: Input, give: Give) -> list[Effect
     return give(given)
 
 
-def leaves_without_a_word(process: Process, given: Input, give: Give) -> list[Effect]:
+def leaves_without_a_word(process: Process, given: Input | None, give: Give) -> list[Effect]:
     """A call that ends without a BYE, and whose media plays on."""
     effects = give(given)
     for effect in effects:
@@ -168,7 +168,7 @@ def takes_what_is_not_its() -> Mischief:
     """A node that claims what another one carries, and is alive."""
     victims: list[Process] = []
 
-    def mischief(process: Process, given: Input, give: Give) -> list[Effect]:
+    def mischief(process: Process, given: Input | None, give: Give) -> list[Effect]:
         if process.name == "n1" and not victims and isinstance(given, Committed):
             victims.append(process)
         if process.name == "n2" and victims and victims[0] is not process:

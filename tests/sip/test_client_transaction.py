@@ -48,6 +48,15 @@ def options(*given: Input, reliable: bool = False) -> NonInviteClientTransaction
     return machine
 
 
+def taken_up(*given: Input) -> InviteClientTransaction:
+    """One that another process has sent."""
+    machine = InviteClientTransaction(INVITE, Timers(), reliable=False)
+    machine.take_up()
+    for each in given:
+        machine.step(each)
+    return machine
+
+
 def invite_states(*, reliable: bool) -> dict[str, Callable[[], InviteClientTransaction]]:
     return {
         "calling": lambda: invite(reliable=reliable),
@@ -159,6 +168,12 @@ def test_invite_table_differs_on_reliable_transports_only_in_the_timers() -> Non
         "[proceeding] 486: send ACK; pass 486; arm D 0 > completed",
         "[proceeding, canceled] 486: disarm B; send ACK; pass 486; arm D 0 > completed",
     ]
+
+
+def test_an_invite_that_is_taken_up_is_proceeding() -> None:
+    states = {"proceeding": taken_up, "proceeding, canceled": lambda: taken_up(CancelWanted())}
+    expected = written(INVITE_TABLE)
+    assert table(states, INPUTS) == expected[expected.index("[proceeding]") : expected.index("[completed]")]
 
 
 def test_non_invite_table() -> None:

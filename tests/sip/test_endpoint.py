@@ -635,3 +635,19 @@ def test_a_transaction_that_is_abandoned_leaves_nothing_behind() -> None:
     bench.endpoint.abandon(key)
     assert (len(bench.endpoint), bench.endpoint.state(key), bench.endpoint.deadline()) == (0, None, None)
     assert not bench.arrive(request()).merged
+
+
+def test_an_invite_that_another_process_has_sent_is_canceled_and_heard() -> None:
+    node = Node()
+    invite = request()
+    node.endpoint.take_up(invite, UDP)
+    assert node.sent() == []
+    node.outcomes += node.endpoint.cancel(client_key(invite), now=node.now)
+    assert node.sent() == ["CANCEL"]
+    node.receive(response(487))
+    assert node.sent() == ["CANCEL", "ACK"]
+    assert [outcome.response.status for outcome in node.of(ResponseArrived)] == [487]
+    with pytest.raises(LocalProtocolError):
+        node.endpoint.take_up(invite, UDP)
+    node.advance(64.0)
+    assert len(node.endpoint) == 0

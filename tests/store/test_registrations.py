@@ -194,10 +194,10 @@ async def test_events_wait_for_who_owns_the_stream_and_are_forgotten_once_settle
     node.store.postpone(postponed)
     events = ((1, b"event 1"), (2, b"event 2"), (3, b"event 3"))
     await _until(
-        lambda: node.store.claim_streams(SUCCESSOR), [StoredStream(ALICE, events, (("hook", 1),), (postponed,))]
+        lambda: node.store.claim_streams(SUCCESSOR, "n1"), [StoredStream(ALICE, events, (("hook", 1),), (postponed,))]
     )
     node.store.forget_events(ForgetEvents(ALICE, SUCCESSOR, (("hook", 3),), 1, 3))
-    await _until(lambda: node.store.claim_streams(SUCCESSOR), [])
+    await _until(lambda: node.store.claim_streams(SUCCESSOR, "n1"), [])
     refused = await write(node, registration(4, owner=STRANGER))
     assert refused == RegistrationRefused(4, StoredRegistration(2, 3, b"bindings 2"))
     taken = await write(node, registration(3, owner=STRANGER, sequence=3))
@@ -210,23 +210,23 @@ async def test_a_stream_with_newer_events_stays_in_the_index(place: Place) -> No
     await write(node, registration(2, events=(2,)))
     node.store.forget_events(ForgetEvents(ALICE, OWNER, (("hook", 1),), 1, 1))
     kept = [StoredStream(ALICE, ((2, b"event 2"),), (("hook", 1),))]
-    await _until(lambda: node.store.claim_streams(SUCCESSOR), kept)
-    assert await node.store.claim_streams(SUCCESSOR) == kept  # asked twice, told twice
+    await _until(lambda: node.store.claim_streams(SUCCESSOR, "n1"), kept)
+    assert await node.store.claim_streams(SUCCESSOR, "n1") == kept  # asked twice, told twice
 
 
 async def test_a_stream_belongs_to_who_wrote_last(place: Place) -> None:
     node = await place.node()
     await write(node, registration(1, events=(1,)))
     await write(node, registration(2, owner=STRANGER, events=(2,)))
-    assert await node.store.claim_streams(SUCCESSOR) == []
-    (stream,) = await node.store.claim_streams("n2:ddd")
+    assert await node.store.claim_streams(SUCCESSOR, "n1") == []
+    (stream,) = await node.store.claim_streams("n2:ddd", "n2")
     assert stream.events == ((1, b"event 1"), (2, b"event 2"))
 
 
 async def test_streams_of_calls_are_none_of_this(place: Place) -> None:
     node = await place.node()
     await node.write(commit(1, call="aor_like", events=(1,)))
-    assert await node.store.claim_streams(SUCCESSOR) == []
+    assert await node.store.claim_streams(SUCCESSOR, "n1") == []
     assert await node.store.events(CallId("aor_like")) == [(1, b"event 1")]
 
 
@@ -262,7 +262,7 @@ async def test_a_store_that_is_emptied_knows_nothing(place: Place) -> None:
     await write(node, registration(1, events=(1,)))
     place.empty()
     assert await node.store.registration(ALICE) is None
-    assert await node.store.claim_streams(SUCCESSOR) == []
+    assert await node.store.claim_streams(SUCCESSOR, "n1") == []
     assert await write(node, registration(2)) == RegistrationRefused(2, StoredRegistration(0, 0, b""))
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.support.phone import Address, Leg, Message, Phone, token
+from tests.support.phone import Address, Leg, Message, Phone, address_of, token
 from tests.support.waiting import PATIENCE_S, until
 
 Behaviour = Callable[["IncomingCall"], None]
@@ -91,9 +91,7 @@ class IncomingCall(Leg):
     @property
     def way(self) -> Address:
         """The first route, or the target: both are loose and both are addresses here (§12.2.1.1)."""
-        found = re.search(r"sip:(?:[^@>]*@)?([\d.]+)(?::(\d+))?", self.routes[0] if self.routes else self.target)
-        assert found is not None, (self.routes, self.target)
-        return found.group(1), int(found.group(2) or 5060)
+        return address_of(self.routes[0] if self.routes else self.target)
 
     @property
     def media_port(self) -> int:

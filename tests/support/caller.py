@@ -7,7 +7,7 @@ import re
 import time
 from dataclasses import dataclass, field
 
-from tests.support.phone import T1, T2, Address, Leg, Message, Phone, token
+from tests.support.phone import T1, T2, Address, Leg, Message, Phone, address_of, token
 from tests.support.waiting import PATIENCE_S
 
 
@@ -57,7 +57,8 @@ class Caller(Phone):
 
 @dataclass(kw_only=True)
 class OutgoingCall(Leg):
-    """One call of ours, from INVITE to BYE. All its requests go to the caller's target, which may be a proxy."""
+    """One call of ours, from INVITE to BYE. Its requests go to the caller's target, which may be a proxy, until the far end
+    has told us by a re-INVITE that it is elsewhere."""
 
     caller: Caller
     user: str
@@ -82,11 +83,11 @@ class OutgoingCall(Leg):
 
     @property
     def way(self) -> Address:
-        return self.caller.target
+        return address_of(self.target) if self.asked("INVITE") and not self.routes else self.caller.target
 
     @property
     def media_port(self) -> int:
-        return next((each.media_port() for each in reversed(self.responses) if each.body), 0)
+        return 0 if self.described is None else self.described.media_port()
 
     async def invite(self, *, sdp: str | None = "sendrecv", headers: str = "", within_s: float = PATIENCE_S) -> Message:
         """Begin, and wait for the final response. `sdp` is a direction, None a delayed offer."""

@@ -90,6 +90,13 @@ def read_message(data: bytes) -> Message:
     return Message(start, headers, body)
 
 
+def address_of(uri: str) -> Address:
+    """Where this is. Every host here is an address."""
+    found = re.search(r"sip:(?:[^@>]*@)?([\d.]+)(?::(\d+))?", uri)
+    assert found is not None, uri
+    return found.group(1), int(found.group(2) or 5060)
+
+
 def token(length: int = 12) -> str:
     return os.urandom(length).hex()[:length]
 
@@ -202,6 +209,8 @@ class Leg:
     codecs: str = "0 8"
     branch: str = ""  # of our last INVITE
     sdp_version: int = 0
+    described: Message | None = None  # the far end's last message with an SDP
+    heard_from: set[int] = field(default_factory=set)  # the ports that the far end has named
     _acks: dict[int, str] = field(default_factory=dict)
     _answers: dict[tuple[str, int], str] = field(default_factory=dict)  # what we have said to its requests
 
@@ -292,6 +301,9 @@ class Leg:
     # What it hears
 
     def received(self, message: Message, source: Address) -> None:
+        if message.body:
+            self.described = message
+            self.heard_from.add(message.media_port())
         if not message.status:
             self._asked(message, source)
             return

@@ -148,7 +148,8 @@ def resident_kib(pid: int) -> int:
 class Ports:
     """Free ports, each given once, where the kernel gives none to clients (32768-60999), so that no passing one takes ours.
 
-    Nor do they lie in 10000-32767, which a `serve` with default settings beside us takes whole.
+    Nor do they lie in 10000-32767, which a `serve` with default settings beside us takes whole. A port that was found free is
+    bound a moment later, so each of several test processes that run at once has its own share of them.
     """
 
     SINGLE = (61_000, 65_500)
@@ -156,15 +157,16 @@ class Ports:
 
     def __init__(self) -> None:
         spread = os.getpid() * 7919 + time.monotonic_ns() // 1000
-        self._next = {place: place[0] + spread % (place[1] - place[0]) for place in (self.SINGLE, self.BLOCKS)}
+        self._single, self._blocks = _own_share(self.SINGLE), _own_share(self.BLOCKS)
+        self._next = {place: place[0] + spread % (place[1] - place[0]) for place in (self._single, self._blocks)}
 
     def one(self) -> int:
         """A port that is free for UDP and TCP."""
-        return self._find(self.SINGLE, 1)
+        return self._find(self._single, 1)
 
     def block(self, count: int) -> int:
         """The first, an even one, of so many ports in a row."""
-        return self._find(self.BLOCKS, count)
+        return self._find(self._blocks, count)
 
     def _find(self, place: tuple[int, int], count: int) -> int:
         for _ in range(place[1] - place[0]):
@@ -177,6 +179,13 @@ class Ports:
                 return first
             self._next[place] = taken + 1
         raise AssertionError(f"no {count} free ports in a row")
+
+
+def _own_share(place: tuple[int, int]) -> tuple[int, int]:
+    """Of pytest-xdist's workers, `gw0` and so on, each one's; all of it where there are none."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    size = (place[1] - place[0]) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return place[0] + number * size, place[0] + (number + 1) * size
 
 
 PORTS = Ports()

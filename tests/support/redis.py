@@ -7,6 +7,8 @@ import signal
 import socket
 from pathlib import Path
 
+from redis import Redis
+
 from tests.support.programs import PORTS, Program, find_program
 from tests.support.waiting import until
 
@@ -39,6 +41,25 @@ class RedisServer:
     def keys(self) -> int:
         """How many keys it holds."""
         return int(self.ask("DBSIZE")[1:])
+
+    def contents(self) -> bytes:
+        """Every key and every value that it holds now."""
+        held = []
+        with Redis(port=self.port) as redis:
+            for key in redis.scan_iter():
+                read = {
+                    b"string": lambda key: [redis.get(key)],
+                    b"hash": lambda key: [part for item in redis.hgetall(key).items() for part in item],
+                    b"zset": lambda key: redis.zrange(key, 0, -1),
+                    b"set": redis.smembers,
+                    b"stream": lambda key: [str(redis.xrange(key)).encode()],
+                }[redis.type(key)]
+                held += [key, *read(key)]
+        return b"\n".join(held)
+
+    def history(self) -> bytes:
+        """Every write that it has ever made, where it remembers."""
+        return b"".join(file.read_bytes() for file in sorted(self._directory.glob("appendonlydir/*.incr.aof")))
 
     def pause(self) -> None:
         """SIGSTOP: connections stay up, and nobody answers."""

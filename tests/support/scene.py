@@ -119,8 +119,8 @@ class Scene:
         await proxy.start()
         return proxy
 
-    async def sipp_server(self) -> SippServer:
-        server = SippServer(self.place("sipp"))
+    async def sipp_server(self, scenario: str | None = None) -> SippServer:
+        server = SippServer(self.place("sipp"), scenario=scenario)
         self.stack.callback(server.kill)
         await server.start()
         return server

@@ -110,13 +110,16 @@ class Sipp:
 
 
 class SippServer:
-    """SIPp's built-in user agent server, on a port of its own: 180, 200, and 200 to the BYE, whatever calls."""
+    """A user agent server on a port of its own: SIPp's built-in one (180, 200, and 200 to the BYE, whatever calls), or one
+    call by a scenario."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, scenario: str | None = None) -> None:
+        """`scenario`: the name of a file in tests/interop/scenarios."""
         directory.mkdir(parents=True, exist_ok=True)
         self.port = PORTS.one()
         self._directory = directory
-        command = [find_program("sipp"), "-sn", "uas", "-i", "127.0.0.1", "-p", str(self.port), "-nostdin"]
+        chosen = ["-sn", "uas"] if scenario is None else ["-sf", str(SCENARIOS / scenario), "-m", "1"]
+        command = [find_program("sipp"), *chosen, "-i", "127.0.0.1", "-p", str(self.port), "-nostdin"]
         command += ["-mp", str(PORTS.block(4)), "-cp", str(PORTS.one())]
         command += ["-trace_err", "-error_file", str(directory / "errors")]
         self._program = Program(command, output=directory / "screen", directory=directory)
@@ -134,6 +137,11 @@ class SippServer:
             return local in Path("/proc/net/udp").read_text()
 
         await until(is_bound, "SIPp listens")
+
+    async def done(self) -> None:
+        """Wait until its one call has gone by the scenario."""
+        await until(lambda: self._program.code() is not None, "SIPp ends")
+        assert self._program.code() == 0, tail(self._directory / "errors", 20)
 
     def kill(self) -> None:
         self._program.kill()

@@ -1,23 +1,28 @@
--- Takes over one conversation of another incarnation of the same node, one epoch higher.
+-- Takes over one conversation of another incarnation of the same node, or of a dead node, one epoch higher. Needs dead.lua
+-- before it.
 --
 -- KEYS  conv:{c}
--- ARGV  prefix, conversation, node id, incarnation, nonce
+-- ARGV  prefix, conversation, node id, incarnation, nonce, node id of whose it is
 -- Gives false when there is nothing to take, else: the conversation's fields, and per call its id and its `out` fields
 --
 -- Repeated with the same nonce (its answer was lost) it takes nothing more and gives the same again.
 
+local prefix, conversation, node, incarnation, nonce, from = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local stored = redis.call('HMGET', KEYS[1], 'epoch', 'nonce', 'owner', 'released')
-local owner = ARGV[3] .. ':' .. ARGV[4]
-local owned = ARGV[1] .. ':owned:' .. ARGV[3]
+local owner = node .. ':' .. incarnation
+local owner_before = stored[3] and string.match(stored[3], '^(.*):')
 
-if not stored[1] or stored[4] or string.match(stored[3], '^(.*):') ~= ARGV[3] then
-  redis.call('HDEL', owned, ARGV[2])
+if stored[3] == owner and stored[2] == nonce and not stored[4] then
+  redis.call('HDEL', prefix .. ':owned:' .. from, from ~= node and conversation or '')
+elseif not stored[1] or stored[4] or owner_before ~= from then
+  redis.call('HDEL', prefix .. ':owned:' .. from, conversation)
   return false
-elseif stored[3] ~= owner then
-  redis.call('HSET', KEYS[1], 'epoch', tonumber(stored[1]) + 1, 'nonce', ARGV[5], 'owner', owner)
-  redis.call('HSET', owned, ARGV[2], ARGV[4])
-elseif stored[2] ~= ARGV[5] then
+elseif stored[3] == owner or not may_take(prefix, from, node) then
   return false
+else
+  redis.call('HSET', KEYS[1], 'epoch', tonumber(stored[1]) + 1, 'nonce', nonce, 'owner', owner)
+  redis.call('HDEL', prefix .. ':owned:' .. from, conversation)
+  redis.call('HSET', prefix .. ':owned:' .. node, conversation, incarnation)
 end
 
 local fields = redis.call('HGETALL', KEYS[1])
@@ -25,7 +30,7 @@ local answer = { fields }
 for i = 1, #fields, 2 do
   if string.sub(fields[i], 1, 2) == 'i:' then
     local call = string.sub(fields[i], 3)
-    answer[#answer + 1] = { call, redis.call('HGETALL', ARGV[1] .. ':out:' .. call) }
+    answer[#answer + 1] = { call, redis.call('HGETALL', prefix .. ':out:' .. call) }
   end
 end
 return answer

@@ -1,20 +1,31 @@
--- Takes over the undelivered events of one registration from another incarnation of the same node.
+-- Takes over the undelivered events of one registration from another incarnation of the same node, or from a dead node.
+-- Needs dead.lua before it.
 --
 -- KEYS  reg:{aor}
--- ARGV  prefix, address of record, node id, incarnation
+-- ARGV  prefix, address of record, node id, incarnation, node id of whose it is
 -- Gives false when there is nothing to take, else the fields of `out`
 --
 -- Asked again it gives the same again.
 
+local prefix, aor, node, from = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
+local me = node .. ':' .. ARGV[4]
 local owner = redis.call('HGET', KEYS[1], 'owner')
-local index = ARGV[1] .. ':streams:' .. ARGV[3]
-if not owner or string.match(owner, '^(.*):') ~= ARGV[3] then
-  redis.call('HDEL', index, ARGV[2])
+local index = prefix .. ':streams:' .. from
+local own_index = prefix .. ':streams:' .. node
+
+if owner == me and from ~= node then
+  -- Taken already, and the answer was lost; or ours by a newer write, and then it is known here.
+  redis.call('HDEL', index, aor)
+elseif not owner or string.match(owner, '^(.*):') ~= from then
+  redis.call('HDEL', index, aor)
   return false
-end
-if redis.call('HEXISTS', index, ARGV[2]) == 0 then
+elseif redis.call('HEXISTS', index, aor) == 0 then
   return false -- settled and forgotten since the index was read
+elseif not may_take(prefix, from, node) then
+  return false
+else
+  redis.call('HSET', KEYS[1], 'owner', me)
+  redis.call('HDEL', index, aor)
+  redis.call('HSET', own_index, aor, ARGV[4])
 end
-redis.call('HSET', KEYS[1], 'owner', ARGV[3] .. ':' .. ARGV[4])
-redis.call('HSET', index, ARGV[2], ARGV[4])
-return redis.call('HGETALL', ARGV[1] .. ':out:aor:' .. ARGV[2])
+return redis.call('HGETALL', prefix .. ':out:aor:' .. aor)

@@ -1,0 +1,60 @@
+"""Letting go of a conversation that another node shall carry on, while everything about it is at rest (survival §4, drain).
+
+Whoever asked writes to the store whose it is, and tells that node. Its media ports stay open for a while: until both far
+ends have been told where to send, one of them still sends here, and hears what comes from here.
+"""
+
+from __future__ import annotations
+
+from bridge.calls.call import Call, Phase
+from bridge.calls.streams import video_session
+from bridge.engine.carrying import drop
+from bridge.engine.effects import ClosePorts, Yielded, YieldRefused
+from bridge.engine.holdings import Holding, Holdings, Leg
+from bridge.engine.inputs import Yield
+from bridge.sip.invite_usage import UsageState
+
+LINGER_S = 10.0  # a far end that has not answered a re-INVITE by then is heard no more here
+
+
+def let_go(holdings: Holdings, given: Yield, *, now: float) -> None:
+    """Forget the conversation without a word to anybody, unless something about it is under way."""
+    holding = holdings.conversations.get(given.conversation)
+    if holding is None or not _is_at_rest(holdings, holding):
+        holdings.out.append(YieldRefused(given.request, "gone" if holding is None else "busy"))
+        return
+    for leg in holding.legs.values():
+        for session in _sessions(leg.call):
+            holdings.lingering.arm(session, now + LINGER_S)
+    calls = tuple(holding.legs)
+    holdings.out.append(Yielded(given.request, holding.id, holding.epoch, holding.nonce, holding.version, calls))
+    drop(holdings, holding, keep_ports=True)
+
+
+def wake(holdings: Holdings, *, now: float) -> None:
+    """Close the ports of those that have gone."""
+    while (session := holdings.lingering.pop_due(now)) is not None:
+        holdings.out.append(ClosePorts(session))
+
+
+def _is_at_rest(holdings: Holdings, holding: Holding) -> bool:
+    """Whether the store knows everything, and nobody waits for an answer of ours, or we for theirs."""
+    if holding.unsure or holding.aside or holding.unwritten is not None or holding.gate.tickets():
+        return False
+    return all(_rests(holdings, leg) for leg in holding.legs.values())
+
+
+def _rests(holdings: Holdings, leg: Leg) -> bool:
+    call = leg.call
+    if leg.acks or holdings.outbox.is_flying(call.id):
+        return False
+    if call.phase is Phase.ENDED:
+        return True
+    quiet = call.reoffer is None and call.reinvite is None and call.hangup_wanted is None and call.move is None
+    return call.phase is Phase.ANSWERED and quiet and leg.usage.state is UsageState.IDLE
+
+
+def _sessions(call: Call) -> tuple[str, ...]:
+    if not call.media_open or call.phase is Phase.ENDED:
+        return ()
+    return (call.id,) if call.video_port is None else (call.id, video_session(call.id))

@@ -1,0 +1,276 @@
+"""Which node a message or command goes to, and what other nodes bring us (survival §3).
+
+Stands beside the pump, because it joins the cluster's links, the store and the engine. The nodes that live are known from
+each renewal of our own lease; who has a call is told by the tag in the message where that node still has it, else by the
+store. A call of a dead node is claimed first, where the store allows it, and then the message is handled here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import structlog
+
+from bridge.ambient import Clock, Seal
+from bridge.calls.actions import Action, from_data, to_data
+from bridge.calls.facts import ActionId, CallId, ConversationId
+from bridge.calls.sealing import sealed_actions
+from bridge.cluster import Envelope
+from bridge.cluster.peers import Cluster
+from bridge.engine.commit import UNNAMED
+from bridge.engine.effects import CommandAccepted, CommandRefused, PassOn
+from bridge.engine.inputs import Command, Former, Packet, Returned
+from bridge.errors import PeerGone, StoreUnavailable
+from bridge.membership import Membership, heir_of
+from bridge.pump import Pump
+from bridge.sip.flow import Send
+from bridge.store import Lease, Store, Whereabouts
+
+LOOK_UPS_MOST = 256  # calls that are looked for at once
+WAITING_MOST = 16  # messages of one call meanwhile
+ASK_TIMEOUT_S = 5.0
+
+log = structlog.get_logger("bridge.switchboard")
+
+
+class Neighbour(NamedTuple):
+    """Another node that lives."""
+
+    owner: str
+    address: tuple[str, int]  # of its `cluster.listen`, as others reach it
+    hint: str  # in the tags that it makes
+    draining: bool
+    nonce: str  # that its claims bear
+
+
+class Switchboard:
+    """`Members` and `Receiver` of the cluster; the pump's way to other nodes."""
+
+    def __init__(
+        self, *, owner: str, pump: Pump, store: Store, clock: Clock, seal: Seal, dropped: Callable[[str], None]
+    ) -> None:
+        self._owner = owner
+        self._seal = seal  # links are proven, and not encrypted
+        self._clock = clock
+        self._pump = pump
+        self._store = store
+        self._dropped = dropped
+        self._membership: Membership
+        self._cluster: Cluster
+        self._neighbours: dict[str, Neighbour] = {}  # by owner
+        self._by_hint: dict[str, Neighbour] = {}
+        self._held: dict[CallId, deque[PassOn]] = {}  # of calls that are being handed over
+        self._looking: dict[CallId, list[PassOn]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def connect(self, cluster: Cluster, membership: Membership) -> None:
+        """Whose links, and who takes over what falls to us."""
+        self._cluster = cluster
+        self._membership = membership
+
+    async def close(self) -> None:
+        """Look for nobody any more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # Who lives
+
+    def heard(self, lease: Lease) -> None:
+        """Everybody, as the store knows them. In quiet time whoever was there last still is."""
+        quiet = lease.store_ms < lease.quiet_until_ms
+        found = {}
+        for member in lease.members:
+            if member.owner != self._owner and (quiet or member.is_alive(lease.store_ms)):
+                neighbour = _neighbour(member.owner, member.facts)
+                if neighbour is not None:
+                    found[member.owner] = neighbour
+        self._neighbours = found
+        self._by_hint = {neighbour.hint: neighbour for neighbour in found.values()}
+
+    def is_leased(self, owner: str) -> bool:
+        """Whether this node lives."""
+        return owner in self._neighbours
+
+    def ready(self) -> list[Neighbour]:
+        """Who takes new calls."""
+        return [each for each in self._neighbours.values() if not each.draining]
+
+    # What leaves
+
+    def send_there(self, send: Send) -> None:
+        """By a flow that another node holds; by our own socket, where that node is gone."""
+        flow = send.flow
+        holder = self._neighbours.get(flow.node)
+        bare = flow._replace(node="")
+        if holder is None:
+            self._pump.leave(Send(bare, send.data))
+        else:
+            self._cluster.send(holder.owner, holder.address, bare, send.data)
+
+    def pass_on(self, wanted: PassOn) -> None:
+        """To the node that has the call."""
+        if wanted.call == UNNAMED:
+            self._pass_new_on(wanted)
+            return
+        if wanted.call in self._held:
+            self._held[wanted.call].append(wanted)
+            return
+        # What another node has sent us has been looked for by its tag already.
+        hinted = self._by_hint.get(wanted.hint) if not wanted.flow.node else None
+        if hinted is not None:
+            self._envelope(hinted, wanted)
+            return
+        waiting = self._looking.get(wanted.call)
+        if waiting is not None:
+            if len(waiting) < WAITING_MOST:
+                waiting.append(wanted)
+            else:
+                self._dropped("switchboard_full")
+        elif len(self._looking) >= LOOK_UPS_MOST:
+            self._dropped("switchboard_full")
+        else:
+            self._looking[wanted.call] = [wanted]
+            task = asyncio.create_task(self._look_for(wanted.call), name="look-up")
+            self._tasks.add(task)
+            task.add_done_callback(self._looked)
+
+    def _pass_new_on(self, wanted: PassOn) -> None:
+        """A new call, from a node that drains: the same node for each copy of its INVITE."""
+        name = wanted.data.partition(b"\r\nCall-ID:")[2].partition(b"\r\n")[0].decode("utf-8", "replace")
+        ready = {each.owner: each for each in self.ready()} if not wanted.flow.node else {}
+        heir = heir_of(name, ready)
+        if heir is None:
+            self._pump.give(Returned(wanted.data, wanted.flow))
+        else:
+            self._envelope(ready[heir], wanted)
+
+    async def _look_for(self, call: CallId) -> None:
+        try:
+            place = await self._find(call)
+        except StoreUnavailable:
+            del self._looking[call]
+            self._dropped("store_away")  # SIP repeats it
+            return
+        waiting = self._looking.pop(call)
+        neighbour = self._neighbours.get(place.owner) if place is not None else None
+        for wanted in waiting:
+            if neighbour is not None:
+                self._envelope(neighbour, wanted)
+            elif place is None or place.owner == self._owner:
+                self._pump.give(Returned(wanted.data, wanted.flow))
+            else:
+                self._dropped("owner_unknown")  # it is not dead for sure: SIP repeats it
+
+    async def _find(self, call: CallId) -> Whereabouts | None:
+        """Who has it; ourselves, once it has been claimed from a dead node."""
+        place = await self._store.whereabouts(call)
+        if place is None or place.owner == self._owner or place.owner in self._neighbours:
+            return place
+        return Whereabouts(place.conversation, self._owner) if await self._membership.claim(place) else place
+
+    def _looked(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("look_up_failed", exc_info=task.exception())
+
+    def _envelope(self, neighbour: Neighbour, wanted: PassOn) -> None:
+        flow = wanted.flow
+        self._cluster.send_envelope(
+            neighbour.owner, neighbour.address, flow._replace(node=""), wanted.data, holder=flow.node or None
+        )
+
+    # What comes
+
+    def envelope(self, envelope: Envelope) -> None:
+        """A message of another node's socket."""
+        node = "" if envelope.node == self._owner else envelope.node
+        self._pump.packet(Packet(envelope.data, envelope.flow._replace(node=node)))
+
+    def send(self, send: Send) -> None:
+        """What shall leave by a flow of ours."""
+        self._pump.leave(send)
+
+    # Handing over
+
+    def hold(self, calls: Iterable[CallId]) -> None:
+        """Keep what comes for these until it is said where they are."""
+        for call in calls:
+            self._held[call] = deque(maxlen=WAITING_MOST)
+
+    def let_through(self, calls: Iterable[CallId]) -> None:
+        """They are where the store says."""
+        for call in calls:
+            for wanted in self._held.pop(call, ()):
+                self.pass_on(wanted._replace(hint=""))
+
+    async def hand(self, heir: Neighbour, conversation: ConversationId) -> None:
+        """Have that node take up what has been written over to it. Raises PeerGone."""
+        question = {"v": 1, "take": conversation, "node": self._owner}
+        await self._cluster.ask(heir.owner, heir.address, json.dumps(question).encode(), timeout_s=ASK_TIMEOUT_S)
+
+    # Commands
+
+    async def command(
+        self, call: CallId, actions: tuple[Action, ...], *, listed: bool
+    ) -> CommandAccepted | CommandRefused:
+        """Have the node that carries this call run these actions. Raises StoreUnavailable, and TimeoutError where nobody
+        knows what has become of them."""
+        place = await self._find(call)
+        request = self._pump.new_request()
+        if place is None:
+            return CommandRefused(request, "not_found", "no such call is alive")
+        if place.owner == self._owner:
+            return await self._pump.ask(Command(request, call, actions, listed))
+        neighbour = self._neighbours.get(place.owner)
+        if neighbour is None:
+            raise StoreUnavailable("the node that carries this call does not answer, and is not known to be dead yet")
+        question = {
+            "v": 1,
+            "call": call,
+            "actions": [to_data(action) for action in sealed_actions(actions, self._seal)],
+            "listed": listed,
+        }
+        try:
+            said = await self._cluster.ask(
+                neighbour.owner, neighbour.address, json.dumps(question).encode(), timeout_s=ASK_TIMEOUT_S
+            )
+        except PeerGone as error:
+            raise TimeoutError(str(error)) from error
+        return _read_answer(request, json.loads(said))
+
+    async def answer(self, question: bytes) -> bytes:
+        """A command that came to another node, or a conversation that it hands over."""
+        asked = json.loads(question)
+        if "take" in asked:
+            former = Former(asked["node"].rpartition(":")[0], self._clock.now(), holds=asked["node"])
+            taken = await self._membership.take(ConversationId(asked["take"]), former)
+            return json.dumps({"v": 1, "taken": taken}).encode()
+        actions = tuple(from_data(each, self._seal) for each in asked["actions"])
+        said = await self._pump.ask(Command(self._pump.new_request(), CallId(asked["call"]), actions, asked["listed"]))
+        if isinstance(said, CommandAccepted):
+            return json.dumps({"v": 1, "accepted": said.action_ids}).encode()
+        return json.dumps({"v": 1, "refused": [said.code, said.detail]}).encode()
+
+
+def _neighbour(owner: str, facts: bytes) -> Neighbour | None:
+    """None for a node that listens nowhere, or says what we do not understand."""
+    try:
+        said: Mapping[str, Any] = json.loads(facts)
+        host, port = said["cluster"]
+        return Neighbour(
+            owner, (str(host), int(port)), str(said["hint"]), bool(said.get("draining", False)), str(said["nonce"])
+        )
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _read_answer(request: int, said: Mapping[str, Any]) -> CommandAccepted | CommandRefused:
+    if "accepted" in said:
+        return CommandAccepted(request, tuple(ActionId(each) for each in said["accepted"]))
+    code, detail = said["refused"]
+    return CommandRefused(request, code, detail)

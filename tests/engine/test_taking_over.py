@@ -1,0 +1,252 @@
+"""A node dies and another one carries on what it had, at another address and with other ports (survival §4)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from bridge.calls.actions import Answer, Dial, Hold, Park, Pause, Target
+from bridge.calls.call import Identity
+from bridge.engine.inputs import Claimed, Former
+from bridge.engine.settings import Listener
+from bridge.sip.message import Request
+from tests.engine.callee import Callee
+from tests.engine.test_joining import joined, reply, rule
+from tests.engine.world import ANSWER, IDENTITY, World, answered, sdp
+
+CONTACT = "<sip:192.0.2.11:5060>"
+ANSWERED = sdp(4000, formats="0 101")
+
+
+def survivor(world: World, *, silent_s: float = 3.0) -> World:
+    """Another node, that has claimed what this one had."""
+    listener = Listener("udp:5060", "192.0.2.11:5060", Identity(CONTACT, IDENTITY.server, IDENTITY.allow))
+    config = replace(world.settings, owner="n2:1", node_id="n2", nonce="heir", listeners={"udp:5060": listener})
+    heir = World(config, dead=world)
+    heir.ports, heir.media = {}, ("192.0.2.11", 30000)
+    heir.commits = world.commits[:1]
+    heir.clock.at += silent_s
+    for party in world.parties.values():
+        assert isinstance(party, Callee)
+        party.world = heir
+    claimed = heir.keyspace.claim("n2:1", "heir", "n1", heir.keyspace.owned("n1"))
+    heir.give(Claimed(tuple(claimed), Former("n1", heir.now - silent_s)))
+    return heir
+
+
+def reinvite(world: World) -> Request:
+    """The one that tells the caller where we are now."""
+    return world.requests("INVITE")[-1]
+
+
+def test_an_answered_call_is_told_where_we_are_now() -> None:
+    heir = survivor(answered())
+    told = reinvite(heir)
+    assert told.headers.get("Contact") == CONTACT
+    assert b"c=IN IP4 192.0.2.11" in told.body
+    assert b"m=audio 30000" in told.body
+    assert "call.recovered" not in heir.types
+    heir.advance(0.25)
+    heir.packet(reply(told, 200, ANSWERED))
+    assert heir.told("call.recovered")["from_node"] == "n1"
+    assert heir.told("call.recovered")["to_node"] == "n2"
+    assert heir.told("call.recovered")["gap_ms"] == 3250
+    assert heir.call.recovered == 1
+    assert rule(heir, heir.call_id).remote_port == 4000
+    heir.bye(sequence=9)
+    heir.advance(100.0)
+    assert heir.types == ["call.incoming", "call.answered", "call.recovered", "call.ended"]
+    assert heir.leftovers() == {}
+
+
+def test_the_session_keeps_its_origin_and_its_lines() -> None:
+    world = answered()
+    before = world.last(200).body.split(b"\r\n")
+    told = reinvite(survivor(world)).body.split(b"\r\n")
+    origin, version = before[1].split(), 2
+    assert told[1].split()[:version] + told[1].split()[version + 1 :] == origin[:version] + origin[version + 1 :]
+    assert int(told[1].split()[version]) > int(origin[version])
+    assert [line[:8] for line in told if line[:2] == b"m="] == [line[:8] for line in before if line[:2] == b"m="]
+
+
+def test_its_number_is_ahead_of_whatever_the_dead_node_still_sends() -> None:
+    assert reinvite(survivor(answered())).cseq.number > 1000
+
+
+def test_both_of_two_that_hear_each_other_are_told() -> None:
+    world, bob, party = joined()
+    caller = world.call_id
+    heir = survivor(world)
+    to_bob = bob.invite
+    assert b"c=IN IP4 192.0.2.11" in to_bob.body
+    heir.packet(reply(reinvite(heir), 200, ANSWERED))
+    bob.answer(200, invite=to_bob)
+    assert (rule(heir, caller).relay_to, rule(heir, party).relay_to) == (party, caller)
+    for call in (caller, party):
+        types = [body["type"] for _, body in heir.stored_events(call)]
+        assert types.count("call.recovered") == 1
+    bob.bye()
+    heir.advance(100.0)
+    assert heir.leftovers() == {}
+    for call in (caller, party):
+        assert [body["type"] for _, body in heir.stored_events(call)][-1] == "call.ended"
+
+
+def test_a_call_on_hold_stays_there() -> None:
+    world = answered()
+    world.ask(Hold())
+    world.packet(reply(reinvite(world), 200, sdp(4000, direction="recvonly", formats="0 101")))
+    heir = survivor(world)
+    assert b"a=sendonly" in reinvite(heir).body
+    heir.packet(reply(reinvite(heir), 200, sdp(4000, direction="recvonly", formats="0 101")))
+    assert heir.call.on_hold
+    assert heir.types[-1] == "call.recovered"
+
+
+def test_a_hold_that_was_under_way_is_asked_for_again_from_the_new_place() -> None:
+    world = answered()
+    (action,) = world.ask(Hold())
+    heir = survivor(world)
+    told = reinvite(heir)
+    assert b"a=sendonly" in told.body
+    assert b"m=audio 30000" in told.body
+    heir.packet(reply(told, 200, sdp(4000, direction="recvonly", formats="0 101")))
+    assert heir.types[-2:] == ["action.completed", "call.recovered"]
+    assert heir.told("action.completed")["caused_by"] == action
+
+
+@pytest.mark.parametrize("status", [491, 500, 503])
+def test_what_the_dead_node_left_pending_is_waited_for(status: int) -> None:
+    heir = survivor(answered())
+    heir.packet(reply(reinvite(heir), status))
+    heir.advance(2.5)
+    assert len(heir.requests("INVITE")) == 2
+    heir.packet(reply(reinvite(heir), 200, ANSWERED))
+    assert heir.types[-1] == "call.recovered"
+
+
+def test_silence_does_not_end_it() -> None:
+    heir = survivor(answered())
+    heir.advance(60.0)
+    assert not heir.call.is_over
+    asked = heir.requests("INVITE")
+    assert len({each.cseq.number for each in asked}) > 1
+    heir.packet(reply(asked[-1], 200, ANSWERED))
+    assert heir.types[-1] == "call.recovered"
+
+
+def test_a_far_end_that_knows_of_no_such_call_has_ended_it() -> None:
+    heir = survivor(answered())
+    heir.packet(reply(reinvite(heir), 481))
+    assert (heir.ended["by"], heir.ended["reason"]) == ("network", "unreachable")
+
+
+def test_a_far_end_that_does_not_follow_us_is_let_go() -> None:
+    heir = survivor(answered())
+    heir.packet(reply(reinvite(heir), 488))
+    assert (heir.ended["by"], heir.ended["reason"]) == ("node", "node_lost")
+    assert len(heir.requests("BYE")) == 1
+
+
+def test_without_a_port_left_the_call_ends() -> None:
+    world = answered()
+    world.bodies.clear()
+    heir = survivor(answered(), silent_s=0.0)
+    heir.ports_left = False
+    again = World(replace(heir.settings, owner="n3:1", node_id="n3", nonce="third"), dead=heir)
+    again.ports, again.ports_left = {}, False
+    again.commits = heir.commits[:1]
+    again.give(Claimed(tuple(again.keyspace.claim("n3:1", "third", "n2", again.keyspace.owned("n2"))), Former("n2", 0)))
+    assert (again.ended["by"], again.ended["reason"]) == ("node", "node_lost")
+
+
+def test_the_200_is_repeated_and_the_re_invite_waits_for_its_ack() -> None:
+    world = World()
+    world.reply = (ANSWER,)
+    world.invite()
+    heir = survivor(world)
+    assert len(heir.responses(200)) == 2
+    assert heir.requests("INVITE") == []
+    heir.ack()
+    assert b"m=audio 30000" in reinvite(heir).body
+    heir.packet(reply(reinvite(heir), 200, ANSWERED))
+    assert heir.types == ["call.incoming", "call.answered", "call.recovered"]
+
+
+def test_a_ringing_caller_is_answered_by_the_heir() -> None:
+    world = World()
+    world.reply = (Pause(seconds=5), Answer())
+    world.invite()
+    heir = survivor(world)
+    heir.advance(5.0)
+    assert b"m=audio 30000" in heir.last(200).body
+    heir.ack()
+    assert heir.requests("INVITE") == [], "it has been told where we are by the 200"
+    assert heir.types == ["call.incoming", "call.answered"]
+
+
+def test_a_party_that_was_being_called_is_lost_and_its_caller_is_not() -> None:
+    world = World()
+    bob = Callee(world)
+    world.reply = (Dial(to=(Target(bob.uri),)), Park())
+    world.invite()
+    bob.answer(180)
+    caller = world.call_id
+    heir = survivor(world)
+    party = next(call for call in heir.stored_calls() if call != caller)
+    ended = json.loads(heir.keyspace.final_record(party) or b"{}")["ended"]
+    assert (ended["by"], ended["reason"]) == ("node", "node_lost")
+    assert not heir.call.is_over
+    assert heir.call.wait_until is not None, "its list has gone on"
+
+
+def test_a_party_that_nobody_has_called_yet_is_called_by_the_heir() -> None:
+    world = World()
+    bob = Callee(world)
+    world.reply = (Dial(to=(Target(bob.uri),)),)
+    world.opening = False
+    world.invite()
+    assert bob.got == []
+    heir = survivor(world)
+    assert b"m=audio 30000" in bob.invite.body
+    bob.answer(200)
+    heir.ack()
+    heir.advance(1.0)
+    assert [body["type"] for _, body in heir.stored_events(heir.call_id)][-1] == "call.joined"
+
+
+def test_a_heir_may_die_too() -> None:
+    heir = survivor(answered())
+    config = replace(heir.settings, owner="n3:1", node_id="n3", nonce="third")
+    third = World(config, dead=heir)
+    third.ports, third.media = {}, ("192.0.2.12", 40000)
+    third.commits = heir.commits[:1]
+    claimed = third.keyspace.claim("n3:1", "third", "n2", third.keyspace.owned("n2"))
+    third.give(Claimed(tuple(claimed), Former("n2", third.now - 3.0)))
+    told = reinvite(third)
+    assert b"m=audio 40000" in told.body
+    third.packet(reply(told, 200, ANSWERED))
+    assert third.told("call.recovered")["from_node"] == "n2"
+    assert third.types.count("call.recovered") == 1
+
+
+def test_the_same_name_again_asks_for_new_ports_too_while_the_far_end_does_not_know() -> None:
+    heir = survivor(answered())
+    again = heir.restart()
+    told = reinvite(again)
+    assert told.headers.get("Contact") == CONTACT
+    again.packet(reply(told, 200, ANSWERED))
+    assert again.told("call.recovered")["from_node"] == "n1"
+
+
+def test_events_that_were_not_delivered_are_delivered_by_the_heir() -> None:
+    world = World()
+    world.reply = (ANSWER,)
+    world.invite()
+    world.accepting = False
+    world.ack()
+    assert world.types == ["call.incoming"]
+    heir = survivor(world)
+    assert heir.types == ["call.incoming", "call.answered"]
