@@ -126,6 +126,8 @@ def _partition(world: World, chance: Random, at: float) -> Fault:
 def _kill(world: World, chance: Random, at: float) -> Fault:
     machine = chance.choice(world.machines)
     back = chance.choice((0.1, 0.5, 1.0, chance.uniform(0.2, 8.0)))
+    if world.clustered and chance.random() < 0.5:
+        back = chance.uniform(8.0, 40.0)
     return Fault(at, back, f"kill {machine.name}", lambda: machine.kill(back), lambda: None)
 
 

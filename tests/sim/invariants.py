@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from bridge.calls.call import Call, Phase
 from bridge.calls.facts import CallId
+from bridge.engine.fencing import is_fenced
 from bridge.engine.holdings import Holding
 from tests.sim.application import ENDPOINTS, Received
 from tests.sim.dialog import Dialog, Stage
@@ -30,6 +31,8 @@ class Watch:
         owners: dict[str, str] = {}
         for process in _processes(self._world):
             for holding in process.node.conversations():
+                if is_fenced(process.node._holdings, holding, now=self._world.clock.now()):
+                    continue  # it may have been taken over, and does nothing of its own accord
                 other = owners.setdefault(holding.id, process.settings.owner)
                 if other != process.settings.owner:
                     told = f"{other} and {process.settings.owner} both carry {holding.id}"

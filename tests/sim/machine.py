@@ -15,6 +15,7 @@ from bridge.outbox.effects import Endpoint
 from bridge.outbox.schedule import Schedule
 from bridge.sip.registrar import Rules
 from tests.sim.clock import VirtualClock
+from tests.sim.cluster import Links
 from tests.sim.ladder import Ladder
 from tests.sim.media import Speakers, Workers
 from tests.sim.network import Address, Network
@@ -60,6 +61,7 @@ class Machine:
         post: Post,
         ladder: Ladder,
         speakers: list[Speakers],
+        links: Links | None = None,
         mischief: Mischief | None = None,
     ) -> None:
         self.address: Address = (host, 5060)
@@ -69,7 +71,7 @@ class Machine:
         self.workers = Workers(
             host, clock=clock, network=network, chance=chance, hearer=self._hearer, speakers=speakers
         )
-        self._base = base
+        self._base = replace(base, clustered=links is not None)
         self._clock = clock
         self._chance = chance
         self._ladder = ladder
@@ -87,6 +89,7 @@ class Machine:
                 post=post,
                 names=NAMES,
                 ladder=ladder,
+                links=links,
                 mischief=mischief,
             )
 

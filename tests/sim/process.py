@@ -28,11 +28,12 @@ from bridge.engine.effects import (
     OpenPorts,
     Originated,
     OriginateRefused,
+    PassOn,
     Postpone,
     Resolve,
     SetRule,
 )
-from bridge.engine.inputs import Claimed, Delivered, Input, Packet, Resolved, Woken
+from bridge.engine.inputs import Claimed, Delivered, Input, Packet, Resolved, Returned, Woken
 from bridge.engine.node import Node
 from bridge.engine.registrations import (
     Deregistered,
@@ -49,8 +50,10 @@ from bridge.outbox.schedule import Outcome
 from bridge.registry import DUE_AT_ONCE, LOOK_S
 from bridge.service import ContractRenderer
 from bridge.sip.flow import Flow, Send
+from bridge.store import Lease
 from tests.engine.world import Sealing
 from tests.sim.clock import Planned, VirtualClock
+from tests.sim.cluster import Board, Links
 from tests.sim.ladder import Ladder
 from tests.sim.media import Workers
 from tests.sim.network import Address, Network
@@ -94,8 +97,10 @@ class Process:
         post: Post,
         names: Mapping[str, tuple[str, ...]],
         ladder: Ladder,
+        links: Links | None = None,
         mischief: Mischief | None = None,
     ) -> None:
+        """`links`: to other nodes; without them it is alone, though it shares their store."""
         self.settings = settings
         self.address = address
         self.node = Node(
@@ -125,7 +130,7 @@ class Process:
         self._asked: dict[int, Callable[[Answer], None]] = {}
         self._requests = 0
         self._carry: dict[type[Effect], Callable[[Any], None]] = {
-            Send: lambda effect: network.send(address, (effect.flow.host, effect.flow.port), effect.data),
+            Send: self._send,
             Commit: self.link.commit,
             Acknowledge: lambda effect: self.link.acknowledge(effect.acks),
             Postpone: lambda effect: self.link.postpone(effect.postponed),
@@ -143,15 +148,24 @@ class Process:
             CommandRefused: self._answered,
             Originated: self._answered,
             OriginateRefused: self._answered,
+            PassOn: self._pass_on,
             Deregistered: lambda effect: None,  # nobody here asks for that
             Dropped: lambda effect: ladder.tell(self.name, "", f"drops: {effect.reason} {effect.detail}"),
             Noted: self._noted,
         }
 
+        self.board = None
+        if links is not None:
+            self.board = Board(self, links, nonce=settings.nonce, hint=self.node.hint, clock=clock)
+
     @property
     def name(self) -> str:
         """Of its node."""
         return self.settings.node_id
+
+    @property
+    def owner(self) -> str:
+        return self.settings.owner
 
     # Its life
 
@@ -160,7 +174,7 @@ class Process:
         if not self.alive:
             return
         try:
-            at_once(self.link.announce(self.settings.owner, b"{}", LEASE_S))
+            self._announce()
             conversations = at_once(self.link.claim_predecessors(self.settings.owner, self.settings.nonce))
             streams = at_once(self.link.claim_streams(self.settings.owner, self.settings.node_id))
         except StoreUnavailable:
@@ -197,15 +211,21 @@ class Process:
         if self._later_if_still(self._keep_lease):
             return
         try:
-            lease = at_once(self.link.announce(self.settings.owner, b"{}", LEASE_S))
-        except StoreUnavailable:
-            pass
-        else:
+            lease = self._announce()
             if lease.replaced_by is not None:
                 self.replaced = True
                 self.kill()
                 return
+            if self.board is not None:
+                self.board.inherit(lease)
+        except StoreUnavailable:
+            pass
         self._clock.later(ANNOUNCE_S, self._keep_lease)
+
+    def _announce(self) -> Lease:
+        if self.board is not None:
+            return self.board.announce()
+        return at_once(self.link.announce(self.settings.owner, b"{}", LEASE_S))
 
     def _expire(self) -> None:
         """Bindings whose time is up; as `bridge.registry` looks for them."""
@@ -292,6 +312,29 @@ class Process:
     def _resolve(self, wanted: Resolve) -> None:
         found = Resolved(wanted.reader, self._names.get(wanted.host, ()))
         self._clock.later(self._chance.uniform(0.001, 0.2), partial(self.give, found))
+
+    # Other nodes
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """Something has come for it: it happens as soon as it can."""
+        if not self._later_if_still(call):
+            call()
+
+    def leave(self, send: Send) -> None:
+        """By our own socket, whoever says it."""
+        self._network.send(self.address, (send.flow.host, send.flow.port), send.data)
+
+    def _send(self, send: Send) -> None:
+        if send.flow.node and self.board is not None:
+            self.board.send_there(send)
+        else:
+            self.leave(send)
+
+    def _pass_on(self, wanted: PassOn) -> None:
+        if self.board is not None:
+            self.board.pass_on(wanted)
+        else:
+            self.give(Returned(wanted.data, wanted.flow))
 
     # REST
 

@@ -98,6 +98,8 @@ class Client:
 
     def _ask(self, call: str, body: dict[str, Any], name: str = "") -> None:
         machine = next((each for each in self._machines if each.name == self._application.calls.get(call)), None)
+        if machine is not None and machine.process is not None and machine.process.board is not None:
+            machine = self._chance.choice(self._machines)  # any node takes any command
         process = self._reach(machine) if machine is not None else None
         self._ladder.tell("app", "" if machine is None else machine.name, f"REST {name or 'list'} {call[:12]} {body}")
         if process is None:
@@ -107,6 +109,10 @@ class Client:
         else:
             actions = to_actions(ActionList.model_validate(body).actions)
         names = [action.name for action in actions]
+        if process.board is not None:
+            told = partial(self._commanded, process.name, names)
+            process.board.command(CallId(call), actions, listed=not name, answered=told)
+            return
         process.ask(
             lambda request: Command(request, CallId(call), actions, listed=not name),
             partial(self._commanded, process.name, names),

@@ -11,6 +11,7 @@ from bridge.sip.digest import Ha1
 from tests.sim import wire
 from tests.sim.application import ENDPOINTS, Application
 from tests.sim.clock import VirtualClock
+from tests.sim.cluster import Links
 from tests.sim.ladder import Ladder
 from tests.sim.machine import REALM, Machine, settings
 from tests.sim.media import FIRST_PORT, Speakers
@@ -25,6 +26,7 @@ from tests.sim.store import Server
 
 REGISTERING_FROM = 20_000  # in these seeds phones register, and REST is quicker; those before stay what they were
 STORMS_FROM = 40_000  # in these much more goes wrong, and there is much more that can
+CLUSTERS_FROM = 60_000  # and in these nodes know of each other, and take over what a dead one had
 BEGINNING = 1_800_000_000.0  # seconds UTC
 PLANS: tuple[tuple[Action, ...], ...] = ((Reject(),), (Ring(), Pause(seconds=3), Answer(), Pause(seconds=3)))
 
@@ -63,6 +65,8 @@ class World:
             ladder=self.ladder,
             callees=uris * 4 + nobody,
         )
+        self.clustered = seed >= CLUSTERS_FROM
+        links = Links(self.clock, self.chance("links"), self.network) if self.clustered else None
         fallback = sizes.choice(PLANS)
         for number in range(1, sizes.choice((2, 2, 3, 4))):
             host = f"10.0.0.{number}"
@@ -77,6 +81,7 @@ class World:
                     post=self.application.post,
                     ladder=self.ladder,
                     speakers=speakers,
+                    links=links,
                     mischief=mischief,
                 )
             )
