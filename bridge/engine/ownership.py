@@ -298,6 +298,9 @@ def _resume(holdings: Holdings, leg: Leg, stored: StoredCall, former: Former | N
         _cancel_again(holdings, leg, now=now)
     if former is not None and call.is_sought:
         _seek_elsewhere(holdings, leg, now=now)
+    if former is not None and call.search is not None:
+        for attempt in call.search.attempts:
+            attempt.given_up_at = 0.0  # its last word goes to the other node: here nobody waits for it
     move = call.move
     if former is not None and call.media_open:
         move = Move(former.node_id, holdings.settings.node_id, former.silent_since)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.calls.actions import Answer, Dial, Hold, Park, Pause, Target
+from bridge.calls.actions import Answer, Dial, Hangup, Hold, Park, Pause, Target
 from bridge.calls.call import Identity
 from bridge.engine.inputs import Claimed, Former
 from bridge.engine.settings import Listener
@@ -200,6 +200,18 @@ def test_a_party_that_was_being_called_is_lost_and_its_caller_is_not() -> None:
     assert (ended["by"], ended["reason"]) == ("node", "node_lost")
     assert not heir.call.is_over
     assert heir.call.wait_until is not None, "its list has gone on"
+
+
+def test_nobody_waits_for_the_last_word_of_a_party_that_another_node_was_calling() -> None:
+    world = World()
+    bob = Callee(world)
+    world.reply = (Dial(to=(Target(bob.uri),)), Hangup())
+    world.invite()
+    bob.answer(180)
+    heir = survivor(world)
+    heir.advance(60.0)
+    assert heir.types[-1] == "call.ended"
+    assert heir.leftovers() == {}
 
 
 def test_a_party_that_nobody_has_called_yet_is_called_by_the_heir() -> None:
