@@ -371,6 +371,9 @@ def drop(holdings: Holdings, holding: Holding, *, keep_ports: bool = False) -> N
         holdings.tickets.pop(ticket, None)
     for leg in list(holding.legs.values()):
         forget(holdings, leg, keep_ports=keep_ports)
+    # What was put aside waits no longer: an attempt that is over frees its place, and whoever commands is answered.
+    holdings.again.extend(holding.aside)
+    holding.aside.clear()
 
 
 def forget(holdings: Holdings, leg: Leg, *, keep_ports: bool = False) -> None:

@@ -124,6 +124,20 @@ def test_what_was_decided_waits_too() -> None:
     assert world.ended["by"] == "local"
 
 
+def test_a_decision_that_waits_for_a_call_of_others_is_over_with_it() -> None:
+    world = leased()
+    world.invite()
+    lapsed(world)
+    world.committing = False
+    world.give(Leased(world.now + LEASE_S))
+    world.decide(ANSWER)
+    world.keyspace.claim_predecessors("n1:2", "another")
+    world.advance(0.1)
+    world.commit_all()
+    assert world.node._holdings.outbox._flights == {}
+    assert world.node.carried == 0
+
+
 def test_a_lease_that_is_renewed_in_time_asks_for_nothing() -> None:
     world = leased(answered())
     writes = len(world.commits)
