@@ -113,11 +113,14 @@ def _weather(world: World, chance: Random, at: float) -> Fault:
 
 def _partition(world: World, chance: Random, at: float) -> Fault:
     machine, phone = chance.choice(world.machines), chance.choice(world.phones)
-    pair = machine.address[0], phone.host
+    pair, name = (machine.address[0], phone.host), phone.name
+    if world.clustered and len(world.machines) > 1 and chance.random() < 0.5:
+        other = chance.choice([each for each in world.machines if each is not machine])
+        pair, name = (machine.address[0], other.address[0]), other.name
     return Fault(
         at,
         chance.choice((0.5, 3.0, chance.uniform(1.0, 40.0))),
-        f"partition: {machine.name} and {phone.name}",
+        f"partition: {machine.name} and {name}",
         lambda: world.network.cut(*pair),
         lambda: world.network.mend(*pair),
     )
