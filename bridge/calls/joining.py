@@ -34,7 +34,11 @@ def join(call: Call, action: Join, action_id: ActionId) -> None:
 
 def linked(call: Call, link: Link, agreed: Negotiated | None, *, now: float) -> None:
     """Another call is to be heard from now on; whichever was before is not. `agreed`: what that one speaks, if anything."""
+    before = call.link
     part(call)
+    if before is not None and _waits_for(call, before):
+        call.cancel_action("join", before.action_id)  # another call's join has come before it
+        call.done(Join)
     call.link = link
     if agreed is not None:
         call.peer_media = agreed
@@ -114,6 +118,12 @@ def peer_gone(call: Call, *, ended: bool, now: float) -> None:
         call.link = link
         _unlink(call)
         call.done(Dial)
+        if _waits_for(call, link):
+            code, detail = (
+                ("ended", "has ended") if ended else ("wrong_state", "has been joined with another, or has left")
+            )
+            call.emit(ActionFailed("join", link.action_id, code, f"{link.peer} {detail}"), caused_by=link.action_id)
+            call.done(Join)
 
 
 # Joining
@@ -171,6 +181,12 @@ def _be_answered(call: Call, *, now: float) -> None:
     """An inbound call that was not answered yet is now, because there is somebody to hear."""
     if call.phase is Phase.UNANSWERED and call.search is None:
         answering.begin_answer(call, Answer(), None, now=now)
+
+
+def _waits_for(call: Call, link: Link) -> bool:
+    """Whether the running action is the join that has made this link, and has not come to its end."""
+    current = call.list.current if call.list is not None else None
+    return current is not None and isinstance(current.action, Join) and current.action_id == link.action_id
 
 
 def _is_ready(call: Call) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bridge.calls.actions import Action, Answer, Dial, Hold, Join, Leave, Mute, Park, Target, Unhold, Unmute
-from bridge.calls.facts import CallId
-from bridge.engine.effects import CommandRefused
+from bridge.calls.facts import ActionId, CallId
+from bridge.engine.effects import CommandAccepted, CommandRefused
 from bridge.engine.inputs import DtmfHeard
 from bridge.rtp.rules import Rule
 from tests.engine.callee import Callee
@@ -61,6 +61,34 @@ def test_two_calls_are_joined_in_one_conversation() -> None:
     assert told(world).count("call.ended") == 2
     world.advance(64.0)
     assert world.leftovers() == {}
+
+
+def a_join_that_waits() -> tuple[World, CallId, CallId, ActionId]:
+    """The other call is being put on hold, and so cannot be joined yet."""
+    world, one, other = two_answered()
+    world.command(Hold(), call=other)
+    answer = world.command(Join(call_id=other), Mute(), listed=True, call=one)
+    assert isinstance(answer, CommandAccepted)
+    return world, one, other, answer.action_ids[0]
+
+
+def test_a_join_with_a_call_that_ends_before_it_has_failed() -> None:
+    world, one, _, join = a_join_that_waits()
+    world.bye("c2")
+    failed = world.told("action.failed")
+    assert (failed["call_id"], failed["caused_by"], failed["code"]) == (one, join, "ended")
+    assert world.told("action.completed")["action"] == "mute", "the list goes on"
+
+
+def test_a_join_that_another_has_come_before_is_canceled() -> None:
+    world, one, _, join = a_join_that_waits()
+    world.invite("c3", sdp=sdp(4200))
+    world.ack("c3")
+    third = CallId(world.told("call.answered")["call_id"])
+    world.command(Join(call_id=one), call=third)
+    canceled = world.told("action.canceled")
+    assert (canceled["call_id"], canceled["caused_by"]) == (one, join)
+    assert world.told("call.joined")["peer_call_id"] in {one, third}
 
 
 def test_one_leaves_and_both_stay_up() -> None:
