@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -174,10 +175,11 @@ def _left_at_phones(world: World) -> Iterator[str]:
 
 
 def _is_forgiven(world: World, complaint: str) -> bool:
-    """A 487, or a 503 while the store is away, leaves before it is stored: should its node die before it is, the heir takes
-    the call for one that nobody has refused."""
-    refused = "was answered 487 and then" in complaint or "was answered 503 and then" in complaint
-    return refused and any(machine.incarnations > 1 for machine in world.machines)
+    """A 487, and any refusal that has waited long for the store, leaves before it is stored: should its node die before it
+    is, or lose the call, whoever carries that on takes it for one that nobody has refused."""
+    lost = any(noted.event == "conversation_let_go" for process in _processes(world) for noted in process.notes)
+    carried_on = lost or any(machine.incarnations > 1 for machine in world.machines)
+    return carried_on and re.search(r"was answered [456]\d\d and then 2", complaint) is not None
 
 
 def _left_at_nodes(world: World) -> Iterator[str]:

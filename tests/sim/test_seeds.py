@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.sim.scenario import run
-from tests.sim.world import REGISTERING_FROM
+from tests.sim.world import CLUSTERS_FROM, REGISTERING_FROM
 
+KINDS = (0, REGISTERING_FROM, CLUSTERS_FROM)  # the first seeds of each kind of world
 CHUNK = 100
 
 
@@ -18,15 +19,15 @@ def _check(seed: int) -> None:
         pytest.fail(str(again), pytrace=False)
 
 
-@pytest.mark.parametrize("seed", [*range(30), *range(REGISTERING_FROM, REGISTERING_FROM + 30)])
+@pytest.mark.parametrize("seed", [first + number for first in KINDS for number in range(20)])
 def test_seed(seed: int) -> None:
     _check(seed)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("start", [1_000, REGISTERING_FROM + 1_000])
-@pytest.mark.parametrize("first", range(0, 5_000, CHUNK))
+@pytest.mark.parametrize("start", KINDS)
+@pytest.mark.parametrize("first", range(1_000, 4_400, CHUNK))
 def test_ten_thousand_seeds(start: int, first: int) -> None:
     for seed in range(start + first, start + first + CHUNK):
         _check(seed)
