@@ -88,7 +88,7 @@ class Node:
     def write(self) -> list[Effect]:
         """One `Commit` for each conversation that has changed since the last one."""
         flush(self._holdings)
-        return self._taken()
+        return self._holdings.taken()
 
     def take(self, given: Input, *, now: float) -> list[Effect]:
         """Take one input and return what it causes, but for the writes: of what it has changed `write` makes them."""
@@ -157,11 +157,7 @@ class Node:
                 for leg in list(holdings.legs.values()):
                     step(holdings, leg, Drained(), now=now)
         settle(holdings, now=now)
-        return self._taken()
-
-    def _taken(self) -> list[Effect]:
-        effects, self._holdings.out = self._holdings.out, []
-        return effects
+        return holdings.taken()
 
     def deadline(self) -> float | None:
         """When to give it `Woken` next (seconds UTC); None: only when something else happens."""
