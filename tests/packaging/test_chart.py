@@ -32,7 +32,7 @@ pytestmark = pytest.mark.packaging
 
 OLDEST = "1.27.0"  # Chart.yaml's
 NEWEST = kubernetes_validate.latest_version()
-CUSTOM = {"ScaledObject", "ServiceMonitor"}  # operators', of which Kubernetes knows nothing
+CUSTOM = {"PrometheusRule", "ScaledObject", "ServiceMonitor"}  # operators', of which Kubernetes knows nothing
 REDIS = with_options("redis.url=redis://redis:6379/0")
 
 
