@@ -24,6 +24,7 @@ from bridge.switchboard import Neighbour, Switchboard
 AT_ONCE = 8  # conversations under way: each wants two ports and a re-INVITE there
 AGAIN_S = 0.2  # until what was busy is asked again
 WRITE_AGAIN_S = 0.2
+TELL_AGAIN_S = 0.5
 
 log = structlog.get_logger("bridge.draining")
 
@@ -59,6 +60,16 @@ class Draining:
             if self._moved == moved:
                 await asyncio.sleep(AGAIN_S)
 
+    async def _tell(self, heir: Neighbour, conversation: ConversationId) -> None:
+        """Until it knows, or is no more: then it has heirs of its own. One that has not heard of us yet refuses at first."""
+        while self._switchboard.is_leased(heir.owner):
+            try:
+                await self._switchboard.hand(heir, conversation)
+                return
+            except PeerGone as error:
+                log.warning("heir_not_reached", conversation=conversation, node=heir.owner, problem=str(error))
+                await asyncio.sleep(TELL_AGAIN_S)
+
     async def _move(self, conversation: ConversationId, ready: Sequence[Neighbour]) -> None:
         name = heir_of(conversation, [each.owner for each in ready])
         heir = next(each for each in ready if each.owner == name)
@@ -77,10 +88,6 @@ class Draining:
                     await asyncio.sleep(WRITE_AGAIN_S)
             if given:
                 self._moved += 1
-                await self._switchboard.hand(heir, conversation)
-        except PeerGone:
-            log.warning(
-                "heir_gone", conversation=conversation, node=heir.owner
-            )  # it is its own: its heirs will see to it
+                await self._tell(heir, conversation)
         finally:
             self._switchboard.let_through(said.calls)

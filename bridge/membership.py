@@ -30,6 +30,7 @@ LEASE_S = 3.0
 VALID_PART = 0.8  # of a lease, counted from when its renewal was sent: clocks and stores are not exact
 RENEW_S = 1.0
 RETRY_S = 0.5
+ADOPT_EVERY_S = 10.0  # how often we look for what is ours by the store and not carried here
 CLAIMED_AT_ONCE = 32  # conversations for each input: what else the node has to do comes in between
 SNAPSHOT_VERSIONS = (1,)
 
@@ -58,6 +59,7 @@ class Membership:
     facts: dict[str, object]  # what others should know of us
     heard: Callable[[Lease], None]  # told of everybody, each time
     _latest: Lease | None = None
+    _missing: frozenset[ConversationId] = frozenset()  # ours by the store, and not here when we looked last
     _legacies: dict[str, _Legacy] = field(default_factory=dict)  # by owner
 
     @property
@@ -117,6 +119,7 @@ class Membership:
         """Renew the lease for ever, and take over what the dead have left."""
         loop = asyncio.get_running_loop()
         renewed, held = loop.time(), True
+        looked = renewed
         while True:
             await asyncio.sleep(RENEW_S)
             asked = loop.time()
@@ -125,11 +128,28 @@ class Membership:
                 renewed, held = asked, True
                 for member in lease.dead():
                     await self._inherit(member, lease)
+                if asked - looked >= ADOPT_EVERY_S:
+                    looked = asked
+                    await self._adopt()
             except StoreUnavailable:
                 log.warning("lease_not_renewed")
                 if held and loop.time() - renewed > LEASE_S:
                     held = False
                     self.metrics.lease_lost.inc()
+
+    async def _adopt(self) -> None:
+        """Take up what has been written over to us and never told: a node that drained could not reach us, or our answer
+        to it was lost. What is missing twice in a row is not just on its way."""
+        carried = self.pump.node.conversation
+        missing = frozenset(each for each in await self.store.owned(self.node_id) if carried(each) is None)
+        wanted, self._missing = sorted(missing & self._missing), missing
+        for start in range(0, len(wanted), CLAIMED_AT_ONCE):
+            batch = wanted[start : start + CLAIMED_AT_ONCE]
+            claimed = await self.store.claim(self.owner, self.nonce, self.node_id, batch)
+            if claimed:
+                log.warning("adopted", conversations=len(claimed))
+                self.metrics.takeovers.inc(len(claimed))
+                self.pump.give(Claimed(tuple(claimed), Former(self.node_id, self.clock.now() - ADOPT_EVERY_S)))
 
     async def _inherit(self, dead: Member, lease: Lease) -> None:
         """Our part of what this node had; all of it, once the others have had their time."""

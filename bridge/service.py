@@ -73,9 +73,11 @@ from bridge.webhooks.signing import new_secret
 log = structlog.get_logger("bridge.service")
 
 SECRETS_RETRY_S = 0.5
+CANCEL_AGAIN_S = 0.5
 STOP_PATIENCE_S = 5.0  # what a planned stop gives the last events to be delivered
 HTTP_PATIENCE_S = 5.0  # and what it gives a request that is being answered
 LAG_PROBE_S = 0.25
+YOUNG_OBJECTS = 5_000  # that may be made, and not be gone again, before they are searched for circles
 CRASHED = 70  # exit code: a fault of ours, EX_SOFTWARE of sysexits.h; the supervisor starts us again
 REPLACED = 3  # exit code: another process bears our name now; starting us again would only take it back
 
@@ -161,7 +163,7 @@ class Service:
             if assembling.done():
                 await self._serve(_assembled(assembling))
             else:
-                await _cancel(assembling)  # told to stop before we were ready
+                await cancel(assembling)  # told to stop before we were ready
         log.info("stopped")
         return self._stop.result()
 
@@ -279,7 +281,7 @@ class Service:
         for name, work in works:
             task = asyncio.create_task(work, name=name)
             task.add_done_callback(self._supervised)
-            stack.push_async_callback(_cancel, task)
+            stack.push_async_callback(cancel, task)
         return pump
 
     def _make_store(self, pump: Pump) -> Store:
@@ -538,9 +540,12 @@ def _cannot_listen(address: Address, key: str, error: OSError) -> StartError:
     return StartError(f"cannot listen on {address} for HTTP: {error.strerror}; the key is {key}")
 
 
-async def _cancel(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+async def cancel(task: asyncio.Task[Any]) -> None:
+    """End a task, however often it takes. One that waits for the store may take a cancellation that comes with its timeout
+    for that timeout (redis-py closes a connection then, and goes on), and would be waited for without end."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=CANCEL_AGAIN_S)
 
 
 def _application(application: Application, config: Config) -> EngineApplication:
@@ -624,4 +629,7 @@ def run(config: Config, *, node_id: str, store_url: str, workers: Sequence[Path]
     # stand still for 50 ms now and then.
     gc.collect()
     gc.freeze()
+    # Looked for after 700 new objects, as is usual, circles cost a twentieth of all that a call does, and there are hardly
+    # any. After so many the search is still over in less than a millisecond.
+    gc.set_threshold(YOUNG_OBJECTS)
     return uvloop.run(Service(config, node_id=node_id, store_url=store_url, workers=workers).run())

@@ -29,7 +29,7 @@ from bridge.media.client import MediaClient
 from bridge.net.udp import UdpListener
 from bridge.phone.softphone import Phone
 from bridge.pump import Pump
-from bridge.service import CRASHED, REPLACED, Service
+from bridge.service import CRASHED, REPLACED, Service, cancel
 from bridge.store.keyspace import Keyspace
 from bridge.store.memory import MemoryStore
 from bridge.webhooks.sender import Sender
@@ -603,3 +603,23 @@ class TestApplications:
 
 async def _decide(*listed: str | dict[str, Any]) -> web.StreamResponse:
     return actions(*listed)
+
+
+async def test_a_task_that_takes_its_cancellation_for_a_timeout_is_ended_all_the_same() -> None:
+    taken = 0
+
+    async def waits_for_the_store() -> None:
+        nonlocal taken
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                taken += 1
+                if taken == 3:
+                    raise
+
+    task = asyncio.create_task(waits_for_the_store())
+    await asyncio.sleep(0)
+    await cancel(task)
+    assert task.cancelled()
+    assert taken == 3

@@ -32,6 +32,7 @@ VERSION = 1
 
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode  # nothing here can refer to itself
 _text = json.encoder.encode_basestring_ascii  # one string as JSON
+_BOOL = {False: "false", True: "true"}
 
 
 class UnreadableSnapshot(Exception):  # noqa: N818 -- says what is, not that something broke
@@ -92,6 +93,12 @@ def variable(call: Call) -> bytes:
         parts.append(f'"actions_made":{call.actions_made}')
     if call.answer_action is not None:
         parts.append(f'"answer_action":{_text(call.answer_action)}')
+    if call.ringing:
+        parts.append('"ringing":true')
+    if call.link is not None:
+        parts.append(f'"link":{_link(call.link)}')
+    if call.peer_media is not None:
+        parts.append(f'"peer_media":{_negotiated(call.peer_media)}')
     if call.ended is not None:
         parts.append(f'"ended":{_encode([call.ended_at, call.end_action, *_ended_to_data(call.ended)])}')
     rest = _seldom(call)
@@ -114,8 +121,6 @@ def _outbound(call: Call) -> dict[str, Any]:
 def _seldom(call: Call) -> dict[str, Any]:
     """Everything a call may have, and most do not."""
     data: dict[str, Any] = {}
-    if call.ringing:
-        data["ringing"] = True
     if call.client_state is not None:
         data["client_state"] = call.client_state
     if call.recovered:
@@ -145,24 +150,18 @@ def _seldom(call: Call) -> dict[str, Any]:
         data["muted"] = True
     if call.on_hold:
         data["on_hold"] = True
-    if call.link is not None or call.peer_media is not None or call.reoffer is not None or call.early_media:
-        data |= _linked(call)
-    return data
-
-
-def _linked(call: Call) -> dict[str, Any]:
-    """What joining, and being joined, leaves with a call."""
-    data: dict[str, Any] = {}
     if call.early_media:
         data["early_media"] = True
-    if call.link is not None:
-        link = call.link
-        data["link"] = [link.peer, link.how, link.asked, link.action_id, link.end_with_peer, link.joined, link.offered]
-    if call.peer_media is not None:
-        data["peer_media"] = call.peer_media.to_data()
     if call.reoffer is not None:
         data["reoffer"] = call.reoffer.to_data()
     return data
+
+
+def _link(link: Link) -> str:
+    return (
+        f'[{_text(link.peer)},"{link.how}",{_BOOL[link.asked]},{_text(link.action_id)},'
+        f"{_BOOL[link.end_with_peer]},{_BOOL[link.joined]},{_BOOL[link.offered]}]"
+    )
 
 
 def _flow(flow: Flow) -> str:

@@ -260,6 +260,11 @@ class Holdings:
         self.draining = False
         self.out: list[Effect] = []
 
+    def taken(self) -> list[Effect]:
+        """What has come together so far, which is whoever's from here on that carries it out."""
+        effects, self.out = self.out, []
+        return effects
+
     def new_ticket(self, holding: Holding) -> int:
         self.ticket += 1
         self.tickets[self.ticket] = holding

@@ -92,7 +92,7 @@ class Node:
     def write(self) -> list[Effect]:
         """One `Commit` for each conversation that has changed since the last one."""
         flush(self._holdings)
-        return self._taken()
+        return self._holdings.taken()
 
     def take(self, given: Input, *, now: float) -> list[Effect]:
         """Take one input and return what it causes, but for the writes: of what it has changed `write` makes them."""
@@ -101,11 +101,7 @@ class Node:
         while holdings.again:
             self._admit(holdings.again.popleft(), now=now)
         settle(holdings, now=now)
-        return self._taken()
-
-    def _taken(self) -> list[Effect]:
-        effects, self._holdings.out = self._holdings.out, []
-        return effects
+        return holdings.taken()
 
     def _admit(self, given: Input, *, now: float) -> None:
         if type(given) not in fencing.WITHHELD or not fencing.put_aside(self._holdings, given, now=now):

@@ -282,7 +282,7 @@ def _known_listeners(holdings: Holdings, fixed: dict[str, Any], variable: dict[s
         *[place[1] for place in places if place is not None],
     ]
     for flow in flows:
-        if flow is not None and len(flow) == 4 and flow[1] not in listeners:  # a fifth says that another node holds it
+        if flow is not None and not Flow(*flow).node and flow[1] not in listeners:
             flow[1] = next((each.name for each in listeners.values() if each.transport == flow[0]), first.name)
     if "flow" in fixed:
         return holdings.settings.listener_of(Flow(*fixed["flow"]))

@@ -13,7 +13,7 @@ from bridge.calls.streams import is_behind_nat
 from bridge.engine.settings import Application, Match
 from bridge.sip.dialog import Dialog
 from bridge.sip.flow import Flow
-from bridge.sip.headers import parse_name_addr
+from bridge.sip.headers import NameAddr, parse_name_addr
 from bridge.sip.uri import SipUri, TelUri, parse_uri
 
 _DEFAULT_PORT = 5060
@@ -65,12 +65,13 @@ def without_connection(dialog: Dialog, *, via_host: str) -> Flow | None:
 
 def _towards_target(dialog: Dialog, via_host: str) -> Flow:
     came = dialog.flow
-    text = dialog.route_set[0] if dialog.route_set else f"<{dialog.remote_target}>"
-    address = parse_name_addr(text)
+    address = parse_name_addr(dialog.route_set[0]) if dialog.route_set else NameAddr(None, dialog.remote_target)
     uri = parse_uri(address.uri) if address is not None else None
     if not isinstance(uri, SipUri):
         return came
     host = uri.host.strip("[]")
+    if host == came.host:  # most of them: nothing to find out
+        return came._replace(port=uri.port or _DEFAULT_PORT)
     try:
         if ip_address(host).version != ip_address(came.host).version:
             return came

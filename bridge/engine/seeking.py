@@ -120,8 +120,8 @@ def unreachable(holdings: Holdings, leg: Leg, number: int, code: int, reason: st
 
 
 def listener_for(holdings: Holdings, transport: str, host: str) -> Listener | None:
-    """A listener of ours that speaks this transport and IP version."""
-    version = ip_address(host).version
+    """A listener of ours that speaks this transport, and the IP version of this address."""
+    version = 6 if ":" in host else 4
     for listener in holdings.settings.listeners.values():
         if listener.transport == transport and listener.version == version:
             return listener

@@ -45,6 +45,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
+{{/* How many pods there may be: for so many, files, Services and addresses are made. */}}
+{{- define "sip-bridge.podsMost" -}}
+{{- ternary .Values.replicas .Values.autoscaling.maxReplicas (eq .Values.autoscaling.by "none") -}}
+{{- end -}}
+
+{{/* How many there are at least. */}}
+{{- define "sip-bridge.podsLeast" -}}
+{{- ternary .Values.replicas .Values.autoscaling.minReplicas (eq .Values.autoscaling.by "none") -}}
+{{- end -}}
+
+{{/* "true" where nobody has given the cluster's secret, else empty. */}}
+{{- define "sip-bridge.makesClusterSecret" -}}
+{{- if not (or .Values.clusterSecret.value .Values.clusterSecret.secretKey) -}}true{{- end -}}
+{{- end -}}
+
+{{/* What picks this release's pods among everybody's metrics. */}}
+{{- define "sip-bridge.metricsSelector" -}}
+namespace="{{ .Release.Namespace }}",pod=~"{{ include "sip-bridge.fullname" . }}-[0-9]+"
+{{- end -}}
+
 {{- define "sip-bridge.image" -}}
 {{- if .Values.image.digest -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}
@@ -80,7 +100,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- add .root.Values.ports.mediaFirst (mul 2 .root.Values.callsPerPod (ternary .ordinal 0 (not (empty $own)))) -}}
 {{- end -}}
 
-{{/* Every secret there is, as a list of {file, value} or {file, secretKey}: the file's name, and where its content is. */}}
+{{/* Every secret that was given, as a list of {file, value} or {file, secretKey}: the file's name, and where its content is. */}}
 {{- define "sip-bridge.secrets" -}}
 {{- $secrets := list -}}
 {{- with .Values.redis -}}
@@ -137,9 +157,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- $owned := dict "data_dir" "/data" "sip" $sip "media" $media "store" $store "api" $api -}}
 {{- $_ := set $owned "health" (dict "listen" (printf "0.0.0.0:%v" $.Values.ports.health)) -}}
-{{- if or $.Values.clusterSecret.value $.Values.clusterSecret.secretKey -}}
-{{- $_ := set $owned "cluster" (dict "secret" (dict "file" (printf "%s/cluster-secret" $secrets))) -}}
-{{- end -}}
+{{/* With one pod too: a second one restarts none then, and the secret stays the same. Where to listen is in the environment. */}}
+{{- $cluster := dict "secret" (dict "file" (printf "%s/cluster-secret" $secrets)) -}}
+{{- $_ := set $cluster "drain_limit_s" (min 90 (sub (int $.Values.terminationGracePeriodSeconds) 30)) -}}
+{{- $_ := set $owned "cluster" $cluster -}}
 {{- if $.Values.webhookSecrets -}}
 {{- $files := list -}}
 {{- range $at, $_ := $.Values.webhookSecrets -}}
@@ -168,19 +189,31 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 {{- $addresses := len .Values.network.podAddresses -}}
-{{- if and $addresses (lt $addresses (int .Values.replicas)) -}}
-{{- fail (printf "\n\nnetwork.podAddresses has %d addresses for %v replicas: each pod needs its own.\n" $addresses .Values.replicas) -}}
+{{- $most := include "sip-bridge.podsMost" . | int -}}
+{{- if and $addresses (lt $addresses $most) -}}
+{{- fail (printf "\n\nnetwork.podAddresses has %d addresses for %d pods: each needs its own.\nGive more of them, or a lower %s.\n" $addresses $most (ternary "replicas" "autoscaling.maxReplicas" (eq .Values.autoscaling.by "none"))) -}}
+{{- end -}}
+{{- if and $addresses (eq .Values.network.mode "hostNetwork") (gt $most 1) -}}
+{{- fail "\n\nWith hostNetwork each of several pods goes to whatever node is free, and network.podAddresses cannot follow it.\nGive one pod one address, and pin it to its node; or none, where nodes know the addresses that phones send to.\n" -}}
+{{- end -}}
+{{- with .Values.autoscaling -}}
+{{- if and (ne .by "none") (gt (int .minReplicas) (int .maxReplicas)) -}}
+{{- fail (printf "\n\nautoscaling.minReplicas is %v, and maxReplicas %v.\n" .minReplicas .maxReplicas) -}}
+{{- end -}}
+{{- if and (eq .by "hpa") (not .callsMetric) (not .cpuPercent) -}}
+{{- fail "\n\nautoscaling.by=hpa has nothing to go by: give autoscaling.callsMetric or autoscaling.cpuPercent.\n" -}}
+{{- end -}}
+{{- if and (eq .by "keda") (not .prometheusUrl) -}}
+{{- fail "\n\nautoscaling.by=keda asks Prometheus how full the pods are: give autoscaling.prometheusUrl.\n" -}}
+{{- end -}}
 {{- end -}}
 {{- if and (include "sip-bridge.hasServices" .) (eq .Values.network.service.type "LoadBalancer") (not $addresses) -}}
 {{- fail (printf "\n\nWith network.mode=%s and LoadBalancers the pods cannot find out what phones shall send to.\nReserve an address for each pod and give them: network.podAddresses={203.0.113.10}\n" .Values.network.mode) -}}
 {{- end -}}
-{{- if and (eq .Values.network.mode "shared-sip") (gt (int .Values.replicas) 1) -}}
-{{- fail "\n\nnetwork.mode=shared-sip is for one replica in this release: a BYE could reach a pod that does not know the call.\nTake service-per-pod or hostNetwork for more.\n" -}}
-{{- end -}}
 {{- if and .Values.networkPolicy.enabled (eq .Values.network.mode "hostNetwork") -}}
 {{- fail "\n\nA NetworkPolicy does nothing for pods with hostNetwork: set networkPolicy.enabled=false, and filter at the nodes.\n" -}}
 {{- end -}}
-{{- $last := sub (add (include "sip-bridge.mediaFirst" (dict "root" . "ordinal" (sub (int .Values.replicas) 1)) | int) (mul 2 .Values.callsPerPod)) 1 -}}
+{{- $last := sub (add (include "sip-bridge.mediaFirst" (dict "root" . "ordinal" (sub $most 1)) | int) (mul 2 .Values.callsPerPod)) 1 -}}
 {{- if gt (int $last) 65535 -}}
 {{- fail (printf "\n\nMedia ports would end at %d: lower ports.mediaFirst or callsPerPod.\n" $last) -}}
 {{- end -}}

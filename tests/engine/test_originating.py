@@ -17,8 +17,8 @@ from tests.engine.world import IDENTITY, World, sdp, settings
 CALL = CallId("call_" + "a" * 24)
 
 
-def originate(world: World, *targets: Target, **changes: Any) -> list[Originated | OriginateRefused]:
-    wanted: dict[str, Any] = {
+def wanted(*targets: Target, **changes: Any) -> Originate:
+    plain: dict[str, Any] = {
         "request": 7,
         "call": CALL,
         "application": "front-desk",
@@ -34,7 +34,11 @@ def originate(world: World, *targets: Target, **changes: Any) -> list[Originated
         "actions": (),
         "claim": None,
     }
-    caused = world.give(Originate(**(wanted | changes)))
+    return Originate(**(plain | changes))
+
+
+def originate(world: World, *targets: Target, **changes: Any) -> list[Originated | OriginateRefused]:
+    caused = world.give(wanted(*targets, **changes))
     return [effect for effect in caused if isinstance(effect, Originated | OriginateRefused)]
 
 

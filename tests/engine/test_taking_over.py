@@ -11,19 +11,21 @@ from bridge.calls.actions import Answer, Dial, Hangup, Hold, Park, Pause, Target
 from bridge.calls.call import Identity
 from bridge.engine.inputs import Claimed, Former
 from bridge.engine.settings import Listener
+from bridge.sip.flow import Send
 from bridge.sip.message import Request
 from tests.engine.callee import Callee
 from tests.engine.test_joining import joined, reply, rule
 from tests.engine.world import ANSWER, IDENTITY, World, answered, sdp
 
 CONTACT = "<sip:192.0.2.11:5060>"
+HEIRS = "udp:192.0.2.11:5060"  # how its listener is called
 ANSWERED = sdp(4000, formats="0 101")
 
 
 def survivor(world: World, *, silent_s: float = 3.0) -> World:
     """Another node, that has claimed what this one had."""
-    listener = Listener("udp:5060", "192.0.2.11:5060", Identity(CONTACT, IDENTITY.server, IDENTITY.allow))
-    config = replace(world.settings, owner="n2:1", node_id="n2", nonce="heir", listeners={"udp:5060": listener})
+    listener = Listener(HEIRS, "192.0.2.11:5060", Identity(CONTACT, IDENTITY.server, IDENTITY.allow))
+    config = replace(world.settings, owner="n2:1", node_id="n2", nonce="heir", listeners={HEIRS: listener})
     heir = World(config, dead=world)
     heir.ports, heir.media = {}, ("192.0.2.11", 30000)
     heir.commits = world.commits[:1]
@@ -262,3 +264,11 @@ def test_events_that_were_not_delivered_are_delivered_by_the_heir() -> None:
     assert world.types == ["call.incoming"]
     heir = survivor(world)
     assert heir.types == ["call.incoming", "call.answered"]
+
+
+@pytest.mark.parametrize("direction", ["inbound", "outbound"])
+def test_the_heir_sends_by_its_own_listener(direction: str) -> None:
+    world = answered() if direction == "inbound" else joined()[0]
+    heir = survivor(world)
+    sent = [effect for effect in heir.effects if isinstance(effect, Send)]
+    assert {effect.flow.listener for effect in sent} == {HEIRS}

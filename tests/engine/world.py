@@ -245,9 +245,12 @@ class World:
     def now(self) -> float:
         return self.clock.at
 
-    def give(self, given: Input) -> list[Effect]:
-        """Give one input and answer everything it asks of the world, until nothing is left."""
-        inputs = deque([given])
+    def give(self, *given: Input) -> list[Effect]:
+        """Give one input, or those of one turn, and answer everything they ask of the world, until nothing is left.
+
+        What is answered at once belongs to the turn; what has changed is written when nothing more is to be given.
+        """
+        inputs = deque(given)
         caused: list[Effect] = []
         while inputs or self.node.unwritten:
             for effect in self.node.take(inputs.popleft(), now=self.now) if inputs else self.node.write():

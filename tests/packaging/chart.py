@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -120,16 +121,17 @@ class Rendered:
     @property
     def files(self) -> dict[str, str]:
         """The service's file of each pod, by the pod's name."""
-        data = self.one("ConfigMap")["data"]
+        data = self.one("ConfigMap", self.name)["data"]
         return {name.removesuffix(".yaml"): text for name, text in data.items()}
 
     def environ(self, pod: str, addresses: dict[str, str]) -> dict[str, str]:
-        """The container's variables in this pod, with what the Downward API would say."""
+        """The container's variables in this pod, with what the Downward API would say; one may name those before it."""
         fields = {"metadata.name": pod, **addresses}
-        return {
-            each["name"]: each["value"] if "value" in each else fields[each["valueFrom"]["fieldRef"]["fieldPath"]]
-            for each in self.container["env"]
-        }
+        environ: dict[str, str] = {}
+        for each in self.container["env"]:
+            text = each["value"] if "value" in each else fields[each["valueFrom"]["fieldRef"]["fieldPath"]]
+            environ[each["name"]] = re.sub(r"\$\(([A-Z_]+)\)", lambda found: environ[found[1]], text)
+        return environ
 
     def secret_files(self, existing: dict[str, str]) -> dict[str, str]:
         """What lies in /etc/sip-bridge/secrets. `existing`: the operator's Secret."""

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.packaging
 
 OLDEST = "1.27.0"  # Chart.yaml's
 NEWEST = kubernetes_validate.latest_version()
-CUSTOM = {"ServiceMonitor"}  # an operator's, of which Kubernetes knows nothing
+CUSTOM = {"PrometheusRule", "ScaledObject", "ServiceMonitor"}  # operators', of which Kubernetes knows nothing
 REDIS = with_options("redis.url=redis://redis:6379/0")
 
 
@@ -84,9 +84,13 @@ def test_without_a_redis_it_says_what_to_give() -> None:
         (["trialRedis.enabled=true"], "trialRedis.enabled and redis.url or redis.secretKey were given"),
         (["redis.secretKey=url"], "redis-url has a value and a secretKey"),
         (["clusterSecret.secretKey=key"], "cluster-secret has the secretKey key, and there is no existingSecret"),
-        (["replicas=2", "network.podAddresses={192.0.2.1}"], "1 addresses for 2 replicas"),
+        (["replicas=2", "network.podAddresses={192.0.2.1}"], "1 addresses for 2 pods"),
+        (["autoscaling.by=hpa", "network.podAddresses={192.0.2.1,192.0.2.2}"], "2 addresses for 4 pods"),
+        (["network.podAddresses={192.0.2.1,192.0.2.2}"], "goes to whatever node is free"),
         (["network.mode=service-per-pod"], "network.podAddresses={203.0.113.10}"),
-        (["network.mode=shared-sip", "network.service.type=NodePort", "replicas=2"], "one replica in this release"),
+        (["autoscaling.by=hpa", "autoscaling.minReplicas=5"], "minReplicas is 5, and maxReplicas 4"),
+        (["autoscaling.by=hpa", "autoscaling.cpuPercent=0"], "nothing to go by"),
+        (["autoscaling.by=keda"], "give autoscaling.prometheusUrl"),
         (["networkPolicy.enabled=true"], "does nothing for pods with hostNetwork"),
         (["callsPerPod=30000"], "end at 79999"),
     ],
@@ -114,6 +118,9 @@ def test_values_that_do_not_go_together_are_refused(values: list[str], says: str
         ("config.limits.max_calls=0", "/config/limits/max_calls"),
         ("config.applications[0].webhooks[0].secrets[0]=whsec_AAAA", "/config/applications/0/webhooks/0/secrets/0"),
         ("podDisruptionBudget.maxUnavailable=some", "/podDisruptionBudget/maxUnavailable"),
+        ("terminationGracePeriodSeconds=20", "/terminationGracePeriodSeconds"),
+        ("autoscaling.by=calls", "/autoscaling/by"),
+        ("autoscaling.prometheusUrl=prometheus:9090", "/autoscaling/prometheusUrl"),
         ("resources.limit.cpu=1", "additional properties 'limit' not allowed"),
     ],
 )
@@ -216,13 +223,15 @@ def test_the_notes_say_where_to_call(values: Path, tmp_path: Path) -> None:
 
 
 def test_the_notes_warn(tmp_path: Path) -> None:
-    bare = notes(tmp_path / "bare", *with_options("trialRedis.enabled=true", "replicas=2"))
+    bare = notes(tmp_path / "bare", *with_options("trialRedis.enabled=true", "replicas=1"))
     assert re.search(r"[A-Z]{4,} [A-Z]{2,} ", bare)
     assert "THERE IS NO APPLICATION" in bare
-    assert "SEVERAL PODS, EACH FOR ITSELF" in bare
+    assert "THERE MAY BE ONE POD ALONE" in bare
     assert "THE REDIS IS FOR A TRIAL" in bare
     assert "grep whsec_" in bare
     assert "without a key for everybody on its node" in bare
     given = notes(tmp_path / "given", "--values", CHART / "ci" / "host-network-values.yaml")
     assert not re.search(r"[A-Z]{4,} [A-Z]{2,} ", given)
     assert "http://phones-sip-bridge-api.voice:8080/v1/calls" in given
+    assert "A pod that stays Pending has found no node of its own" in given
+    assert "TCP port 7070" in given

@@ -10,6 +10,7 @@ import yaml
 
 from bridge.config import Config, load
 from bridge.contract.operations import HEALTH
+from bridge.service import HTTP_PATIENCE_S, STOP_PATIENCE_S
 from bridge.supervisor import SIGNALLING_STOP_S
 from bridge.webhooks.signing import new_secret
 from tests.docs.pages import ROOT
@@ -58,7 +59,8 @@ def test_the_service_accepts_its_file(values: Path, tmp_path: Path) -> None:
     rendered = scenario(values)
     given = yaml.safe_load(values.read_text(encoding="utf-8"))
     configs = started(rendered, tmp_path)
-    assert list(configs) == [f"{rendered.name}-{ordinal}" for ordinal in range(given.get("replicas", 1))]
+    most = given["autoscaling"]["maxReplicas"] if "autoscaling" in given else given.get("replicas", 2)
+    assert list(configs) == [f"{rendered.name}-{ordinal}" for ordinal in range(most)]
     for pod, config in configs.items():
         assert config.node_id == pod
         assert not config.store.is_embedded
@@ -70,7 +72,7 @@ def test_the_service_accepts_its_file(values: Path, tmp_path: Path) -> None:
 
 
 def test_what_stands_under_config_is_what_the_service_gets(tmp_path: Path) -> None:
-    (config,) = started(named("existing-secret"), tmp_path).values()
+    config, _ = started(named("existing-secret"), tmp_path).values()
     assert config.store.retention_s == 3600
     assert config.log.level == "warning"
     assert config.log.format == "json"
@@ -88,7 +90,7 @@ def test_large_numbers_stay_numbers(tmp_path: Path) -> None:
 
 
 def test_every_secret_reaches_the_service(tmp_path: Path) -> None:
-    (config,) = started(named("existing-secret"), tmp_path).values()
+    config, _ = started(named("existing-secret"), tmp_path).values()
     assert config.store.url.get_secret_value() == EXISTING["redis-url"]
     assert config.cluster.secret is not None
     assert config.cluster.secret.get_secret_value() == EXISTING["cluster"]
@@ -121,7 +123,7 @@ def test_a_changed_secret_or_setting_restarts_and_another_replica_does_not() -> 
     before = template()
     assert template("redis.url=redis://other:6379/0") != before
     assert template("config.log.level=debug") != before
-    assert template("replicas=3") == before
+    assert template("replicas=1") == template("replicas=3") == before
 
 
 # Addresses and ports
@@ -130,13 +132,13 @@ def test_a_changed_secret_or_setting_restarts_and_another_replica_does_not() -> 
 @pytest.mark.parametrize(
     ("name", "sip", "media"),
     [
-        ("host-network", ["192.0.2.7"], ["192.0.2.7"]),
+        ("host-network", ["192.0.2.7"] * 2, ["192.0.2.7"] * 2),
         ("host-network-behind-nat", ["203.0.113.10"], ["203.0.113.10"]),
-        ("pod-network", ["10.0.0.7"], ["10.0.0.7"]),
+        ("pod-network", ["10.0.0.7"] * 2, ["10.0.0.7"] * 2),
         ("service-per-pod-load-balancer", ["203.0.113.10", "203.0.113.11"], ["203.0.113.10", "203.0.113.11"]),
-        ("service-per-pod-node-port", ["192.0.2.7", "192.0.2.7"], ["192.0.2.7", "192.0.2.7"]),
-        ("shared-sip-load-balancer", ["sip.example.com"], ["203.0.113.20"]),
-        ("shared-sip-node-port", ["192.0.2.7"], ["192.0.2.7"]),
+        ("service-per-pod-node-port", ["192.0.2.7"] * 2, ["192.0.2.7"] * 2),
+        ("shared-sip-load-balancer", ["sip.example.com"] * 2, ["203.0.113.20", "203.0.113.21"]),
+        ("shared-sip-node-port", ["192.0.2.7"] * 2, ["192.0.2.7"] * 2),
     ],
 )
 def test_each_pod_tells_the_address_that_leads_to_it(
@@ -175,13 +177,15 @@ def test_a_service_per_pod_leads_every_port_to_its_pod(name: str, tmp_path: Path
         assert service["spec"]["externalTrafficPolicy"] == "Local"
 
 
-@pytest.mark.parametrize("name", ["shared-sip-load-balancer", "shared-sip-node-port"])
+@pytest.mark.parametrize("name", ["shared-sip-load-balancer", "shared-sip-node-port", "scaled-by-keda"])
 def test_a_shared_service_has_sip_and_the_pods_own_has_media(name: str, tmp_path: Path) -> None:
     rendered = named(name)
-    ((pod, config),) = started(rendered, tmp_path).items()
-    sip, media = wanted_by(config)
-    assert ports_of(rendered.one("Service", f"{rendered.name}-sip")) == sip
-    assert ports_of(rendered.one("Service", pod)) == media
+    shared = rendered.one("Service", f"{rendered.name}-sip")
+    assert "statefulset.kubernetes.io/pod-name" not in shared["spec"]["selector"]
+    for pod, config in started(rendered, tmp_path).items():
+        sip, media = wanted_by(config)
+        assert ports_of(shared) == sip
+        assert ports_of(rendered.one("Service", pod)) == media
 
 
 @scenarios
@@ -236,15 +240,15 @@ def test_selectors_find_the_pods_and_names_their_ports(values: Path) -> None:
 
 def test_rest_is_open_only_to_keys(tmp_path: Path) -> None:
     with_keys, without = named("host-network"), named("shared-sip-node-port")
-    (config,) = started(with_keys, tmp_path / "with").values()
+    config, _ = started(with_keys, tmp_path / "with").values()
     assert str(config.api.listen) == "0.0.0.0:8080"
     assert with_keys.one("Service", f"{with_keys.name}-api")["spec"]["type"] == "ClusterIP"
-    (config,) = started(without, tmp_path / "without").values()
+    config, _ = started(without, tmp_path / "without").values()
     assert config.api.listen.is_loopback
     assert f"{without.name}-api" not in [each["metadata"]["name"] for each in without.all("Service")]
 
 
-@pytest.mark.parametrize("name", ["pod-network", "service-per-pod-node-port"])
+@pytest.mark.parametrize("name", ["pod-network", "service-per-pod-node-port", "scaled-by-hpa"])
 def test_a_network_policy_opens_what_is_listened_on_and_no_more(name: str, tmp_path: Path) -> None:
     rendered = named(name)
     policy = rendered.one("NetworkPolicy", rendered.name)["spec"]
@@ -258,7 +262,8 @@ def test_a_network_policy_opens_what_is_listened_on_and_no_more(name: str, tmp_p
     for config in started(rendered, tmp_path).values():
         sip, media = wanted_by(config)
         assert config.health.listen is not None
-        listened |= sip | media | {("TCP", config.health.listen.port)}
+        assert config.cluster.listen is not None
+        listened |= sip | media | {("TCP", config.health.listen.port), ("TCP", config.cluster.listen.port)}
         listened |= set() if config.api.listen.is_loopback else {("TCP", config.api.listen.port)}
     assert opened == listened
     assert policy["policyTypes"] == ["Ingress"]
@@ -269,9 +274,11 @@ def test_a_network_policy_opens_what_is_listened_on_and_no_more(name: str, tmp_p
 
 
 def test_a_network_policy_lets_in_whom_it_is_told() -> None:
-    sip, media, api, health = named("pod-network").one("NetworkPolicy")["spec"]["ingress"]
+    rendered = named("pod-network")
+    sip, media, api, cluster, health = rendered.one("NetworkPolicy")["spec"]["ingress"]
     assert sip["from"] == media["from"] == [{"ipBlock": {"cidr": "198.51.100.0/24"}}]
     assert api["from"] == [{"podSelector": {"matchLabels": {"app": "control"}}}]
+    assert cluster["from"] == [{"podSelector": rendered.stateful_set["spec"]["selector"]}]
     assert health["from"] == [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
 
 
@@ -297,9 +304,11 @@ def test_probes_ask_the_process_and_not_the_store(values: Path, tmp_path: Path) 
 
 
 @scenarios
-def test_a_pod_is_given_time_to_end(values: Path) -> None:
+def test_a_pod_is_given_time_to_end(values: Path, tmp_path: Path) -> None:
     rendered = scenario(values)
-    assert rendered.pod["terminationGracePeriodSeconds"] > SIGNALLING_STOP_S
+    grace_s = rendered.pod["terminationGracePeriodSeconds"]
+    for config in started(rendered, tmp_path).values():
+        assert 0 < config.cluster.drain_limit_s < min(grace_s, SIGNALLING_STOP_S) - STOP_PATIENCE_S - HTTP_PATIENCE_S
     assert "lifecycle" not in rendered.container
     spec = rendered.stateful_set["spec"]
     assert spec["podManagementPolicy"] == "Parallel"

@@ -42,8 +42,8 @@ def open_to_the_group(directory: Path, files: dict[str, str], mode: int) -> Path
 async def test_it_is_ready_and_stays_so_without_its_store(image: Image, tmp_path: Path) -> None:
     (tmp_path / "values.yaml").write_text(yaml.safe_dump(VALUES), encoding="utf-8")
     rendered = Rendered("--values", tmp_path / "values.yaml")
-    (pod,) = rendered.files
-    environ = rendered.environ(pod, {"status.hostIP": "127.0.0.1"})
+    pod = f"{rendered.name}-0"
+    environ = rendered.environ(pod, {"status.hostIP": "127.0.0.1", "status.podIP": "127.0.0.1"})
     redis = tmp_path / "redis"
     redis.mkdir()
     mounts = {
