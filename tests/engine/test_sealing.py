@@ -90,7 +90,7 @@ def test_an_heir_proves_it_too() -> None:
 
 
 def test_it_is_sealed_once_however_often_the_call_is_written() -> None:
-    world, bob = originated(actions=(Pause(seconds=1), Pause(seconds=1)))
+    world, bob = originated(actions=(Pause(seconds=1), Pause(seconds=1), Pause(seconds=1), Pause(seconds=1)))
     bob.answer(180)
     assert proves_it(bob)
     bob.answer(200)
