@@ -32,7 +32,7 @@ def leased(holdings: Holdings, given: Leased, *, now: float) -> None:
         return
     holdings.lease_until = given.until
     for place, holding in enumerate(holdings.conversations.values()):
-        holding.unsure = True
+        holding.unsure, holding.doubted = True, holdings.ticket
         holdings.agenda.arm((next(iter(holding.legs)), NodeTimer.AUDIT), now + place * _AUDIT_PACE_S)
 
 
@@ -73,12 +73,23 @@ def is_fenced(holdings: Holdings, holding: Holding, *, now: float) -> bool:
     return holding.unsure or now > holdings.lease_until
 
 
-def sure(holdings: Holdings, holding: Holding) -> None:
-    """The store has taken a write of it: it is ours, and what was put aside comes now."""
+def sure(holdings: Holdings, holding: Holding, ticket: int) -> None:
+    """The store has taken a write of it: it is ours, and what was put aside comes now. An answer to a write from before our
+    lease lapsed says nothing: it may have been under way all the while that somebody else took it."""
+    if ticket <= holding.doubted:
+        return
     holding.unsure = False
     if holding.aside:
         holdings.again.extend(holding.aside)
         holding.aside.clear()
+
+
+def forsake(holdings: Holdings, holding: Holding) -> None:
+    """It is somebody else's: who has asked for something meanwhile has to ask there."""
+    for given in holding.aside:
+        if isinstance(given, Command):
+            holdings.out.append(CommandRefused(given.request, "not_found", "another node carries this call"))
+    holding.aside.clear()
 
 
 def _media_waits(holdings: Holdings, session: str, given: Input, *, now: float) -> bool:

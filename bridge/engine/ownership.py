@@ -25,8 +25,9 @@ from bridge.engine.carrying import drop, forget, open_ports, release, sip_outcom
 from bridge.engine.commit import Ending, EventWrite, Remembered, StoredCall, StoredConversation
 from bridge.engine.delivering import carry_deliveries, finish_if_done, let_go, publish
 from bridge.engine.effects import AdoptPorts, HeldPorts, Noted, OpenPorts, OriginateRefused
-from bridge.engine.fencing import sure
+from bridge.engine.fencing import forsake, sure
 from bridge.engine.gate import Acknowledging, Answering, Concluded, Inviting, Moved, Promised, Publish
+from bridge.engine.handover import stay
 from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer, Unwritten
 from bridge.engine.inputs import CommitRefused, Former
 from bridge.engine.passing import pass_invite_on
@@ -52,7 +53,7 @@ def committed(holdings: Holdings, ticket: int, *, now: float) -> None:
     if holding is None:
         return
     if holding.unsure:
-        sure(holdings, holding)
+        sure(holdings, holding, ticket)
     for waiting in holding.gate.open(ticket):
         leg = holdings.legs.get(waiting.call)
         if isinstance(waiting, Publish):
@@ -90,6 +91,7 @@ def refused(holdings: Holdings, given: CommitRefused, *, now: float) -> None:
             pass_invite_on(holdings, leg)
         drop(holdings, holding)
         return
+    forsake(holdings, holding)
     # Somebody else has it, or had it before us. No BYE, no answer: the call lives elsewhere.
     holdings.out.append(Noted("warning", "conversation_let_go", calls[0] if calls else None, (("why", given.why),)))
     for waiting in holding.gate.waiting():
@@ -176,6 +178,8 @@ def claimed(
             holding.legs[each.call] = holdings.legs[each.call] = leg
         if not holding.legs:
             continue  # what we cannot read stays in the store, for somebody who can
+        for leg in holding.legs.values():
+            stay(holdings, leg.call)
         holdings.conversations[holding.id] = holding
         revived.append((holding, stored))
     if former is None:
