@@ -453,3 +453,37 @@ async def _conversation_of(house: House, call: CallId) -> str:
     read: dict[str, Any] | None = await house.reader.call(call)
     assert read is not None
     return str(read["conversation_id"])
+
+
+class TestElsewhere:
+    """Live calls that another node carries."""
+
+    @pytest.fixture
+    async def beside(self, house: House) -> Reader:
+        """A node that carries nothing, on the same store."""
+        other = House()
+        return Reader(pump=other.pump, store=house.memory, tokens=SystemTokens(), seal=Sealing())
+
+    async def test_it_is_shown_as_it_was_last_written(self, house: House, beside: Reader) -> None:
+        call = await house.answered("there")
+        shown = await beside.call(call)
+        here = await house.reader.call(call)
+        assert shown is not None
+        assert here is not None
+        assert {key: shown[key] for key in ("id", "state", "from", "to", "application")} == {
+            key: here[key] for key in ("id", "state", "from", "to", "application")
+        }
+        page = await beside.calls(ALL, before=None, limit=10)
+        assert [each["id"] for each in page.data] == [call]
+
+    async def test_what_another_release_has_written_hides_no_other_call(self, house: House, beside: Reader) -> None:
+        call = await house.answered("there")
+        house.memory.commit(commit(1, conversation="conv_new", call="call_new", owner="n3:a", created_ms=1))
+        await until(lambda: house.memory.keyspace.whereabouts(CallId("call_new")) is not None, "it is stored")
+        page = await beside.calls(ALL, before=None, limit=10)
+        assert [each["id"] for each in page.data] == [call]
+        with pytest.raises(StoreUnavailable, match="another release"):
+            await beside.call(CallId("call_new"))
+
+    async def test_a_call_that_nobody_has_is_none(self, beside: Reader) -> None:
+        assert await beside.call(NOBODY) is None
