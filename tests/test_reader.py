@@ -46,7 +46,7 @@ from bridge.telemetry.metrics import Metrics
 from tests.engine.world import Sealing
 from tests.store.writes import commit
 from tests.support.phone import Message, read_message
-from tests.support.waiting import until
+from tests.support.waiting import until, until_awaited
 
 FLOW = Flow("udp", "udp:5060", "192.0.2.1", 5062)
 SDP = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"
@@ -466,6 +466,12 @@ class TestElsewhere:
 
     async def test_it_is_shown_as_it_was_last_written(self, house: House, beside: Reader) -> None:
         call = await house.answered("there")
+
+        async def answered() -> bool:
+            shown = await beside.call(call)
+            return shown is not None and shown["state"] == "answered"
+
+        await until_awaited(answered, "it is written")
         shown = await beside.call(call)
         here = await house.reader.call(call)
         assert shown is not None
