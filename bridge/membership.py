@@ -32,6 +32,7 @@ RENEW_S = 1.0
 RETRY_S = 0.5
 ADOPT_EVERY_S = 10.0  # how often we look for what is ours by the store and not carried here
 CLAIMED_AT_ONCE = 32  # conversations for each input: what else the node has to do comes in between
+EMPTY_AGAIN_S = 30.0  # a store may fall back, and somebody may write something over to a node that has just died
 SNAPSHOT_VERSIONS = (1,)
 
 log = structlog.get_logger("bridge.membership")
@@ -42,7 +43,7 @@ class _Legacy:
     """What is left of a dead node, as far as we know."""
 
     noticed_at: float  # by our loop's clock
-    emptied: bool = False
+    look_at: float = 0.0  # not before
 
 
 @dataclass(slots=True)
@@ -60,7 +61,14 @@ class Membership:
     heard: Callable[[Lease], None]  # told of everybody, each time
     _latest: Lease | None = None
     _missing: frozenset[ConversationId] = frozenset()  # ours by the store, and not here when we looked last
-    _legacies: dict[str, _Legacy] = field(default_factory=dict)  # by owner
+    _tried: set[ConversationId] = field(default_factory=set)
+    _looked_at: float = 0.0  # for those; by our loop's clock
+    _legacies: dict[str, _Legacy] = field(default_factory=dict)  # by owner, of those that are dead now
+    # Asked for, and the answer is lost: they may be ours already, and nobody else will ask for them.
+    _owed: dict[ConversationId, tuple[str, Former]] = field(default_factory=dict)
+    _streams_owed: bool = False
+    _speaking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _left: bool = False
 
     @property
     def node_id(self) -> str:
@@ -69,8 +77,11 @@ class Membership:
     async def announce(self) -> Lease:
         """Say that we live. Raises StoreUnavailable."""
         facts = {"versions": SNAPSHOT_VERSIONS, "release": __version__, "nonce": self.nonce, **self.facts}
-        asked_at = self.clock.now()
-        lease = await self.store.announce(self.owner, json.dumps(facts).encode(), LEASE_S)
+        async with self._speaking:
+            if self._left:
+                raise StoreUnavailable("this node has said that it lives no more")
+            asked_at = self.clock.now()
+            lease = await self.store.announce(self.owner, json.dumps(facts).encode(), LEASE_S)
         if lease.replaced_by is not None:
             self.metrics.lease_lost.inc()
             log.error("replaced", by=lease.replaced_by, detail="another process bears this node_id: this one lets go")
@@ -83,22 +94,21 @@ class Membership:
 
     async def take(self, conversation: ConversationId, former: Former) -> int:
         """Carry on what another node has handed over to us. How many conversations that were. Raises StoreUnavailable."""
-        claimed = await self.store.claim(self.owner, self.nonce, self.node_id, [conversation])
-        self.metrics.takeovers.inc(len(claimed))
-        self.pump.give(Claimed(tuple(claimed), former))
-        return len(claimed)
+        return await self._claim(self.node_id, [conversation], former)
 
     async def leave(self) -> None:
-        """Say that we live no more. Without the store's word our lease just lapses."""
-        with suppress(StoreUnavailable):
-            await self.store.depart(self.owner)
+        """Say that we live no more, and nothing after that. Without the store's word our lease just lapses."""
+        async with self._speaking:
+            self._left = True
+            with suppress(StoreUnavailable):
+                await self.store.depart(self.owner)
 
     async def claim(self, place: Whereabouts) -> bool:
         """Take one conversation over from a node that is dead, because somebody asks for it. True where it is ours now.
         Raises StoreUnavailable."""
         node_id = place.owner.rpartition(":")[0]
         dead = next((each for each in self._latest.dead() if each.node_id == node_id), None) if self._latest else None
-        return dead is not None and await self._claim(dead, [place.conversation]) > 0
+        return dead is not None and await self._claim(dead.node_id, [place.conversation], self._former(dead)) > 0
 
     async def succeed(self) -> None:
         """Carry on what earlier incarnations of our name have left. New calls have to wait for that."""
@@ -119,30 +129,50 @@ class Membership:
         """Renew the lease for ever, and take over what the dead have left."""
         loop = asyncio.get_running_loop()
         renewed, held = loop.time(), True
-        looked = renewed
         while True:
             await asyncio.sleep(RENEW_S)
             asked = loop.time()
             try:
                 lease = await self.announce()
-                renewed, held = asked, True
-                for member in lease.dead():
-                    await self._inherit(member, lease)
-                if asked - looked >= ADOPT_EVERY_S:
-                    looked = asked
-                    await self._adopt()
             except StoreUnavailable:
+                if self._left:
+                    continue
                 log.warning("lease_not_renewed")
                 if held and loop.time() - renewed > LEASE_S:
                     held = False
                     self.metrics.lease_lost.inc()
+                continue
+            renewed, held = asked, True
+            try:
+                await self._see_to(lease)
+            except StoreUnavailable:
+                log.warning("claim_waits_for_store")
+
+    async def _see_to(self, lease: Lease) -> None:
+        """What the dead have left. Who lives again may die again, and leave something else."""
+        dead = lease.dead()
+        names = {member.owner for member in dead}
+        for owner in self._legacies.keys() - names:
+            del self._legacies[owner]
+        for conversation, (node_id, former) in list(self._owed.items()):
+            await self._claim(node_id, [conversation], former)
+        if self._streams_owed:
+            self.pump.give(StreamsClaimed(tuple(await self.store.claim_streams(self.owner, self.node_id))))
+            self._streams_owed = False
+        for member in dead:
+            await self._inherit(member, lease)
+        now = asyncio.get_running_loop().time()
+        if now - self._looked_at >= ADOPT_EVERY_S:
+            self._looked_at = now
+            await self._adopt()
 
     async def _adopt(self) -> None:
         """Take up what has been written over to us and never told: a node that drained could not reach us, or our answer
         to it was lost. What is missing twice in a row is not just on its way."""
         carried = self.pump.node.conversation
         missing = frozenset(each for each in await self.store.owned(self.node_id) if carried(each) is None)
-        wanted, self._missing = sorted(missing & self._missing), missing
+        wanted, self._missing = sorted((missing & self._missing) - self._tried), missing
+        self._tried = (self._tried | set(wanted)) & missing  # once: one that cannot be read stays where it is
         for start in range(0, len(wanted), CLAIMED_AT_ONCE):
             batch = wanted[start : start + CLAIMED_AT_ONCE]
             claimed = await self.store.claim(self.owner, self.nonce, self.node_id, batch)
@@ -161,25 +191,44 @@ class Membership:
                 log.info("node_departed", node=dead.owner)
             else:
                 log.warning("node_dead", node=dead.owner, silent_ms=lease.store_ms - dead.renewed_ms)
-        if legacy.emptied:
+        if now < legacy.look_at:
             return
         living = [each.node_id for each in lease.members if each.is_alive(lease.store_ms)]
         free_for_all = now - legacy.noticed_at > LEASE_S
         names = await self.store.owned(dead.node_id)
         ours = [name for name in names if free_for_all or heir_of(name, living) == self.node_id]
         for start in range(0, len(ours), CLAIMED_AT_ONCE):
-            await self._claim(dead, ours[start : start + CLAIMED_AT_ONCE])
+            await self._claim(dead.node_id, ours[start : start + CLAIMED_AT_ONCE], self._former(dead))
         if free_for_all or heir_of(dead.node_id, living) == self.node_id:
-            self.pump.give(StreamsClaimed(tuple(await self.store.claim_streams(self.owner, dead.node_id))))
-        legacy.emptied = free_for_all and not names
+            await self._claim_streams(dead.node_id)
+        if free_for_all and not names:
+            legacy.look_at = now + EMPTY_AGAIN_S
 
-    async def _claim(self, dead: Member, conversations: Sequence[ConversationId]) -> int:
-        claimed = await self.store.claim(self.owner, self.nonce, dead.node_id, conversations)
-        if claimed and self._latest is not None:
-            silent_s = 0.0 if dead.has_departed else (self._latest.store_ms - dead.renewed_ms) / 1000
+    def _former(self, dead: Member) -> Former:
+        heard_ms = self._latest.store_ms if self._latest is not None else dead.renewed_ms
+        silent_s = 0.0 if dead.has_departed else (heard_ms - dead.renewed_ms) / 1000
+        return Former(dead.node_id, self.clock.now() - silent_s)
+
+    async def _claim(self, node_id: str, conversations: Sequence[ConversationId], former: Former) -> int:
+        try:
+            claimed = await self.store.claim(self.owner, self.nonce, node_id, conversations)
+        except StoreUnavailable:
+            self._owed |= dict.fromkeys(conversations, (node_id, former))
+            raise
+        for conversation in conversations:
+            self._owed.pop(conversation, None)
+        if claimed:
             self.metrics.takeovers.inc(len(claimed))
-            self.pump.give(Claimed(tuple(claimed), Former(dead.node_id, self.clock.now() - silent_s)))
+            self.pump.give(Claimed(tuple(claimed), former))
         return len(claimed)
+
+    async def _claim_streams(self, node_id: str) -> None:
+        try:
+            streams = await self.store.claim_streams(self.owner, node_id)
+        except StoreUnavailable:
+            self._streams_owed = True  # an index of our own has them then
+            raise
+        self.pump.give(StreamsClaimed(tuple(streams)))
 
 
 def heir_of(name: str, living: Iterable[str]) -> str | None:

@@ -10,6 +10,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import structlog
+
 from bridge.ambient import Seal, Tokens
 from bridge.api import CallFilters, Page, Position, Resource
 from bridge.calls import snapshot
@@ -26,6 +28,8 @@ from bridge.pump import Pump
 from bridge.store import Store
 
 _SCANNED_PER_PAGE = 2_000  # calls looked at for one page of a filtered list: a rare match must not read the whole store
+log = structlog.get_logger("bridge.reader")
+
 _NOBODY = Identity(contact="", server="", allow="")  # a call that is only shown names nobody
 _READ_AT_ONCE = 200  # and read together then, because what is asked for is seldom what comes first
 
@@ -81,27 +85,36 @@ class Reader:
             record = None
         if record is not None:
             return _object(record)
-        return await self._elsewhere(call) if carried is None else call_resource(carried)
+        if carried is not None:
+            return call_resource(carried)
+        try:
+            return await self._elsewhere(call)
+        except snapshot.UnreadableSnapshot as problem:
+            raise StoreUnavailable(str(problem)) from problem
 
     async def _elsewhere(self, call: CallId) -> Resource | None:
-        """A live call that another node carries, as it was last written."""
+        """A live call that another node carries, as it was last written. Raises UnreadableSnapshot."""
         place = await self._store.whereabouts(call)
         stored = None if place is None else await self._store.stored_call(call)
         if place is None or stored is None:
             return None
-        fixed, variable = snapshot.read(stored.fixed), snapshot.read(stored.variable)
-        plan = Plan(fixed["application"])
-        return call_resource(
-            snapshot.revive(
+        try:
+            fixed, variable = snapshot.read(stored.fixed), snapshot.read(stored.variable)
+            shown = snapshot.revive(
                 id=call,
                 conversation_id=place.conversation,
                 fixed=fixed,
                 variable=variable,
-                plan=plan,
+                plan=Plan(fixed["application"]),
                 identity=_NOBODY,
                 seal=self._seal,
             )
-        )
+        except (snapshot.UnreadableSnapshot, LookupError, ValueError, TypeError) as problem:
+            log.warning("snapshot_unreadable", call=call, problem=f"{type(problem).__name__}: {problem}")
+            raise snapshot.UnreadableSnapshot(
+                f"{call} was written by another release: ask the node that carries it"
+            ) from problem
+        return call_resource(shown)
 
     async def calls(self, filters: CallFilters, *, before: Position | None, limit: int) -> Page:
         found: list[Resource] = []
@@ -152,7 +165,12 @@ class Reader:
         if record is not None:
             return _object(record)
         carried = self._pump.node.call(call)
-        return await self._elsewhere(call) if carried is None else call_resource(carried)
+        if carried is not None:
+            return call_resource(carried)
+        try:
+            return await self._elsewhere(call)
+        except snapshot.UnreadableSnapshot:
+            return None  # told of already; it must not hide the others
 
 
 def _object(record: bytes) -> dict[str, Any]:

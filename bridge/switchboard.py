@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -33,6 +32,10 @@ from bridge.store import Lease, Store, Whereabouts
 LOOK_UPS_MOST = 256  # calls that are looked for at once
 WAITING_MOST = 16  # messages of one call meanwhile
 ASK_TIMEOUT_S = 5.0
+ARRIVING_S = 0.1  # until a call that the store says is ours, and that is not here, is looked for again
+ARRIVING_MOST = 30
+
+_REFUSALS = frozenset({"not_found", "wrong_state", "ended", "store_away"})
 
 log = structlog.get_logger("bridge.switchboard")
 
@@ -45,6 +48,16 @@ class Neighbour(NamedTuple):
     hint: str  # in the tags that it makes
     draining: bool
     nonce: str  # that its claims bear
+
+
+class _Held:
+    """A call that is being handed over: what has come for it since, and whether that is over."""
+
+    __slots__ = ("over", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: list[PassOn] = []
+        self.over = asyncio.Event()
 
 
 class Switchboard:
@@ -63,8 +76,9 @@ class Switchboard:
         self._cluster: Cluster
         self._neighbours: dict[str, Neighbour] = {}  # by owner
         self._by_hint: dict[str, Neighbour] = {}
-        self._held: dict[CallId, deque[PassOn]] = {}  # of calls that are being handed over
+        self._held: dict[CallId, _Held] = {}
         self._looking: dict[CallId, list[PassOn]] = {}
+        self._brought = False  # what is passed on right now has come from another node
         self._tasks: set[asyncio.Task[None]] = set()
 
     def connect(self, cluster: Cluster, membership: Membership) -> None:
@@ -117,20 +131,18 @@ class Switchboard:
         if wanted.call == UNNAMED:
             self._pass_new_on(wanted)
             return
-        if wanted.call in self._held:
-            self._held[wanted.call].append(wanted)
+        held = self._held.get(wanted.call)
+        if held is not None:
+            self._wait(held.waiting, wanted)
             return
-        # What another node has sent us has been looked for by its tag already.
-        hinted = self._by_hint.get(wanted.hint) if not wanted.flow.node else None
+        # What another node has sent us has been looked for by its tag already; it may be our own, and have come back.
+        hinted = self._by_hint.get(wanted.hint) if not (wanted.flow.node or self._brought) else None
         if hinted is not None:
             self._envelope(hinted, wanted)
             return
         waiting = self._looking.get(wanted.call)
         if waiting is not None:
-            if len(waiting) < WAITING_MOST:
-                waiting.append(wanted)
-            else:
-                self._dropped("switchboard_full")
+            self._wait(waiting, wanted)
         elif len(self._looking) >= LOOK_UPS_MOST:
             self._dropped("switchboard_full")
         else:
@@ -138,6 +150,12 @@ class Switchboard:
             task = asyncio.create_task(self._look_for(wanted.call), name="look-up")
             self._tasks.add(task)
             task.add_done_callback(self._looked)
+
+    def _wait(self, waiting: list[PassOn], wanted: PassOn) -> None:
+        if len(waiting) < WAITING_MOST:
+            waiting.append(wanted)
+        else:
+            self._dropped("switchboard_full")
 
     def _pass_new_on(self, wanted: PassOn) -> None:
         """A new call, from a node that drains: the same node for each copy of its INVITE."""
@@ -153,25 +171,40 @@ class Switchboard:
         try:
             place = await self._find(call)
         except StoreUnavailable:
-            del self._looking[call]
             self._dropped("store_away")  # SIP repeats it
             return
-        waiting = self._looking.pop(call)
+        finally:
+            waiting = self._looking.pop(call)
         neighbour = self._neighbours.get(place.owner) if place is not None else None
         for wanted in waiting:
             if neighbour is not None:
                 self._envelope(neighbour, wanted)
-            elif place is None or place.owner == self._owner:
+            elif place is None or self._is_here(call):
                 self._pump.give(Returned(wanted.data, wanted.flow))
             else:
                 self._dropped("owner_unknown")  # it is not dead for sure: SIP repeats it
 
     async def _find(self, call: CallId) -> Whereabouts | None:
-        """Who has it; ourselves, once it has been claimed from a dead node."""
-        place = await self._store.whereabouts(call)
-        if place is None or place.owner == self._owner or place.owner in self._neighbours:
-            return place
-        return Whereabouts(place.conversation, self._owner) if await self._membership.claim(place) else place
+        """Who has it; ourselves, once it has been claimed from a dead node. One that is being handed over, by us or to us, is
+        waited for: an answer that there is no such call would end it."""
+        place = None
+        for _ in range(ARRIVING_MOST):
+            held = self._held.get(call)
+            if held is not None:
+                await held.over.wait()
+            place = await self._store.whereabouts(call)
+            if place is None or place.owner in self._neighbours:
+                return place
+            if place.owner != self._owner:
+                claimed = await self._membership.claim(place)
+                return Whereabouts(place.conversation, self._owner) if claimed else place
+            if self._is_here(call):
+                return place
+            await asyncio.sleep(ARRIVING_S)
+        return place
+
+    def _is_here(self, call: CallId) -> bool:
+        return self._pump.node.call(call) is not None
 
     def _looked(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -189,7 +222,11 @@ class Switchboard:
     def envelope(self, envelope: Envelope) -> None:
         """A message of another node's socket."""
         node = "" if envelope.node == self._owner else envelope.node
-        self._pump.packet(Packet(envelope.data, envelope.flow._replace(node=node)))
+        self._brought = True
+        try:
+            self._pump.packet(Packet(envelope.data, envelope.flow._replace(node=node)))
+        finally:
+            self._brought = False
 
     def send(self, send: Send) -> None:
         """What shall leave by a flow of ours."""
@@ -200,13 +237,16 @@ class Switchboard:
     def hold(self, calls: Iterable[CallId]) -> None:
         """Keep what comes for these until it is said where they are."""
         for call in calls:
-            self._held[call] = deque(maxlen=WAITING_MOST)
+            self._held[call] = _Held()
 
     def let_through(self, calls: Iterable[CallId]) -> None:
         """They are where the store says."""
         for call in calls:
-            for wanted in self._held.pop(call, ()):
-                self.pass_on(wanted._replace(hint=""))
+            held = self._held.pop(call, None)
+            if held is not None:
+                held.over.set()
+                for wanted in held.waiting:
+                    self.pass_on(wanted._replace(hint=""))
 
     async def hand(self, heir: Neighbour, conversation: ConversationId) -> None:
         """Have that node take up what has been written over to it. Raises PeerGone."""
@@ -224,7 +264,7 @@ class Switchboard:
         request = self._pump.new_request()
         if place is None:
             return CommandRefused(request, "not_found", "no such call is alive")
-        if place.owner == self._owner:
+        if self._is_here(call):
             return await self._pump.ask(Command(request, call, actions, listed))
         neighbour = self._neighbours.get(place.owner)
         if neighbour is None:
@@ -241,17 +281,29 @@ class Switchboard:
             )
         except PeerGone as error:
             raise TimeoutError(str(error)) from error
-        return _read_answer(request, json.loads(said))
+        return _read_answer(request, said)
 
     async def answer(self, question: bytes) -> bytes:
-        """A command that came to another node, or a conversation that it hands over."""
-        asked = json.loads(question)
-        if "take" in asked:
-            former = Former(asked["node"].rpartition(":")[0], self._clock.now(), holds=asked["node"])
-            taken = await self._membership.take(ConversationId(asked["take"]), former)
+        """A command that came to another node, or a conversation that it hands over. A newer release may ask for more than
+        we understand: whoever asks hears that nothing has been done."""
+        request = self._pump.new_request()
+        try:
+            asked: Mapping[str, Any] = json.loads(question)
+            if "take" in asked:
+                holds = str(asked["node"])
+                wanted: Former | Command = Former(holds.rpartition(":")[0], self._clock.now(), holds=holds)
+            else:
+                actions = tuple([from_data(each, self._seal) for each in asked["actions"]])
+                wanted = Command(request, CallId(str(asked["call"])), actions, bool(asked["listed"]))
+        except (ValueError, TypeError, LookupError, AttributeError) as problem:
+            log.warning("question_unreadable", problem=f"{type(problem).__name__}: {problem}")
+            return json.dumps(
+                {"v": 1, "refused": ["wrong_state", "the node that has it is of another release"]}
+            ).encode()
+        if isinstance(wanted, Former):
+            taken = await self._membership.take(ConversationId(str(asked["take"])), wanted)
             return json.dumps({"v": 1, "taken": taken}).encode()
-        actions = tuple(from_data(each, self._seal) for each in asked["actions"])
-        said = await self._pump.ask(Command(self._pump.new_request(), CallId(asked["call"]), actions, asked["listed"]))
+        said = await self._pump.ask(wanted)
         if isinstance(said, CommandAccepted):
             return json.dumps({"v": 1, "accepted": said.action_ids}).encode()
         return json.dumps({"v": 1, "refused": [said.code, said.detail]}).encode()
@@ -269,8 +321,15 @@ def _neighbour(owner: str, facts: bytes) -> Neighbour | None:
         return None
 
 
-def _read_answer(request: int, said: Mapping[str, Any]) -> CommandAccepted | CommandRefused:
-    if "accepted" in said:
-        return CommandAccepted(request, tuple(ActionId(each) for each in said["accepted"]))
-    code, detail = said["refused"]
-    return CommandRefused(request, code, detail)
+def _read_answer(request: int, answer: bytes) -> CommandAccepted | CommandRefused:
+    """Raises TimeoutError for one that tells us nothing."""
+    try:
+        said: Mapping[str, Any] = json.loads(answer)
+        if "accepted" in said:
+            return CommandAccepted(request, tuple([ActionId(str(each)) for each in said["accepted"]]))
+        code, detail = said["refused"]
+        if code not in _REFUSALS:
+            raise ValueError(f"{code} is no refusal")
+        return CommandRefused(request, code, str(detail))
+    except (ValueError, TypeError, LookupError) as problem:
+        raise TimeoutError("the node that has the call has answered what we do not understand") from problem

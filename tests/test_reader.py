@@ -46,7 +46,7 @@ from bridge.telemetry.metrics import Metrics
 from tests.engine.world import Sealing
 from tests.store.writes import commit
 from tests.support.phone import Message, read_message
-from tests.support.waiting import until
+from tests.support.waiting import until, until_awaited
 
 FLOW = Flow("udp", "udp:5060", "192.0.2.1", 5062)
 SDP = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"
@@ -453,3 +453,43 @@ async def _conversation_of(house: House, call: CallId) -> str:
     read: dict[str, Any] | None = await house.reader.call(call)
     assert read is not None
     return str(read["conversation_id"])
+
+
+class TestElsewhere:
+    """Live calls that another node carries."""
+
+    @pytest.fixture
+    async def beside(self, house: House) -> Reader:
+        """A node that carries nothing, on the same store."""
+        other = House()
+        return Reader(pump=other.pump, store=house.memory, tokens=SystemTokens(), seal=Sealing())
+
+    async def test_it_is_shown_as_it_was_last_written(self, house: House, beside: Reader) -> None:
+        call = await house.answered("there")
+
+        async def answered() -> bool:
+            shown = await beside.call(call)
+            return shown is not None and shown["state"] == "answered"
+
+        await until_awaited(answered, "it is written")
+        shown = await beside.call(call)
+        here = await house.reader.call(call)
+        assert shown is not None
+        assert here is not None
+        assert {key: shown[key] for key in ("id", "state", "from", "to", "application")} == {
+            key: here[key] for key in ("id", "state", "from", "to", "application")
+        }
+        page = await beside.calls(ALL, before=None, limit=10)
+        assert [each["id"] for each in page.data] == [call]
+
+    async def test_what_another_release_has_written_hides_no_other_call(self, house: House, beside: Reader) -> None:
+        call = await house.answered("there")
+        house.memory.commit(commit(1, conversation="conv_new", call="call_new", owner="n3:a", created_ms=1))
+        await until(lambda: house.memory.keyspace.whereabouts(CallId("call_new")) is not None, "it is stored")
+        page = await beside.calls(ALL, before=None, limit=10)
+        assert [each["id"] for each in page.data] == [call]
+        with pytest.raises(StoreUnavailable, match="another release"):
+            await beside.call(CallId("call_new"))
+
+    async def test_a_call_that_nobody_has_is_none(self, beside: Reader) -> None:
+        assert await beside.call(NOBODY) is None

@@ -32,7 +32,7 @@ def leased(holdings: Holdings, given: Leased, *, now: float) -> None:
         return
     holdings.lease_until = given.until
     for place, holding in enumerate(holdings.conversations.values()):
-        holding.unsure = True
+        holding.unsure, holding.doubted = True, holdings.ticket
         holdings.agenda.arm((next(iter(holding.legs)), NodeTimer.AUDIT), now + place * _AUDIT_PACE_S)
 
 
@@ -73,8 +73,11 @@ def is_fenced(holdings: Holdings, holding: Holding, *, now: float) -> bool:
     return holding.unsure or now > holdings.lease_until
 
 
-def sure(holdings: Holdings, holding: Holding) -> None:
-    """The store has taken a write of it: it is ours, and what was put aside comes now."""
+def sure(holdings: Holdings, holding: Holding, ticket: int) -> None:
+    """The store has taken a write of it: it is ours, and what was put aside comes now. An answer to a write from before our
+    lease lapsed says nothing: it may have been under way all the while that somebody else took it."""
+    if ticket <= holding.doubted:
+        return
     holding.unsure = False
     if holding.aside:
         holdings.again.extend(holding.aside)

@@ -10,6 +10,7 @@ from bridge.calls.call import Call, Phase
 from bridge.calls.streams import video_session
 from bridge.engine.carrying import drop
 from bridge.engine.effects import ClosePorts, Yielded, YieldRefused
+from bridge.engine.fencing import is_fenced
 from bridge.engine.holdings import Holding, Holdings, Leg
 from bridge.engine.inputs import Yield
 from bridge.sip.invite_usage import UsageState
@@ -20,7 +21,7 @@ LINGER_S = 10.0  # a far end that has not answered a re-INVITE by then is heard 
 def let_go(holdings: Holdings, given: Yield, *, now: float) -> None:
     """Forget the conversation without a word to anybody, unless something about it is under way."""
     holding = holdings.conversations.get(given.conversation)
-    if holding is None or not _is_at_rest(holdings, holding):
+    if holding is None or not _is_at_rest(holdings, holding, now=now):
         holdings.out.append(YieldRefused(given.request, "gone" if holding is None else "busy"))
         return
     for leg in holding.legs.values():
@@ -31,15 +32,24 @@ def let_go(holdings: Holdings, given: Yield, *, now: float) -> None:
     drop(holdings, holding, keep_ports=True)
 
 
+def stay(holdings: Holdings, call: Call) -> None:
+    """It has come back before its ports were closed: they are its own again."""
+    for session in (call.id, video_session(call.id)):
+        holdings.lingering.disarm(session)
+
+
 def wake(holdings: Holdings, *, now: float) -> None:
     """Close the ports of those that have gone."""
     while (session := holdings.lingering.pop_due(now)) is not None:
         holdings.out.append(ClosePorts(session))
 
 
-def _is_at_rest(holdings: Holdings, holding: Holding) -> bool:
-    """Whether the store knows everything, and nobody waits for an answer of ours, or we for theirs."""
-    if holding.unsure or holding.aside or holding.unwritten is not None or holding.gate.tickets():
+def _is_at_rest(holdings: Holdings, holding: Holding, *, now: float) -> bool:
+    """Whether the store knows everything, and can be told whose it is, and nobody waits for an answer of ours, or we for
+    theirs."""
+    if holdings.store_away_since is not None or is_fenced(holdings, holding, now=now):
+        return False
+    if holding.aside or holding.unwritten is not None or holding.gate.tickets():
         return False
     return all(_rests(holdings, leg) for leg in holding.legs.values())
 

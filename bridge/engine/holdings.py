@@ -113,6 +113,7 @@ class Leg:
         "fixed",
         "holding",
         "listener",
+        "passed_on",
         "proof",
         "published",
         "queued",
@@ -130,6 +131,7 @@ class Leg:
         self.usage = usage
         self.fixed = fixed  # the snapshot's first part
         self.listener = ""  # of a call that we make: the one whose identity it bears
+        self.passed_on = False  # its INVITE came back: no other node had a call of it
         self.stored = False  # `fixed` has been written, as a part of this conversation
         self.takes: list[
             Take
@@ -151,6 +153,7 @@ class Holding:
         "aside",
         "created_at",
         "decided",
+        "doubted",
         "epoch",
         "gate",
         "id",
@@ -172,6 +175,7 @@ class Holding:
         self.legs: dict[CallId, Leg] = {}
         self.unwritten: Unwritten | None = None
         self.unsure = False  # our lease had lapsed: somebody else may have it, until a write of ours is taken
+        self.doubted = 0  # the last ticket before that: what the store has said to it was said before, too
         self.aside: list[Input] = []  # what waits for that
 
     @property

@@ -27,6 +27,7 @@ from bridge.engine.delivering import carry_deliveries, finish_if_done, let_go, p
 from bridge.engine.effects import AdoptPorts, HeldPorts, Noted, OpenPorts, OriginateRefused
 from bridge.engine.fencing import sure
 from bridge.engine.gate import Acknowledging, Answering, Concluded, Inviting, Moved, Promised, Publish
+from bridge.engine.handover import stay
 from bridge.engine.holdings import RELEASES_KEPT_S, Holding, Holdings, Leg, NodeTimer, Unwritten
 from bridge.engine.inputs import CommitRefused, Former
 from bridge.engine.passing import pass_invite_on
@@ -52,7 +53,7 @@ def committed(holdings: Holdings, ticket: int, *, now: float) -> None:
     if holding is None:
         return
     if holding.unsure:
-        sure(holdings, holding)
+        sure(holdings, holding, ticket)
     for waiting in holding.gate.open(ticket):
         leg = holdings.legs.get(waiting.call)
         if isinstance(waiting, Publish):
@@ -180,6 +181,8 @@ def claimed(
             holding.legs[each.call] = holdings.legs[each.call] = leg
         if not holding.legs:
             continue  # what we cannot read stays in the store, for somebody who can
+        for leg in holding.legs.values():
+            stay(holdings, leg.call)
         holdings.conversations[holding.id] = holding
         revived.append((holding, stored))
     if former is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bridge.calls.facts import CallId
 from bridge.engine.commit import UNNAMED
-from bridge.engine.effects import PassOn
+from bridge.engine.effects import Dropped, PassOn
 from bridge.engine.holdings import Holdings, Leg
 from bridge.sip.endpoint import RequestArrived
 from bridge.sip.flow import Flow
@@ -28,9 +28,12 @@ def passed_on(holdings: Holdings, message: Request | Response, data: bytes, flow
 
 
 def pass_invite_on(holdings: Holdings, leg: Leg) -> None:
-    """An INVITE that has made its call at another node already."""
-    if leg.call.invite is not None:
-        holdings.out.append(PassOn(leg.call.id, "", leg.call.invite.encode(), leg.call.way))
+    """An INVITE that has made its call at another node already; once, for a call that has ended is at none."""
+    call = leg.call
+    if leg.passed_on:
+        holdings.out.append(Dropped("late_invite", call.way))
+    elif call.invite is not None:
+        holdings.out.append(PassOn(call.id, "", call.invite.encode(), call.way))
 
 
 def pass_new_on(holdings: Holdings, arrived: RequestArrived) -> None:

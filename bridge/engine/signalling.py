@@ -227,6 +227,7 @@ def _create(
     holding = Holding(call.conversation_id, created_at=now, epoch=1, nonce=holdings.new_nonce())
     usage = InviteUsage(settings.timers)
     leg = Leg(call, holding, application, usage, snapshot.fixed(call, request))
+    leg.passed_on = holdings.must_answer
     holding.legs[call_id] = leg
     holdings.conversations[holding.id] = holding
     holdings.legs[call_id] = leg

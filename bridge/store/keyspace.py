@@ -85,7 +85,8 @@ class _Node:
 
     incarnation: str
     generation: int
-    renewed_ms: int
+    renewed_ms: int  # 0: it has departed
+    heard_ms: int
     lease_ms: int
     facts: bytes
 
@@ -338,13 +339,13 @@ class Keyspace:
             generation = max(now, stored.generation + 1 if stored is not None else 0)
         elif stored is not None and stored.generation >= generation:
             return Lease(owner, now, f"{node_id}:{stored.incarnation}"), generation
-        latest = max((node.renewed_ms for _, node in self._nodes.items()), default=now)
+        latest = max((node.heard_ms for _, node in self._nodes.items()), default=now)
         if now - latest > lease_ms / 2:
             self._quiet.put("quiet", now + 2 * lease_ms, keep_s=2 * lease_s)
-        self._nodes.put(node_id, _Node(incarnation, generation, now, lease_ms, facts), keep_s=FORGET_S)
+        self._nodes.put(node_id, _Node(incarnation, generation, now, now, lease_ms, facts), keep_s=FORGET_S)
         members = tuple(
             Member(name, node.incarnation, node.renewed_ms, node.lease_ms, node.facts)
-            for name, node in sorted(self._nodes.items(), key=lambda item: item[1].renewed_ms)
+            for name, node in sorted(self._nodes.items(), key=lambda item: item[1].heard_ms)
         )
         return Lease(owner, now, None, self._quiet.get("quiet") or 0, members), generation
 
@@ -451,10 +452,13 @@ class Keyspace:
             return False
         if (stored.owner, stored.epoch, stored.version) != (given.owner, given.epoch, given.version):
             return False
+        heir_id, _, incarnation = given.heir.rpartition(":")
+        heir = self._nodes.get(heir_id)
+        if heir is not None and heir.incarnation != incarnation:
+            return False
         moved = replace(stored, owner=given.heir, epoch=given.epoch + 1, nonce=given.nonce)
         self._conversations.put(given.conversation, moved)
         self._owned.drop((given.owner.rpartition(":")[0], given.conversation))
-        heir_id, _, incarnation = given.heir.rpartition(":")
         self._owned.put((heir_id, given.conversation), incarnation)
         return True
 

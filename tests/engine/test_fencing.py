@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.calls.actions import Hangup, Park, Pause
+from bridge.calls.actions import Hangup, Hold, Park, Pause
 from bridge.engine.effects import CommandRefused
-from bridge.engine.inputs import Leased, MediaLost, MediaTimedOut, StoreAway, StoreBack
+from bridge.engine.inputs import Command, Leased, MediaLost, MediaTimedOut, StoreAway, StoreBack
 from bridge.sip.flow import Send
 from tests.engine.world import ANSWER, World, answered, sdp
 
@@ -182,3 +182,33 @@ def test_a_parked_call_is_parked_on() -> None:
     regain(world)
     world.advance(1.0)
     assert world.ended["by"] == "policy"
+
+
+def test_an_answer_from_before_the_lapse_says_nothing() -> None:
+    """It may have been under way all the while that another node took the call."""
+    world = leased(answered())
+    world.committing = False
+    world.ask(Hold())
+    lapsed(world)
+    world.give(MediaTimedOut(world.call_id))
+    world.give(Leased(world.now + LEASE_S))
+    world.commit_one()
+    world.committing = False
+    assert world.requests("BYE") == []
+    world.advance(0.1)
+    world.commit_all()
+    assert len(world.requests("BYE")) == 1
+
+
+def test_who_asks_in_between_hears_that_it_is_elsewhere() -> None:
+    world = leased(answered())
+    lapsed(world)
+    world.keyspace.claim("n2:1", "heir", "n1", world.keyspace.owned("n1"))
+    world.committing = False
+    world.give(Leased(world.now + LEASE_S))
+    caused = world.give(Command(9, world.call_id, (Hangup(),), listed=False))
+    assert [effect for effect in caused if isinstance(effect, CommandRefused)] == []
+    world.advance(0.1)
+    world.commit_all()
+    (refused,) = [effect for effect in world.effects if isinstance(effect, CommandRefused)]
+    assert (refused.request, refused.code) == (9, "not_found")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bridge.calls.actions import Credentials, Dial, Hangup, Pause, Target
+from bridge.calls.actions import Credentials, Dial, Hangup, Mute, Pause, Target, Unmute
 from bridge.engine.effects import Noted
 from bridge.engine.inputs import InvalidReply
 from tests.engine.callee import Callee
@@ -90,11 +90,13 @@ def test_an_heir_proves_it_too() -> None:
 
 
 def test_it_is_sealed_once_however_often_the_call_is_written() -> None:
-    world, bob = originated(actions=(Pause(seconds=1), Pause(seconds=1), Pause(seconds=1), Pause(seconds=1)))
+    world, bob = originated(actions=(Pause(seconds=1), Pause(seconds=1)))
     bob.answer(180)
     assert proves_it(bob)
     bob.answer(200)
     world.advance(10.0)
+    world.ask(Mute())
+    world.ask(Unmute())
     world.ask(Hangup())
     assert len(world.commits) > 5
     assert world.seal.made == 1

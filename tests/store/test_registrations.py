@@ -223,6 +223,15 @@ async def test_a_stream_belongs_to_who_wrote_last(place: Place) -> None:
     assert stream.events == ((1, b"event 1"), (2, b"event 2"))
 
 
+async def test_a_stream_that_was_taken_from_another_node_is_found_in_our_own_index(place: Place) -> None:
+    """So that an heir whose answer was lost can ask for it again: the dead node's index has it no more."""
+    node = await place.node()
+    await write(node, registration(1, events=(1,)))
+    (taken,) = await node.store.claim_streams("n2:ddd", "n1")
+    assert await node.store.claim_streams("n2:ddd", "n1") == []
+    assert await node.store.claim_streams("n2:ddd", "n2") == [taken]
+
+
 async def test_streams_of_calls_are_none_of_this(place: Place) -> None:
     node = await place.node()
     await node.write(commit(1, call="aor_like", events=(1,)))
