@@ -25,6 +25,7 @@ from bridge.engine.node import Node
 from bridge.engine.settings import Application, Listener, NodeSettings
 from bridge.outbox.effects import Endpoint
 from bridge.outbox.schedule import Outcome, Schedule
+from bridge.sealing import ClusterSeal
 from bridge.service import ContractRenderer
 from bridge.sip.flow import Flow, Send
 
@@ -70,7 +71,13 @@ class Bench:
             schedule=Schedule(),
             max_calls=1_000_000,
         )
-        self.node = Node(settings, render=ContractRenderer(), tokens=SystemTokens(), chance=lambda: 0.5)
+        self.node = Node(
+            settings,
+            render=ContractRenderer(),
+            tokens=SystemTokens(),
+            chance=lambda: 0.5,
+            seal=ClusterSeal(settings.secret, SystemTokens()),
+        )
         self.now = 1000.0
         self._reply = reply
         self._calls = 0

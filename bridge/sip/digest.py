@@ -26,8 +26,8 @@ _SCHEME: Final = "digest"
 
 # `name=value` with its comma, and before the first one of a challenge or of credentials the scheme.
 _PARAMETER = re.compile(
-    r"[ \t,]*+(?:([A-Za-z0-9\-.!%*_+`'~]++)[ \t]++(?=[A-Za-z0-9\-.!%*_+`'~]++[ \t]*+=))?+"
-    r"([A-Za-z0-9\-.!%*_+`'~]++)[ \t]*+=[ \t]*+(\"[^\"\\]*+(?:\\.[^\"\\]*+)*+\"|[^\s\",]*+)[ \t]*+(?=,|\Z)",
+    r"[ \t,]*+(?:([A-Za-z0-9\-.!%*_+`'~]++)[ \t]++(?=[A-Za-z0-9\-.!%*_+`'~]++[ \t]*+=))?"
+    r"([A-Za-z0-9\-.!%*_+`'~]++)[ \t]*+=[ \t]*+(\"[^\"\\]*+(?:\\.[^\"\\]*+)*\"|[^\s\",]*+)[ \t]*+(?=,|\Z)",
     re.DOTALL,
 )
 _HEX = re.compile(r"[0-9A-Fa-f]+")

@@ -1,8 +1,9 @@
 """Character classes and small scanners of SIP's grammar: §25.1, and the reason phrases of §21.
 
 Everything here is linear in the length of its text, whatever the text is: the regular expressions have no two ways
-to match the same characters (their loops are possessive), and what can occur many times is bounded. Knows nothing
-of any header field in particular.
+to match the same characters (their loops over characters are possessive), and what can occur many times is bounded. A
+group is never repeated possessively: Python before 3.11.5 matches that wrongly (gh-106052), Debian 12's among them. Knows
+nothing of any header field in particular.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ Parameters: TypeAlias = tuple[tuple[str, str | None], ...]
 MAX_PARAMETERS: Final = 128  # of one value or URI; the most seen in the field is a dozen
 
 _TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+")
-_QUOTED = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_QUOTED = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*"', re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # One element of a comma-separated list. An unclosed quote or bracket reaches to the end of the text, so the
 # expression cannot fail anywhere, and findall never starts over inside an element.
 _ELEMENT = re.compile(
-    r'(?:^|,)((?:[^",<]++|"[^"\\]*+(?:\\.?+[^"\\]*+)*+"?+|<[^>]*+>?+)*+)',
+    r'(?:^|,)((?:[^",<]++|"[^"\\]*+(?:\\.?+[^"\\]*+)*"?+|<[^>]*+>?+)*)',
     re.DOTALL,
 )
 _PARAMETER = re.compile(
-    r'[ \t]*+;[ \t]*+([^\s;=",<>]++)[ \t]*+(?:=[ \t]*+("[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\s;",<>]*+)[ \t]*+)?+',
+    r'[ \t]*+;[ \t]*+([^\s;=",<>]++)[ \t]*+(?:=[ \t]*+("[^"\\]*+(?:\\.[^"\\]*+)*"|[^\s;",<>]*+)[ \t]*+)?',
     re.DOTALL,
 )
 _UNQUOTED_PARAMETER = re.compile(r"[^\s\"<>,]*+")

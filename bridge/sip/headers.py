@@ -253,18 +253,18 @@ class CSeq(NamedTuple):
         return f"{self.number} {self.method}"
 
 
-_SIMPLE_NAME_ADDR = re.compile(r"([^\"<>,;:]*+)<([A-Za-z][A-Za-z0-9+.\-]*+:[^<>\"\s]++)>(?:;tag=([^\s;,\"<>=]++))?+")
+_SIMPLE_NAME_ADDR = re.compile(r"([^\"<>,;:]*+)<([A-Za-z][A-Za-z0-9+.\-]*+:[^<>\"\s]++)>(?:;tag=([^\s;,\"<>=]++))?")
 _BRACKETED = re.compile(r"[ \t]*+<([A-Za-z][A-Za-z0-9+.\-]*+:[^<>\"\s]++)>[ \t]*+")
 _ADDR_SPEC = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*+:[^<>\"\s,;?]++)[ \t]*+")
 # Tokens, says the grammar; phones also send brackets, `@` and bare UTF-8. A comma or a quote would mean another value.
 _DISPLAY_NAME = re.compile(r"[^\"<>,;:]+")
 _SIMPLE_VIA = re.compile(
-    r"SIP/2\.0/([A-Za-z]++) (\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9_.\-]++)(?::([0-9]{1,5}+))?+"
-    r";branch=([^\s;=\"<>,]++)(;[^\s\"<>,]*+)?+"
+    r"SIP/2\.0/([A-Za-z]++) (\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9_.\-]++)(?::([0-9]{1,5}+))?"
+    r";branch=([^\s;=\"<>,]++)(;[^\s\"<>,]*+)?"
 )
 _VIA = re.compile(
     r"SIP[ \t]*+/[ \t]*+2\.0[ \t]*+/[ \t]*+([A-Za-z0-9\-.!%*_+`'~]++)[ \t]++"
-    r"(\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9_.\-]++)[ \t]*+(?::[ \t]*+([0-9]{1,5}+)[ \t]*+)?+",
+    r"(\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9_.\-]++)[ \t]*+(?::[ \t]*+([0-9]{1,5}+)[ \t]*+)?",
     re.IGNORECASE,
 )
 

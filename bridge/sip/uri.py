@@ -15,12 +15,12 @@ _ANY = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*+:[^\s<>\"]++")
 # No `@` may stand unescaped in parameters or headers, so the last one, if any, ends the user part: `;` and `?` before
 # it belong to the user (RFC 4475 §3.1.1.9).
 _SIP = re.compile(
-    r"(?:([^@:\s<>\"]++)(?::([^@\s<>\"]*+))?+@)?"
-    r"(\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9_.\-]++)(?::([0-9]{1,5}+))?+"
-    r"((?:;[^@;?\s<>\"]++)*+)(?:\?([^@\s<>\"]*+))?+"
+    r"(?:([^@:\s<>\"]++)(?::([^@\s<>\"]*+))?@)?"
+    r"(\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9_.\-]++)(?::([0-9]{1,5}+))?"
+    r"((?:;[^@;?\s<>\"]++)*)(?:\?([^@\s<>\"]*+))?"
 )
 _SIP_WITHOUT_PARAMETERS = re.compile(
-    r"sips?:(?:[^@:\s<>\"]++@)?+(?:\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9_.\-]++)(?::[0-9]{1,4}+)?+"
+    r"sips?:(?:[^@:\s<>\"]++@)?(?:\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9_.\-]++)(?::[0-9]{1,4}+)?"
 )
 _TELEPHONE_NUMBER = re.compile(r"\+?[0-9A-Fa-f*#\-.()]+")
 _WORD = re.compile(r"[^\s<>\"@]*+")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+import bridge
 from bridge.sip import grammar
 from bridge.sip.grammar import MAX_PARAMETERS, REASON_PHRASES, parameters, print_parameters, split_list
 
@@ -154,3 +158,15 @@ def test_parameters_are_printed_as_they_were() -> None:
 def test_reason_phrases_are_fit_for_a_status_line() -> None:
     assert REASON_PHRASES[481] == "Call/Transaction Does Not Exist"
     assert all(100 <= status <= 699 and phrase.isascii() and phrase for status, phrase in REASON_PHRASES.items())
+
+
+def test_no_group_is_repeated_possessively() -> None:
+    """Python before 3.11.5 matches such wrongly where something in the group can be taken back (gh-106052)."""
+    package = Path(bridge.__file__).parent
+    found = {
+        f"{file.relative_to(package)}:{number}"
+        for file in package.rglob("*.py")
+        for number, line in enumerate(file.read_text().splitlines(), 1)
+        if re.search(r"\)(?:[?*+]|\{[0-9,]+\})\+", line) and "re.compile" in file.read_text()
+    }
+    assert found == set()
