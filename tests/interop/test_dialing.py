@@ -16,7 +16,7 @@ from tests.support.scene import Scene
 from tests.support.served import Served
 from tests.support.waiting import until
 
-pytestmark = [pytest.mark.interop, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.interop, pytest.mark.load, pytest.mark.asyncio(loop_scope="module")]
 
 PAIRS = 50  # of a caller and a callee
 PACKETS = 500  # each says to the other, one every 20 ms: 50,000 in all
@@ -57,7 +57,6 @@ async def pairs(caller: Caller, callee: Callee, application: Application) -> lis
     return list(made)
 
 
-@pytest.mark.load
 class TestFiftyAtOnce:
     async def test_not_one_packet_is_lost(self, pairs: list[Pair], caller: Caller, callee: Callee) -> None:
         ours, theirs = [pair.out.media_port for pair in pairs], [pair.into.media_port for pair in pairs]
