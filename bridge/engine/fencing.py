@@ -12,6 +12,7 @@ import math
 
 from bridge.calls.facts import CallId
 from bridge.engine.effects import CommandRefused, OriginateRefused
+from bridge.engine.gate import Created
 from bridge.engine.holdings import Holding, Holdings, NodeTimer, TimerKey
 from bridge.engine.inputs import Command, Delivered, Input, Leased, MediaLost, MediaTimedOut, Originate
 
@@ -61,11 +62,19 @@ def put_aside(holdings: Holdings, given: Input, *, now: float) -> bool:
 
 
 def put_off(holdings: Holdings, holding: Holding, key: TimerKey, *, now: float) -> bool:
-    """Whether a deadline of a call has to wait. Those of the node itself never do."""
-    if isinstance(key[1], NodeTimer) or not is_fenced(holdings, holding, now=now):
+    """Whether a deadline of a call has to wait. Those of the node itself do not, but for one: a caller who has waited long
+    enough for the store is refused at once only if the store does not know the call. Else somebody may be answering it."""
+    if not is_fenced(holdings, holding, now=now):
+        return False
+    if isinstance(key[1], NodeTimer) and (key[1] is not NodeTimer.STORE or _is_new(holding, key[0])):
         return False
     holdings.agenda.arm(key, now + _LATER_S)
     return True
+
+
+def _is_new(holding: Holding, call: CallId) -> bool:
+    """Whether the store has not said yet that it has this call."""
+    return any(isinstance(waiting, Created) and waiting.call == call for waiting in holding.gate.waiting())
 
 
 def is_fenced(holdings: Holdings, holding: Holding, *, now: float) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.calls.actions import Hangup, Hold, Park, Pause
+from bridge.calls.actions import Hangup, Hold, Park, Pause, Reject
 from bridge.engine.effects import CommandRefused
 from bridge.engine.inputs import Command, Leased, MediaLost, MediaTimedOut, StoreAway, StoreBack
 from bridge.sip.flow import Send
@@ -212,3 +212,23 @@ def test_who_asks_in_between_hears_that_it_is_elsewhere() -> None:
     world.commit_all()
     (refused,) = [effect for effect in world.effects if isinstance(effect, CommandRefused)]
     assert (refused.request, refused.code) == (9, "not_found")
+
+
+def test_a_refusal_does_not_overtake_the_answer_of_whoever_has_taken_the_call() -> None:
+    world = World()
+    world.invite()
+    world.give(Leased(world.now + 1.0))
+    world.committing = False
+    world.decide(Reject(code=486))
+    world.give(StoreAway())
+    world.advance(20.0)
+    assert {*world.statuses} == {100}, "another node may have answered it"
+
+
+def test_a_caller_of_whom_the_store_knows_nothing_is_refused_as_ever() -> None:
+    world = leased()
+    world.committing = False
+    world.invite()
+    world.give(StoreAway())
+    world.advance(3.0)
+    assert world.statuses[-1] == 503
