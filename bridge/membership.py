@@ -162,7 +162,7 @@ class Membership:
         for member in dead:
             await self._inherit(member, lease)
         now = asyncio.get_running_loop().time()
-        if now - self._looked_at >= ADOPT_EVERY_S:
+        if now - self._looked_at >= ADOPT_EVERY_S and "draining" not in self.facts:  # what we hand over is ours no more
             self._looked_at = now
             await self._adopt()
 
@@ -175,11 +175,10 @@ class Membership:
         self._tried = (self._tried | set(wanted)) & missing  # once: one that cannot be read stays where it is
         for start in range(0, len(wanted), CLAIMED_AT_ONCE):
             batch = wanted[start : start + CLAIMED_AT_ONCE]
-            claimed = await self.store.claim(self.owner, self.nonce, self.node_id, batch)
-            if claimed:
-                log.warning("adopted", conversations=len(claimed))
-                self.metrics.takeovers.inc(len(claimed))
-                self.pump.give(Claimed(tuple(claimed), Former(self.node_id, self.clock.now() - ADOPT_EVERY_S)))
+            # Whose they were is not known any more, nor since when nobody has carried them.
+            adopted = await self._claim(self.node_id, batch, Former(self.node_id, self.clock.now() - ADOPT_EVERY_S))
+            if adopted:
+                log.warning("adopted", conversations=adopted)
 
     async def _inherit(self, dead: Member, lease: Lease) -> None:
         """Our part of what this node had; all of it, once the others have had their time."""

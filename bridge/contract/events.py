@@ -124,7 +124,9 @@ class CallEndedData(EventData):
 class CallRecoveredData(EventData):
     """What `call.recovered` says."""
 
-    from_node: Annotated[str, Field(description="The node that carried the call before.")]
+    from_node: Annotated[
+        str, Field(description="The node that carried the call before; `to_node` where that is not known.")
+    ]
     to_node: Annotated[str, Field(description="The node that carries it now.")]
     gap_ms: Annotated[
         int, Field(ge=0, description="From the former node's last sign of life to the far end's word to the new one.")

@@ -12,7 +12,7 @@ import pytest_asyncio
 from tests.support.application import Application
 from tests.support.callee import Callee, answers, rings
 from tests.support.caller import Caller
-from tests.support.pairs import Pair, heard, party, put_through
+from tests.support.pairs import Pair, end_all, heard, party, put_through
 from tests.support.scene import QUICK_SCHEDULE, Scene
 from tests.support.served import Served
 from tests.support.waiting import until
@@ -61,13 +61,7 @@ class House:
         await self.bridge.ready()
 
     async def end(self, pairs: list[Pair]) -> None:
-        """Half of them by their callers, half by their callees: always both calls end, each with the truth."""
-        for number, pair in enumerate(pairs):
-            first, second = (pair.out, pair.into) if number % 2 else (pair.into, pair.out)
-            assert (await first.bye()).status == 200
-            await second.hung_up()
-            ends = {event["data"]["call"]["ended"]["reason"] for event in await pair.ended(self.application)}
-            assert ends == {"hangup", "peer_ended"}
+        await end_all(pairs, self.application)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -14,7 +14,7 @@ import pytest
 from tests.support.application import Application
 from tests.support.callee import Callee
 from tests.support.caller import Caller
-from tests.support.pairs import Pair, put_through
+from tests.support.pairs import Pair, end_all, put_through
 from tests.support.programs import children_of
 from tests.support.scene import QUICK_SCHEDULE, Scene
 from tests.support.served import Served
@@ -86,13 +86,7 @@ class Cluster:
                 assert is_heard(), f"{leg.call_id} is not heard"
 
     async def end(self, pairs: list[Pair]) -> None:
-        """Half of them by their callers, half by their callees: always both calls end, each with the truth."""
-        for number, pair in enumerate(pairs):
-            first, second = (pair.out, pair.into) if number % 2 else (pair.into, pair.out)
-            assert (await first.bye()).status == 200
-            await second.hung_up()
-            ends = {event["data"]["call"]["ended"]["reason"] for event in await pair.ended(self.application)}
-            assert ends == {"hangup", "peer_ended"}
+        await end_all(pairs, self.application)
 
 
 @pytest.mark.parametrize("count", [5, pytest.param(34, marks=pytest.mark.slow)])

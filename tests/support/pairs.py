@@ -56,6 +56,16 @@ class Pair:
         return first.ended, second.ended
 
 
+async def end_all(pairs: list[Pair], application: Application) -> None:
+    """Half of them by their callers, half by their callees: always both calls end, each with the truth."""
+    for number, pair in enumerate(pairs):
+        first, second = (pair.out, pair.into) if number % 2 else (pair.into, pair.out)
+        assert (await first.bye()).status == 200
+        await second.hung_up()
+        ends = {event["data"]["call"]["ended"]["reason"] for event in await pair.ended(application)}
+        assert ends == {"hangup", "peer_ended"}
+
+
 async def party(callee: Callee, user: str) -> IncomingCall:
     """Whom the caller of this number has been put through to."""
 
