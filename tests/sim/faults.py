@@ -14,7 +14,7 @@ from random import Random
 from tests.sim.application import HOST as APPLICATION
 from tests.sim.application import Mood
 from tests.sim.network import Weather
-from tests.sim.world import STORMS_FROM, World
+from tests.sim.world import DRAINS_FROM, STORMS_FROM, World
 
 ACTIVE_S = 60.0  # for how long things go wrong
 KINDS = ("weather", "partition", "kill", "pause", "endpoint", "slow", "away", "replies", "forget", "media", "cut off")
@@ -44,6 +44,8 @@ def draw(world: World, chance: Random) -> list[Fault]:
         for kind in climate
         for _ in range(chance.choice(times))
     ]
+    if world.seed >= DRAINS_FROM:
+        faults += [_drain(world, chance, chance.uniform(5.0, ACTIVE_S)) for _ in range(chance.choice((1, 2, 4)))]
     faults.sort(key=lambda fault: fault.at)
     return _possible(faults)
 
@@ -86,7 +88,7 @@ def _possible(faults: list[Fault]) -> list[Fault]:
 
 
 def _takes_the_copy(fault: Fault) -> bool:
-    return fault.what.startswith(("kill", "store", "pause", "cut off"))
+    return fault.what.startswith(("kill", "end", "store", "pause", "cut off"))
 
 
 # One kind each
@@ -132,6 +134,11 @@ def _kill(world: World, chance: Random, at: float) -> Fault:
     if world.clustered and chance.random() < 0.5:
         back = chance.uniform(8.0, 40.0)
     return Fault(at, back, f"kill {machine.name}", lambda: machine.kill(back), lambda: None)
+
+
+def _drain(world: World, chance: Random, at: float) -> Fault:
+    machine, back = chance.choice(world.machines), chance.uniform(0.5, 20.0)
+    return Fault(at, back, f"end {machine.name}", lambda: machine.stop(back), lambda: None)
 
 
 def _pause(world: World, chance: Random, at: float) -> Fault:

@@ -119,5 +119,20 @@ class Machine:
             self.process.kill()
         self._clock.later(back_in_s, self.start)
 
+    def stop(self, back_in_s: float) -> None:
+        """Stop the process in good order, where it is one among others; another is started then, or the supervisor does
+        it as soon as this one has ended."""
+        if self.process is not None:
+            self._ladder.tell(self.name, "", "is told to end")
+            self.process.stop()
+        self._clock.later(back_in_s, self._start_again)
+
+    def _start_again(self) -> None:
+        """Once the one before has ended."""
+        if self.process is not None and self.process.draining and self.process.alive:
+            self._clock.later(1.0, self._start_again)
+        else:
+            self.start()
+
     def _hearer(self) -> Callable[[Input], None]:
         return self.process.give if self.process is not None else lambda _: None

@@ -6,13 +6,16 @@ gives the engine a new effect has to say there what it means.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from random import Random
 from typing import Any, Final, TypeAlias
 
-from bridge.ambient import letters
+from bridge.calls.actions import Action
+from bridge.calls.facts import CallId
+from bridge.cluster import Receiver
 from bridge.contract.replies import read_reply
 from bridge.engine.commit import Commit, Release
 from bridge.engine.effects import (
@@ -32,8 +35,21 @@ from bridge.engine.effects import (
     Postpone,
     Resolve,
     SetRule,
+    Yielded,
+    YieldRefused,
 )
-from bridge.engine.inputs import Claimed, Delivered, Input, Packet, Resolved, Returned, Woken
+from bridge.engine.inputs import (
+    Claimed,
+    Command,
+    Delivered,
+    Input,
+    Originate,
+    Packet,
+    Resolved,
+    Returned,
+    Woken,
+    Yield,
+)
 from bridge.engine.node import Node
 from bridge.engine.registrations import (
     Deregistered,
@@ -45,40 +61,37 @@ from bridge.engine.registrations import (
 )
 from bridge.engine.settings import NodeSettings
 from bridge.errors import StoreUnavailable
+from bridge.membership import LEASE_S, RENEW_S, RETRY_S
 from bridge.outbox.effects import Delivery
 from bridge.outbox.schedule import Outcome
+from bridge.pump import GRAIN_S
 from bridge.registry import DUE_AT_ONCE, LOOK_S
 from bridge.service import ContractRenderer
 from bridge.sip.flow import Flow, Send
 from bridge.store import Lease
+from bridge.telemetry.metrics import Metrics
 from tests.engine.world import Sealing
 from tests.sim.clock import Planned, VirtualClock
-from tests.sim.cluster import Board, Links
+from tests.sim.cluster import Links
+from tests.sim.company import Company, SeededTokens
 from tests.sim.ladder import Ladder
+from tests.sim.loop import ProcessLoop
 from tests.sim.media import Workers
 from tests.sim.network import Address, Network
 from tests.sim.store import Link, Server, at_once
 
-GRAIN_S = 0.005  # as `bridge.pump` has it
-LEASE_S, ANNOUNCE_S, CLAIM_RETRY_S = 3.0, 1.0, 0.5  # as `bridge.service` has them
+DRAIN_LIMIT_S = 30.0
+ALL_THAT_WAITS = 1_000_000
+METRICS = Metrics()  # which nobody reads
+REST_PATIENCE_S = 10.0  # as `bridge.api` has it
 SOCKET_BUFFER = 200  # datagrams that wait for a process that stands still
 LISTENER: Final = "udp:5060"
 
-Answer: TypeAlias = CommandAccepted | CommandRefused | Originated | OriginateRefused
+Answer: TypeAlias = CommandAccepted | CommandRefused | Originated | OriginateRefused | Yielded | YieldRefused
 Post: TypeAlias = Callable[["Process", Delivery, Callable[[Outcome], None]], None]
 Give: TypeAlias = Callable[[Any], list[Effect]]
 # A planted bug: what a node does instead with an input, or, where there is none, with what is to be written.
 Mischief: TypeAlias = Callable[["Process", Input | None, Give], list[Effect]]
-
-
-class SeededTokens:
-    """Names that the seed decides."""
-
-    def __init__(self, chance: Random) -> None:
-        self._chance = chance
-
-    def token(self, length: int) -> str:
-        return letters(self._chance.randbytes(length))
 
 
 class Process:
@@ -107,6 +120,8 @@ class Process:
             settings, render=ContractRenderer(), tokens=SeededTokens(chance), chance=chance.random, seal=Sealing()
         )
         self.alive, self.open = True, False
+        self.draining = False
+        self.loop = ProcessLoop(clock, self.soon)
         self.standing_still = False
         self.replaced = False  # another process bears its name
         self.notes: list[Noted] = []
@@ -148,15 +163,14 @@ class Process:
             CommandRefused: self._answered,
             Originated: self._answered,
             OriginateRefused: self._answered,
+            Yielded: self._answered,
+            YieldRefused: self._answered,
             PassOn: self._pass_on,
             Deregistered: lambda effect: None,  # nobody here asks for that
             Dropped: lambda effect: ladder.tell(self.name, "", f"drops: {effect.reason} {effect.detail}"),
             Noted: self._noted,
         }
-
-        self.board = None
-        if links is not None:
-            self.board = Board(self, links, nonce=settings.nonce, hint=self.node.hint, clock=clock)
+        self.company = None if links is None else Company(self, links, clock, chance)
 
     @property
     def name(self) -> str:
@@ -171,31 +185,58 @@ class Process:
 
     def start(self) -> None:
         """Announce itself, take up what its predecessors have left, then listen; as `bridge.service` does it."""
-        if not self.alive:
-            return
+        if self.company is not None:
+            self.loop.create_task(self.company.live(), name="life")
+        elif self.alive:
+            self._start_alone()
+
+    def _start_alone(self) -> None:
         try:
             self._announce()
             conversations = at_once(self.link.claim_predecessors(self.settings.owner, self.settings.nonce))
             streams = at_once(self.link.claim_streams(self.settings.owner, self.settings.node_id))
         except StoreUnavailable:
-            self._clock.later(CLAIM_RETRY_S, self.start)
+            self._clock.later(RETRY_S, self.start)
             return
         self._ladder.tell(self.name, "", f"is {self.settings.owner}, and claims {len(conversations)} conversations")
         self.give(Claimed(tuple(conversations)))
         self.give(StreamsClaimed(tuple(streams)))
+        self._clock.later(RENEW_S, self._keep_lease)
+        self.listen()
+
+    def listen(self) -> None:
         self._network.listen(self.address, self._packet)
         self.open = True
-        self._clock.later(ANNOUNCE_S, self._keep_lease)
         self._expire()
+
+    def stop(self) -> None:
+        """As SIGTERM does it: its calls go to others, and it ends."""
+        if self.company is not None and self.open and not self.draining:
+            self.draining = True
+            self.loop.create_task(self.company.wind_down(), name="winding down")
+
+    def end(self) -> None:
+        """In good order: everything that it has asked of the store has left."""
+        self._end(ALL_THAT_WAITS)
 
     def kill(self) -> None:
         """As `kill -9` does it: some of what it has asked of the store has left, and nothing else is said."""
+        self._end(self._chance.randrange(4))
+
+    def _end(self, writes: int) -> None:
+        """`writes`: how many of those that wait for the store are applied yet."""
         self.alive = self.open = False
         self._network.close(self.address)
-        self.link.die(self._chance.randrange(4))
+        self.link.die(writes)
         self._store.forget(self.link)
+        self.loop.die()
         if self._timer is not None:
             self._timer.cancel()
+
+    def is_replaced(self, by: str) -> None:
+        """Another process bears its name."""
+        self.replaced = True
+        self.kill()
 
     def stand_still(self) -> None:
         """As SIGSTOP does it."""
@@ -213,18 +254,13 @@ class Process:
         try:
             lease = self._announce()
             if lease.replaced_by is not None:
-                self.replaced = True
-                self.kill()
+                self.is_replaced(lease.replaced_by)
                 return
-            if self.board is not None:
-                self.board.inherit(lease)
         except StoreUnavailable:
             pass
-        self._clock.later(ANNOUNCE_S, self._keep_lease)
+        self._clock.later(RENEW_S, self._keep_lease)
 
     def _announce(self) -> Lease:
-        if self.board is not None:
-            return self.board.announce()
         return at_once(self.link.announce(self.settings.owner, b"{}", LEASE_S))
 
     def _expire(self) -> None:
@@ -279,8 +315,9 @@ class Process:
         return self.node.write()
 
     def _carry_out(self, effects: list[Effect]) -> None:
-        for effect in effects:
-            self._carry[type(effect)](effect)
+        with self.loop.running():
+            for effect in effects:
+                self._carry[type(effect)](effect)
 
     def _set_timer(self, now: float) -> None:
         deadline = self.node.deadline()
@@ -315,6 +352,16 @@ class Process:
 
     # Other nodes
 
+    @property
+    def receiver(self) -> Receiver:
+        """Who hears other nodes."""
+        assert self.company is not None
+        return self.company.switchboard
+
+    def packet(self, packet: Packet) -> None:
+        """What came to another node's socket."""
+        self.give(packet)
+
     def soon(self, call: Callable[[], None]) -> None:
         """Something has come for it: it happens as soon as it can."""
         if not self._later_if_still(call):
@@ -322,27 +369,60 @@ class Process:
 
     def leave(self, send: Send) -> None:
         """By our own socket, whoever says it."""
-        self._network.send(self.address, (send.flow.host, send.flow.port), send.data)
+        if self.alive:
+            self._network.send(self.address, (send.flow.host, send.flow.port), send.data)
 
     def _send(self, send: Send) -> None:
-        if send.flow.node and self.board is not None:
-            self.board.send_there(send)
+        if send.flow.node and self.company is not None:
+            self.company.switchboard.send_there(send)
         else:
             self.leave(send)
 
     def _pass_on(self, wanted: PassOn) -> None:
-        if self.board is not None:
-            self.board.pass_on(wanted)
+        if self.company is not None:
+            self.company.switchboard.pass_on(wanted)
         else:
             self.give(Returned(wanted.data, wanted.flow))
 
+    def tell(self, what: str) -> None:
+        """A line in the ladder."""
+        self._ladder.tell(self.name, "", what)
+
     # REST
 
-    def ask(self, make: Callable[[int], Input], answered: Callable[[Answer], None]) -> None:
-        """A request: `make` is given its number. Where the process dies it is never answered."""
+    def request(self, make: Callable[[int], Input], answered: Callable[[Answer], None]) -> None:
+        """Where the process dies it is never answered. `make` is given the request's number."""
+        number = self.new_request()
+        self._asked[number] = answered
+        self.give(make(number))
+
+    def command(
+        self, call: CallId, actions: tuple[Action, ...], *, listed: bool, answered: Callable[[Answer], None]
+    ) -> None:
+        """Run these actions, wherever the call is."""
+        if self.company is None:
+            self.request(lambda number: Command(number, call, actions, listed=listed), answered)
+        else:
+            work = partial(self.company.command, call, actions, listed=listed, answered=answered)
+            self.soon(lambda: self._begin(work()))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self.loop.create_task(work)
+
+    def new_request(self) -> int:
+        """A number for somebody who is about to ask."""
         self._requests += 1
-        self._asked[self._requests] = answered
-        self.give(make(self._requests))
+        return self._requests
+
+    async def ask(self, asked: Command | Originate | Yield) -> Answer:
+        """Give it, and wait for its answer; as `bridge.pump` does it."""
+        heard: asyncio.Future[Answer] = self.loop.create_future()
+        self._asked[asked.request] = partial(_hear, heard)
+        try:
+            self.give(asked)
+            return await heard
+        finally:
+            self._asked.pop(asked.request, None)
 
     def _answered(self, effect: Answer) -> None:
         answered = self._asked.pop(effect.request, None)
@@ -354,3 +434,8 @@ class Process:
             self.notes.append(noted)
         facts = " ".join(f"{name}={value}" for name, value in noted.facts)
         self._ladder.tell(self.name, "", f"notes: {noted.event} {(noted.call or '')[:12]} {facts}")
+
+
+def _hear(heard: asyncio.Future[Answer], answer: Answer) -> None:
+    if not heard.done():
+        heard.set_result(answer)

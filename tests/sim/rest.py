@@ -18,7 +18,7 @@ from bridge.contract.actions import COMMANDS, ActionList, to_actions
 from bridge.contract.originating import OriginateBody
 from bridge.engine.commit import Claim
 from bridge.engine.effects import CommandAccepted, Originated, OriginateRefused
-from bridge.engine.inputs import Command, Input
+from bridge.engine.inputs import Input
 from bridge.errors import StoreUnavailable
 from tests.sim.application import HOST, Application
 from tests.sim.clock import VirtualClock
@@ -98,7 +98,7 @@ class Client:
 
     def _ask(self, call: str, body: dict[str, Any], name: str = "") -> None:
         machine = next((each for each in self._machines if each.name == self._application.calls.get(call)), None)
-        if machine is not None and machine.process is not None and machine.process.board is not None:
+        if machine is not None and machine.process is not None and machine.process.company is not None:
             machine = self._chance.choice(self._machines)  # any node takes any command
         process = self._reach(machine) if machine is not None else None
         self._ladder.tell("app", "" if machine is None else machine.name, f"REST {name or 'list'} {call[:12]} {body}")
@@ -109,14 +109,8 @@ class Client:
         else:
             actions = to_actions(ActionList.model_validate(body).actions)
         names = [action.name for action in actions]
-        if process.board is not None:
-            told = partial(self._commanded, process.name, names)
-            process.board.command(CallId(call), actions, listed=not name, answered=told)
-            return
-        process.ask(
-            lambda request: Command(request, CallId(call), actions, listed=not name),
-            partial(self._commanded, process.name, names),
-        )
+        told = partial(self._commanded, process.name, names)
+        process.command(CallId(call), actions, listed=not name, answered=told)
 
     def _commanded(self, node: str, names: list[str], answer: Answer) -> None:
         self._told(node, answer)
@@ -162,7 +156,7 @@ class Client:
         call = CallId("call_" + "".join(self._chance.choices(_LETTERS, k=24)))
         wanted = OriginateBody.model_validate(body)
         make: Callable[[int], Input] = lambda request: wanted.to_originate(request, call, claim)  # noqa: E731
-        process.ask(make, partial(self._originated, key, process.name))
+        process.request(make, partial(self._originated, key, process.name))
 
     def _originated(self, key: str, node: str, answer: Answer) -> None:
         self._told(node, answer)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
+from structlog.testing import capture_logs
+
 from tests.sim import faults, invariants
 from tests.sim.phone_callee import PASSWORD
 from tests.sim.phone_caller import call_later
@@ -53,7 +55,9 @@ def run(seed: int, *, told: bool = False, mischief: Mischief | None = None) -> R
     world = World(seed, told=told, mischief=mischief)
     came = Run(seed)
     try:
-        _live(world, came)
+        with capture_logs() as logs:
+            _live(world, came)
+        came.violations += [str(each) for each in logs if each["log_level"] in ("error", "critical")]
     except Exception:  # noqa: BLE001 -- whatever a node does not bear is what we are looking for
         came.violations.append(traceback.format_exc())
     came.datagrams, came.webhooks = world.network.carried, len(world.application.received)

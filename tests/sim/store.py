@@ -26,6 +26,11 @@ class Link(MemoryStore):
 
     cuts = 0  # for how many reasons nothing passes
 
+    @property
+    def connection(self) -> int:
+        """Which one it is: what was asked on an earlier one is not answered."""
+        return self._link
+
     def cut(self) -> None:
         """Nothing passes, until `mend` has been said as often."""
         self.cuts += 1

@@ -15,14 +15,24 @@ import pytest
 
 from bridge.calls.facts import ActionId, CallId
 from bridge.engine.commit import Commit
-from bridge.engine.effects import ClosePorts, CommandAccepted, Deliver, Effect, SetRule
+from bridge.engine.effects import ClosePorts, CommandAccepted, Deliver, Effect, SetRule, Yielded, YieldRefused
 from bridge.engine.holdings import NodeTimer
-from bridge.engine.inputs import Claimed, Command, Committed, Delivered, Input, MediaTimedOut, Packet, PortsClosed
+from bridge.engine.inputs import (
+    Claimed,
+    Command,
+    Committed,
+    Delivered,
+    Input,
+    MediaTimedOut,
+    Packet,
+    PortsClosed,
+    Yield,
+)
 from bridge.outbox.schedule import Outcome
 from bridge.sip.flow import Send
 from tests.sim.process import Give, Mischief, Process
 from tests.sim.scenario import run
-from tests.sim.world import REGISTERING_FROM
+from tests.sim.world import DRAINS_FROM, REGISTERING_FROM
 
 SEEDS = 25  # within which each has to be found
 OK = Outcome(200, None, None, 0.01)
@@ -180,6 +190,16 @@ def takes_what_is_not_its() -> Mischief:
     return mischief
 
 
+def keeps_what_it_hands_over(process: Process, given: Input | None, give: Give) -> list[Effect]:
+    """A conversation that goes to another node, and is carried on here."""
+    if not isinstance(given, Yield):
+        return give(given)
+    held = process.node.conversation(given.conversation)
+    if held is None or held.unwritten is not None or held.gate.tickets():
+        return [YieldRefused(given.request, "busy")]
+    return [Yielded(given.request, held.id, held.epoch, held.nonce, held.version, tuple(held.legs))]
+
+
 PLANTED: dict[str, tuple[Callable[[], Mischief], str]] = {
     "drops the 200 to a BYE": (lambda: _without(_is_answer_to_bye), "BYE .* was never answered"),
     "drops the ACK": (lambda: _without(_is_ack), "was never acknowledged"),
@@ -198,13 +218,16 @@ PLANTED: dict[str, tuple[Callable[[], Mischief], str]] = {
     "stays in the call": (lambda: stays_in_the_call, "is answered at its node, and no phone is in"),
     "leaves without a word": (lambda: leaves_without_a_word, "of which no node knows"),
     "takes what is not its": (takes_what_is_not_its, "both carry"),
+    "keeps what it hands over": (lambda: keeps_what_it_hands_over, "both carry"),
 }
+HANDING_OVER = ("keeps what it hands over",)  # what only a node that is told to end does
 
 
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_found(bug: str) -> None:
     plant, sentence = PLANTED[bug]
-    for seed in range(REGISTERING_FROM, REGISTERING_FROM + SEEDS):
+    first = DRAINS_FROM if bug in HANDING_OVER else REGISTERING_FROM
+    for seed in range(first, first + SEEDS):
         violations = run(seed, mischief=plant()).violations
         if any(_matches(sentence, violation) for violation in violations):
             return

@@ -27,6 +27,7 @@ from tests.sim.store import Server
 REGISTERING_FROM = 20_000  # in these seeds phones register, and REST is quicker; those before stay what they were
 STORMS_FROM = 40_000  # in these much more goes wrong, and there is much more that can
 CLUSTERS_FROM = 60_000  # and in these nodes know of each other, and take over what a dead one had
+DRAINS_FROM = 80_000  # and in these nodes are told to end, and hand their calls over
 BEGINNING = 1_800_000_000.0  # seconds UTC
 PLANS: tuple[tuple[Action, ...], ...] = ((Reject(),), (Ring(), Pause(seconds=3), Answer(), Pause(seconds=3)))
 
@@ -68,7 +69,7 @@ class World:
         self.clustered = seed >= CLUSTERS_FROM
         links = Links(self.clock, self.chance("links"), self.network) if self.clustered else None
         fallback = sizes.choice(PLANS)
-        for number in range(1, sizes.choice((2, 2, 3, 4))):
+        for number in range(1, sizes.choice((2, 2, 3, 4) if seed < DRAINS_FROM else (2, 3, 3, 4))):
             host = f"10.0.0.{number}"
             self.machines.append(
                 Machine(
