@@ -106,7 +106,6 @@ class Leg:
     __slots__ = (
         "acks",
         "application",
-        "branches",
         "call",
         "concluded",
         "cursors",
@@ -137,7 +136,6 @@ class Leg:
             Take
         ] = []  # from the conversations it was in before: a whole rewrite has to take it from there
         self.proof: tuple[Line, ...] = ()  # what our last re-INVITE answered a challenge with
-        self.branches = 0  # requests of ours so far: the next one's branch
         self.acks: dict[str, int] = {}  # settled deliveries by endpoint, not yet written
         self.cursors: dict[str, int] = {}  # settled deliveries by endpoint
         # Events that some endpoint has not settled, by sequence: what a whole rewrite has to carry.

@@ -242,9 +242,9 @@ def within_dialog(
     call = leg.call
     if call.dialog is None:
         raise AssertionError(f"{method} needs a dialog")
-    leg.branches += 1
-    # The epoch keeps the branches of one owner apart from those of the next.
-    branch = holdings.names.branch(call.id, leg.holding.epoch * 1000 + leg.branches)
+    # A call takes its numbers along when it changes its conversation; after a store has fallen back the epoch keeps apart
+    # what two owners call by one number.
+    branch = holdings.names.branch(call.id, f"{leg.holding.epoch}.{call.dialog.local_sequence + 1}")
     flow = next_hop(call.dialog, via_host=call.via_host)
     listener = holdings.settings.listener_of(flow)
     via = via_value(flow.transport, listener.sent_by, branch)
