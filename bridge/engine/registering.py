@@ -193,10 +193,12 @@ def wake(holdings: Holdings, *, now: float) -> None:
 
 
 def claimed(holdings: Holdings, streams: Sequence[StoredStream], *, now: float) -> Outgoing:
-    """Events that a dead predecessor of ours has not delivered."""
+    """Events that a dead node, or a predecessor of ours, has not delivered."""
     effects: Outgoing = []
     for stream in streams:
-        if stream.aor not in holdings.registrar.streams:  # else it was asked for twice
+        ours = holdings.registrar.streams.get(stream.aor)
+        # Without anything new it was asked for twice. With something new the dead one had it from us without our knowing.
+        if ours is None or any(sequence > ours.last for sequence, _ in stream.events):
             application = _application(holdings, stream.aor)
             endpoints = application.endpoints if application is not None else ()
             effects += take_over(holdings, stream, endpoints, now=now)

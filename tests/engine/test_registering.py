@@ -22,6 +22,7 @@ from bridge.engine.registrations import (
     RegistrationsDue,
     RejectRegistration,
     StoredRegistration,
+    StreamsClaimed,
     User,
     UsersChanged,
     read_bindings,
@@ -400,6 +401,24 @@ def test_what_one_node_has_not_delivered_the_next_writer_delivers_first() -> Non
     there.register(OTHER, name="r2")
     assert there.events() == [("created", 1), ("created", 2)]
     assert there.leftovers().keys() <= {"transactions", "deadline"}
+
+
+def test_what_another_node_had_from_us_and_left_is_ours_again() -> None:
+    """It wrote while we still had the first event to deliver, and died before it could tell of both."""
+    here = Phones()
+    there = Phones(owner="n2:1", node_id="n2", nonce="other")
+    there.keyspace, there.clock, there.written = here.keyspace, here.clock, here.written
+    for node in (here, there):
+        node.keyspace.announce(node.settings.owner, 0, b"{}", 3.0)
+    here.down = there.down = True
+    here.register(PHONE)
+    there.register(OTHER, name="r2")
+    here.keyspace.depart("n2:1")
+    here.down = False
+    here.give(StreamsClaimed(tuple(here.keyspace.claim_streams("n1:1", "n2"))))
+    here.advance(10.0)
+    assert here.events() == [("created", 1), ("created", 2)]
+    assert here.keyspace.claim_streams("n1:1", "n1") == []
 
 
 def test_a_node_that_is_always_overtaken_gives_up() -> None:
