@@ -277,6 +277,10 @@ class Holdings:
         since = self.store_away_since
         return now > self.lease_until or (since is not None and now - since > self.settings.store_patience_s)
 
+    def has_slept(self, now: float) -> bool:
+        """True where our lease has lapsed and nobody has said that the store is away: we were not there to hear of it."""
+        return now > self.lease_until and self.store_away_since is None
+
     def remember_release(self, release: Release, *, now: float) -> None:
         """A live record is of no use any more. A store that falls back may have it again, and nobody else would know."""
         self.released.append((now, release))

@@ -181,6 +181,12 @@ def _invite(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
     if holdings.draining and holdings.settings.clustered and not holdings.must_answer:
         passing.pass_new_on(holdings, arrived)
         return
+    if holdings.has_slept(now) and not arrived.flow.reliable:
+        # It may have waited in the socket for as long, and be another node's call by now, or nobody's: if it is not, it
+        # is repeated, and by then we know.
+        holdings.endpoint.abandon(arrived.key)
+        holdings.out.append(Dropped("not_leased", arrived.flow))
+        return
     turned_away = _admission(holdings, now=now)
     if turned_away is not None:
         _answer(holdings, arrived, turned_away.status, turned_away.reason, turned_away.headers, now=now)

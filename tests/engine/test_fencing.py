@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 
 from bridge.calls.actions import Hangup, Hold, Park, Pause, Reject
-from bridge.engine.effects import CommandRefused
+from bridge.engine.effects import CommandRefused, Dropped
 from bridge.engine.inputs import Command, Leased, MediaLost, MediaTimedOut, StoreAway, StoreBack
-from bridge.sip.flow import Send
-from tests.engine.world import ANSWER, World, answered, sdp
+from bridge.engine.settings import Listener
+from bridge.sip.flow import Flow, Send
+from tests.engine.world import ANSWER, IDENTITY, OFFER, World, answered, request, sdp, settings
 
 LEASE_S = 2.4
+TCP = Flow("tcp", "tcp:5060", "192.0.2.1", 40000)
 
 
 def leased(world: World | None = None) -> World:
@@ -32,13 +34,33 @@ def regain(world: World) -> None:
     world.advance(0.1)
 
 
-def test_new_calls_are_turned_away() -> None:
+def test_new_calls_are_turned_away_while_the_store_is_away() -> None:
     world = lapsed(leased())
+    world.give(StoreAway())
     world.invite()
     assert world.statuses == [503]
+    world.give(StoreBack())
     regain(world)
     world.invite("c2")
     assert world.statuses[-1] != 503
+
+
+def test_what_has_waited_while_we_slept_is_not_refused_but_awaited_again() -> None:
+    """Another node may have answered it since; whoever still calls repeats it."""
+    world = lapsed(leased())
+    world.invite()
+    assert world.statuses == []
+    assert [effect.reason for effect in world.effects if isinstance(effect, Dropped)] == ["not_leased"]
+    regain(world)
+    world.invite()
+    assert world.statuses == [100]
+
+
+def test_what_nobody_repeats_is_refused_at_once() -> None:
+    listeners = {TCP.listener: Listener(TCP.listener, "192.0.2.10:5060", IDENTITY)}
+    world = lapsed(leased(World(settings(listeners=listeners))))
+    world.packet(request("INVITE", sdp=OFFER), TCP)
+    assert world.statuses == [503]
 
 
 def test_bye_is_answered_and_recorded_afterwards() -> None:
