@@ -70,6 +70,9 @@ class Membership:
     _speaking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _left: bool = False
 
+    def __post_init__(self) -> None:
+        self.facts["starting"] = True
+
     @property
     def node_id(self) -> str:
         return self.owner.rpartition(":")[0]
@@ -124,6 +127,12 @@ class Membership:
             self.pump.give(Claimed(tuple(conversations)))
             self.pump.give(StreamsClaimed(tuple(streams)))
             return
+
+    async def open(self) -> None:
+        """Say that we listen: what others hand over to us before that would be taken for what our own name has left."""
+        self.facts.pop("starting", None)
+        with suppress(StoreUnavailable):
+            await self.announce()  # else it is said with the next renewal
 
     async def keep(self) -> None:
         """Renew the lease for ever, and take over what the dead have left."""

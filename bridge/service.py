@@ -260,6 +260,7 @@ class Service:
                 each.ended.add_done_callback(partial(self._deaf, each.name))
         if cluster is not None:
             await cluster.open()
+        await membership.open()
         endpoints = [each.id for application in settings.applications for each in application.endpoints]
         streams = [each for each in sockets if isinstance(each, StreamListener)]
         metrics.on_scrape = partial(

@@ -48,6 +48,7 @@ class Neighbour(NamedTuple):
     hint: str  # in the tags that it makes
     draining: bool
     nonce: str  # that its claims bear
+    starting: bool = False  # it does not listen yet, and has not taken up what its predecessors have left
 
 
 class _Held:
@@ -111,8 +112,8 @@ class Switchboard:
         return owner in self._neighbours
 
     def ready(self) -> list[Neighbour]:
-        """Who takes new calls."""
-        return [each for each in self._neighbours.values() if not each.draining]
+        """Who takes new calls, and what is handed over."""
+        return [each for each in self._neighbours.values() if not (each.draining or each.starting)]
 
     # What leaves
 
@@ -315,7 +316,12 @@ def _neighbour(owner: str, facts: bytes) -> Neighbour | None:
         said: Mapping[str, Any] = json.loads(facts)
         host, port = said["cluster"]
         return Neighbour(
-            owner, (str(host), int(port)), str(said["hint"]), bool(said.get("draining", False)), str(said["nonce"])
+            owner,
+            (str(host), int(port)),
+            str(said["hint"]),
+            bool(said.get("draining", False)),
+            str(said["nonce"]),
+            bool(said.get("starting", False)),
         )
     except (ValueError, TypeError, KeyError):
         return None

@@ -149,6 +149,17 @@ class TestMessages:
         assert second.pump.node.live + third.pump.node.live == 1
         assert {each.owner for each in second.switchboard.ready()} == {"n3:c"}
 
+    async def test_a_node_that_does_not_listen_yet_is_given_nothing(self, wire: Wire) -> None:
+        first, *_ = await three(wire)
+        starting = Linked("n4:d", wire)
+        await starting.membership.announce()
+        await wire.announce()
+        assert "n4:d" not in {each.owner for each in first.switchboard.ready()}
+        assert first.switchboard.is_leased("n4:d")
+        await starting.membership.open()
+        await wire.announce()
+        assert "n4:d" in {each.owner for each in first.switchboard.ready()}
+
     async def test_facts_that_are_not_understood_make_no_neighbour(self, wire: Wire) -> None:
         first, *_ = await three(wire)
         facts = [b"", b"[]", b"null", b'{"cluster": 7}', b'{"cluster": ["h", "x"], "hint": "h", "nonce": "n"}', b"\xff"]

@@ -104,6 +104,7 @@ class Company:
         await self._membership.succeed()
         self._own.tell(f"is {self._own.owner}")
         self._own.listen()
+        await self._membership.open()
         await self._membership.keep()
 
     async def wind_down(self) -> None:

@@ -66,6 +66,7 @@ class Wire:
         """A node that has announced itself. The others hear of it when they announce themselves again."""
         node = self.nodes[owner] = Linked(owner, self)
         await node.membership.announce()
+        await node.membership.open()
         return node
 
     async def announce(self) -> None:
