@@ -21,6 +21,8 @@ from benchmarks.relaying import RelayCost
 
 COLUMNS = ("signalling", "supervisor", "media", "redis", "application")
 _RELAY_HEAD = ("W3", "calls", "µs/packet", "× C", "lost", "p50", "p99", "behind", "loop ms")
+_WEIGHT_HEAD = ("W4", "held", "signalling", "media", "redis", "signalling in all, MiB")
+_REGISTER_HEAD = ("REGISTER", "per s", "ours", *COLUMNS, "p50", "p99", "challenged", "failed", "loop ms")
 BEHIND_MS = 20  # the load was late by a packet or more: what was lost or slow then was perhaps not the relay's fault
 _COST_HEAD = ("calls/s", "ours", *COLUMNS, "p50", "p95", "p99", "failed", "loop ms")
 
@@ -33,6 +35,7 @@ class Results:
     quick: bool
     engine: list[Figure] = field(default_factory=list)
     costs: list[tuple[str, Cost]] = field(default_factory=list)  # with what was special about the set-up
+    balanced: list[Cost] = field(default_factory=list)
     joined: list[Cost] = field(default_factory=list)
     capacities: list[Capacity] = field(default_factory=list)
     relays: list[RelayCost] = field(default_factory=list)
@@ -46,6 +49,7 @@ class Results:
         data: dict[str, Any] = {"machine": _plain(self.machine), "quick": self.quick}
         for name in (
             "engine",
+            "balanced",
             "joined",
             "capacities",
             "relays",
@@ -89,17 +93,27 @@ def render(results: Results) -> str:
             "ENGINE alone, no I/O: CPU µs for one answered call, and for one joined call\n"
             + table(("", "held", "µs/call", "loop ms"), [_engine_row(each) for each in results.engine])
         )
-    if results.costs:
-        parts.append(
-            "W1 answered call: CPU ms per call (`ours` = signalling + supervisor + media), INVITE→200 in ms; "
-            "median (lowest–highest) of runs\n"
-            + table(("W1", *_COST_HEAD), [_cost_row(setup, cost) for setup, cost in results.costs])
-        )
-    if results.joined:
-        parts.append(
-            "W2 joined call: the same for a caller who is sent to a callee, both with their webhooks and their state\n"
-            + table(("W2", *_COST_HEAD), [_cost_row("", cost) for cost in results.joined])
-        )
+    for title, name, costs in (
+        (
+            "answered call: CPU ms per call (`ours` = signalling + supervisor + media), INVITE→200 in ms; "
+            "median (lowest–highest) of runs",
+            "W1",
+            results.costs,
+        ),
+        (
+            "answered call at three nodes, each message at another one: the same, of all nodes together",
+            "W1×3",
+            [("", cost) for cost in results.balanced],
+        ),
+        (
+            "joined call: the same for a caller who is sent to a callee, both with their webhooks and their state",
+            "W2",
+            [("", cost) for cost in results.joined],
+        ),
+    ):
+        if costs:
+            rows = [_cost_row(setup, cost) for setup, cost in costs]
+            parts.append(f"{name} {title}\n" + table((name, *_COST_HEAD), rows))
     if results.capacities:
         parts.append(_capacities(results.capacities))
     if results.relays:
@@ -108,9 +122,10 @@ def render(results: Results) -> str:
             + table(_RELAY_HEAD, [_relay_row(each, results.relays) for each in results.relays])
         )
     if results.weights:
-        head = ("W4", "held", "signalling", "media", "redis", "signalling in all, MiB")
-        rows = [_weight_row(each) for each in results.weights]
-        parts.append("W4 memory: RSS per held call in KiB\n" + table(head, rows))
+        parts.append(
+            "W4 memory: RSS per held call in KiB\n"
+            + table(_WEIGHT_HEAD, [_weight_row(each) for each in results.weights])
+        )
     for growth in results.growth:
         levels = (growth.few, growth.many)
         net = " and ".join(f"{level.net_ms:.2f}" for level in levels)
@@ -120,10 +135,9 @@ def render(results: Results) -> str:
             + table(("W5", *_COST_HEAD), [_cost_row(f"{each.cost.held} held", each.cost) for each in levels])
         )
     if results.registering:
-        head = ("REGISTER", "per s", "ours", *COLUMNS, "p50", "p99", "challenged", "failed", "loop ms")
         parts.append(
             "REGISTER with digest, one write, one webhook: CPU ms each, REGISTER→200 in ms; median (lowest–highest)\n"
-            + table(head, [_registering_row(each) for each in results.registering])
+            + table(_REGISTER_HEAD, [_registering_row(each) for each in results.registering])
         )
     parts += ["PROFILE of signalling\n" + "\n".join(lines(profile)) for profile in results.profiles]
     if results.notes:

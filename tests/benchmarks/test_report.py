@@ -73,7 +73,9 @@ def test_everything_measured_is_in_the_tables_and_in_the_file(tmp_path: Path) ->
     relayed = Relayed(us=8.0, sent=1000, lost=3, p50_ms=0.25, p99_ms=4.0, behind_ms=30, loop_ms=8.1)
     results.relays.append(RelayCost("bridge", 200, (relayed, relayed)))
     results.relays.append(RelayCost("C", 200, (replace(relayed, us=5.0, lost=0, behind_ms=1),)))
+    results.balanced.append(cost)
     shown = render(results)
+    assert "W1×3 answered call" in shown
     assert "bridge    200  8.00 (8.00–8.00)  1.60  6 of 2000" in shown
     assert "30!" in shown
     for wanted in ("QUICK", "bridge log warning", "1!", "400 calls/s", "9 of 10 wanted", "ratio 1.00", "no sippy"):
@@ -83,6 +85,7 @@ def test_everything_measured_is_in_the_tables_and_in_the_file(tmp_path: Path) ->
     assert (row["setup"], row["runs"][0]["ours_ms"], row["latency"]["p50"]) == ("log warning", 1.25, 2.0)
     assert "milliseconds" not in row["runs"][0]
     assert written["relays"][1] == {"relay": "C", "calls": 200, "runs": [_plain(results.relays[1].runs[0])]}
+    assert written["balanced"][0]["rate"] == 200.0
     assert written["machine"]["commit"] == "abc1234"
     assert list(tmp_path.glob("*.tmp")) == []
 
