@@ -26,8 +26,9 @@ from benchmarks.registering import USERS, measure_registering
 from benchmarks.relaying import PROGRAMS, RelayCost, Relayed, measure_relay, relays
 from benchmarks.report import Results, render, write
 from benchmarks.stacks import ROOT, Stack, Variant, start_bridge, start_peer
+from benchmarks.survival import DRAINED, KILLED, Survival, Survived, measure_survival
 
-NAMES = ("engine", "w1", "w1x3", "w2", "w3", "w4", "w5", "register")
+NAMES = ("engine", "w1", "w1x3", "w2", "w3", "w4", "w5", "w6", "register")
 RESULTS = ROOT / "benchmarks" / "results"
 PAIRS_FOR_MANY = 11_384  # what stacks.MEDIA_PORTS holds
 
@@ -60,6 +61,9 @@ class Scope:
     relayed_calls: tuple[int, ...] = (200, 1_000)
     relayed_seconds: int = 6
     relayed_runs: int = 3
+    surviving_pairs: int = 250
+    talking_pairs: int = 50
+    surviving_runs: int = 3
 
 
 QUICK = Scope(
@@ -82,6 +86,9 @@ QUICK = Scope(
     relayed_calls=(50,),
     relayed_seconds=2,
     relayed_runs=1,
+    surviving_pairs=20,
+    talking_pairs=10,
+    surviving_runs=1,
 )
 
 
@@ -202,6 +209,23 @@ class Measurements:
             if few is not None:
                 self._results.growth.append(Growth(few, self._level(stack, holder, scope.growth_many)))
 
+    def w6(self) -> None:
+        """A node is killed amid its calls, and one is stopped; each time it is another cluster."""
+        scope = self._scope
+        runs: dict[str, list[Survived]] = {KILLED: [], DRAINED: []}
+        try:
+            for how in (KILLED, DRAINED) * scope.surviving_runs:
+                run = measure_survival(
+                    how,
+                    pairs=scope.surviving_pairs,
+                    talking=scope.talking_pairs,
+                    directory=self._place("survival"),
+                    say=self._say,
+                )
+                runs[how].append(run)
+        finally:
+            self._results.survival += [Survival(how, tuple(made)) for how, made in runs.items() if made]
+
     def registering(self) -> None:
         """Phones that renew their bindings."""
         scope = self._scope
@@ -301,6 +325,8 @@ def measure(names: Sequence[str], scope: Scope, results: Results, *, profile: bo
             measurements.w3()
         if {"w4", "w5"} & set(names):
             measurements.held(names)
+        if "w6" in names:
+            measurements.w6()
         if "register" in names:
             measurements.registering()
     finally:
