@@ -2,8 +2,8 @@
 JSON object.
 
 Callers call their numbers at TARGET; whoever is dialled at HOST and PORT is the callee of that number. All of them are in this
-one process, so it must not be what is measured: the first TALKING pairs send a packet of G.711 each 40 ms either way, the
-others one each second, and the kernel says when a packet has arrived (SO_TIMESTAMPNS). What a phone hears is told apart by
+one process, so it must not be what is measured: TALKING pairs, spread over all, send a packet of G.711 each 40 ms either way,
+the others one each second, and the kernel says when a packet has arrived (SO_TIMESTAMPNS). What a phone hears is told apart by
 what it carries: whose it is, so a packet that comes to the wrong one is none. Requests and 200s are repeated as RFC 3261 has it.
 
 It makes the file READY when all are joined and hear each other, begins to watch their silences at GO, and ends them at HANG_UP, half by
@@ -66,7 +66,7 @@ class Leg:
     said: int = 0
     heard_ns: int = 0
     silence_ns: int = 0  # the longest, since silences are watched
-    reinvited_ns: int = 0  # when the last re-INVITE was answered; 0: none
+    reinvited_ns: int = 0  # when the ACK of our answer to the last re-INVITE came; 0: never
     hung_up_early: bool = False
     is_over: bool = False  # by a BYE that was answered with 200, at the end
 
@@ -118,6 +118,11 @@ class Pairs:
         self._ending_since_ns = time.time_ns()
         self._end_all()
         return self._findings(behind_s)
+
+    def close(self) -> None:
+        self._waiting.close()
+        for each in (self._sip, *self._rtp):
+            each.close()
 
     # The phases
 
@@ -261,9 +266,13 @@ class Pairs:
         user = f"{pair}@{self._target[0]}"
         call_id = f"pair-{pair}-{self._port}@{self._host}"
         local = f"<sip:caller{pair}@{self._host}>;tag=c{pair}"
-        leg = Leg(number, call_id, local, f"<sip:{user}>", f"sip:{user}", pair < self._talking, sequence=1)
+        leg = Leg(number, call_id, local, f"<sip:{user}>", f"sip:{user}", self.is_talking(pair), sequence=1)
         self._add(leg)
         self._ask(leg, "INVITE", 1, self._request(leg, "INVITE", 1, self._sdp(leg)), self._target)
+
+    def is_talking(self, pair: int) -> bool:
+        """Of every so many one: who is handed over first is as good as who is last."""
+        return (pair + 1) * self._talking // self._pairs > pair * self._talking // self._pairs
 
     def _ask(self, leg: Leg, method: str, sequence: int, data: bytes, to: Address) -> None:
         self._repeated[leg.call_id, method, sequence] = Repeated(data, to, time.monotonic() + T1_S, T1_S)
@@ -316,7 +325,7 @@ class Pairs:
             raise PairsError(f"nobody is to be called so, or not again: {invite.start}")
         local = f"{invite.first('to')};tag=e{pair}"
         call_id = invite.first("call-id")
-        leg = Leg(2 * pair + 1, call_id, local, invite.first("from"), invite.first("contact"), pair < self._talking)
+        leg = Leg(2 * pair + 1, call_id, local, invite.first("from"), contact_of(invite), self.is_talking(pair))
         self._add(leg)
         return leg
 
@@ -340,7 +349,8 @@ class Pairs:
     def _asked(self, leg: Leg, request: Message, source: Address) -> None:
         method, key = request.method, (request.method, request.sequence)
         if method == "ACK":
-            self._repeated.pop((leg.call_id, "200", request.sequence), None)
+            if self._repeated.pop((leg.call_id, "200", request.sequence), None) and leg.is_up:
+                leg.reinvited_ns = time.time_ns()
             leg.speaks_to = media_of(request.body) or leg.speaks_to
             leg.is_up = True
             return
@@ -359,7 +369,6 @@ class Pairs:
             self._repeated[leg.call_id, "200", request.sequence] = Repeated(
                 answer, source, time.monotonic() + T1_S, T1_S
             )
-            leg.reinvited_ns = time.time_ns() if leg.is_up else 0
         elif method == "BYE":
             leg.is_over = self._ending_since_ns > 0
             leg.hung_up_early = not leg.is_over

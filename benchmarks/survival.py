@@ -42,7 +42,9 @@ class Heard:
     """What the phones have found."""
 
     lost: int  # calls: hung up on, not heard any more, or without a BYE that was answered
-    reinvited_ms: tuple[float, ...]  # from the end of the node until each phone answered its last re-INVITE
+    reinvited_ms: tuple[
+        float, ...
+    ]  # from the end of the node until the answer of each phone to its last re-INVITE had its ACK
     silences_ms: tuple[float, ...]  # the longest of each phone that talks
     byes: Counter[int]  # answers to those of the phones, by status; 0: none
     ended: int  # calls over by a BYE that was answered with 200, whosever it was

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,16 @@ def test_pairs_are_joined_talk_are_asked_again_and_end(switch: Switch, directory
     assert min(found.silences_ms) > 0
 
 
+def test_who_talks_is_spread_over_all(switch: Switch) -> None:
+    host, port = switch.phones
+    for pairs, talking in ((10, 2), (3, 2), (4, 4)):
+        phones = Pairs(switch.host, host, port, pairs, talking, 1.0)
+        chosen = [pair for pair in range(pairs) if phones.is_talking(pair)]
+        phones.close()
+        assert len(chosen) == talking
+        assert max(later - one for one, later in pairwise(chosen)) <= -(-pairs // talking)
+
+
 def test_a_call_that_is_hung_up_on_is_lost(switch: Switch, directory: Path) -> None:
     phones = Found(switch)
     ended_ns = phones.watch(directory)
@@ -164,7 +175,7 @@ def test_calls_whose_bye_nobody_answers_are_lost(
 def test_who_hears_nothing_any_more_is_lost(switch: Switch, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     phones = Found(switch)
     ended_ns = phones.watch(directory)
-    caller = next(leg for leg in phones.pairs.legs.values() if leg.number == 0)
+    caller = next(leg for leg in phones.pairs.legs.values() if leg.number == 4)  # of a pair that talks
     caller.speaks_to = None
     monkeypatch.setattr("benchmarks.pairs.DEAF_S", 1.2)
     before = caller.heard_ns
