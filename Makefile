@@ -47,7 +47,7 @@ docs: $(VENV)/.dev ## write anew what docs/ and helm/ have from the code: keys, 
 	$(BIN)/python -m tests.docs.generated
 	$(BIN)/python -m tests.packaging.generated
 
-bench: $(VENV)/.dev system-deps ## the yardsticks of quality.md: CPU per call, memory, growth; a table, and JSON beside it
+bench: $(VENV)/.dev system-deps ## the yardsticks of quality.md: CPU per call, memory, growth, survival; a table, and JSON beside it
 	$(BIN)/python -m benchmarks $(ARGS)
 
 system-deps: ## the programs of the tests (redis-server, SIPp, baresip, Kamailio; helm); installed where we may

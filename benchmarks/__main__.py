@@ -1,4 +1,4 @@
-"""`python -m benchmarks [w1] [w2] [w3] [w4] [w5] [register] [engine] [--quick] [--profile]`: measure, print tables, write JSON beside them."""
+"""`python -m benchmarks [NAME...] [--quick] [--profile]`: measure, print tables, write JSON beside them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ from benchmarks.answered import LINGER_S, Cost, find_capacity, measure_cost, pre
 from benchmarks.engine import measure_engine
 from benchmarks.holding import Growth, Holder, Level, measure_alone, weigh
 from benchmarks.machine import read_machine
+from benchmarks.nodes import start_nodes
 from benchmarks.peers import PACKAGES, install
 from benchmarks.processes import BenchmarkError
+from benchmarks.programs import compile_programs
 from benchmarks.registering import USERS, measure_registering
-from benchmarks.relaying import RelayCost, Relayed, compile_programs, measure_relay, relays
+from benchmarks.relaying import PROGRAMS, RelayCost, Relayed, measure_relay, relays
 from benchmarks.report import Results, render, write
 from benchmarks.stacks import ROOT, Stack, Variant, start_bridge, start_peer
+from benchmarks.survival import DRAINED, KILLED, Survival, Survived, measure_survival
 
-NAMES = ("engine", "w1", "w2", "w3", "w4", "w5", "register")
+NAMES = ("engine", "w1", "w1x3", "w2", "w3", "w4", "w5", "w6", "register")
 RESULTS = ROOT / "benchmarks" / "results"
 PAIRS_FOR_MANY = 11_384  # what stacks.MEDIA_PORTS holds
 
@@ -36,6 +39,7 @@ class Scope:
 
     rates: tuple[float, ...] = (50, 100, 200)
     joined_rates: tuple[float, ...] = (100, 200)
+    balanced_rates: tuple[float, ...] = (100, 200)
     seconds: float = 15.0
     runs: int = 3
     warm_up_s: float = LINGER_S
@@ -57,11 +61,15 @@ class Scope:
     relayed_calls: tuple[int, ...] = (200, 1_000)
     relayed_seconds: int = 6
     relayed_runs: int = 3
+    surviving_pairs: int = 250
+    talking_pairs: int = 50
+    surviving_runs: int = 3
 
 
 QUICK = Scope(
     rates=(100,),
     joined_rates=(50,),
+    balanced_rates=(100,),
     seconds=4.0,
     runs=1,
     warm_up_s=2.0,
@@ -78,6 +86,9 @@ QUICK = Scope(
     relayed_calls=(50,),
     relayed_seconds=2,
     relayed_runs=1,
+    surviving_pairs=20,
+    talking_pairs=10,
+    surviving_runs=1,
 )
 
 
@@ -119,6 +130,21 @@ class Measurements:
             except BenchmarkError as error:
                 self._note(str(error))
 
+    def w1x3(self) -> None:
+        """The answered call through a balancer that gives each datagram to another of three nodes."""
+        scope = self._scope
+        programs = self._place("programs")
+        try:
+            compile_programs(programs, ("balancer",), measurement="W1×3")
+        except BenchmarkError as error:
+            self._note(str(error))
+            return
+        with ExitStack() as ends:
+            stack = start_nodes(ends, self._place("nodes"), Variant(), balancer=programs / "balancer").stack
+            prepare(stack)
+            for rate in scope.balanced_rates:
+                self._results.balanced.append(self._cost(stack, rate))
+
     def w2(self) -> None:
         """The joined call: every caller is sent to a callee."""
         scope = self._scope
@@ -133,7 +159,7 @@ class Measurements:
         scope = self._scope
         programs = self._place("programs")
         try:
-            compile_programs(programs)
+            compile_programs(programs, PROGRAMS, measurement="W3")
         except BenchmarkError as error:
             self._note(str(error))
             return
@@ -182,6 +208,23 @@ class Measurements:
                     self._say(f"{weight.held} held: {weight.per_call_kb('signalling'):.1f} KiB per call")
             if few is not None:
                 self._results.growth.append(Growth(few, self._level(stack, holder, scope.growth_many)))
+
+    def w6(self) -> None:
+        """A node is killed amid its calls, and one is stopped; each time it is another cluster."""
+        scope = self._scope
+        runs: dict[str, list[Survived]] = {KILLED: [], DRAINED: []}
+        try:
+            for how in (KILLED, DRAINED) * scope.surviving_runs:
+                run = measure_survival(
+                    how,
+                    pairs=scope.surviving_pairs,
+                    talking=scope.talking_pairs,
+                    directory=self._place("survival"),
+                    say=self._say,
+                )
+                runs[how].append(run)
+        finally:
+            self._results.survival += [Survival(how, tuple(made)) for how, made in runs.items() if made]
 
     def registering(self) -> None:
         """Phones that renew their bindings."""
@@ -274,12 +317,16 @@ def measure(names: Sequence[str], scope: Scope, results: Results, *, profile: bo
             measurements.engine()
         if "w1" in names:
             measurements.w1(profile=profile)
+        if "w1x3" in names:
+            measurements.w1x3()
         if "w2" in names:
             measurements.w2()
         if "w3" in names:
             measurements.w3()
         if {"w4", "w5"} & set(names):
             measurements.held(names)
+        if "w6" in names:
+            measurements.w6()
         if "register" in names:
             measurements.registering()
     finally:
@@ -299,7 +346,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 when everything was measured, 1 when it could not be, 130 when it was interrupted."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure; default: {' '.join(NAMES)}")
-    parser.add_argument("--quick", action="store_true", help="under a minute: does it work, and roughly")
+    parser.add_argument("--quick", action="store_true", help="a few minutes: does it work, and roughly")
     parser.add_argument("--profile", action="store_true", help="also py-spy on signalling under W1's highest rate")
     parser.add_argument("--no-peers", action="store_true", help="ours only")
     parser.add_argument("--no-capacity", action="store_true", help="do not look for the highest rate held")

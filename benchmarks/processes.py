@@ -11,12 +11,13 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 
 PR_SET_PDEATHSIG = 1
+GONE_S = 20.0
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -81,6 +82,24 @@ class Process:
                 self._process.kill()
                 self._process.wait()
 
+    def terminate(self) -> None:
+        """SIGTERM, without waiting."""
+        self._process.terminate()
+
+    def kill_family(self) -> None:
+        """`kill -9` of it and of what it has started: nobody gets a word in.
+
+        It is stopped first: if it died first its children would hear of that, and if they did it would start them again.
+        """
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGSTOP)
+            children = children_of(self.pid)
+            for pid in children:
+                os.kill(pid, signal.SIGKILL)
+            self._process.kill()
+            self._process.wait()
+            _await_gone(children)
+
     def await_ready(self, ready: Callable[[], bool], patience_s: float = 30.0) -> None:
         """Wait until `ready`; BenchmarkError with its last words when it ends or takes too long."""
         deadline = time.monotonic() + patience_s
@@ -92,6 +111,23 @@ class Process:
     def last_words(self, lines: int = 12) -> str:
         """The end of its output."""
         return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-lines:])
+
+
+def _await_gone(pids: Iterable[int]) -> None:
+    """Wait for the end of processes that are not our children and have been killed."""
+    deadline = time.monotonic() + GONE_S
+    while alive := [pid for pid in pids if _is_alive(pid)]:
+        if time.monotonic() > deadline:
+            raise BenchmarkError(f"still alive after kill -9: {alive}")
+        time.sleep(0.005)
+
+
+def _is_alive(pid: int) -> bool:
+    """A zombie is not."""
+    try:
+        return _stat(pid)[0] != "Z"
+    except OSError:
+        return False
 
 
 def _die_with_parent() -> None:

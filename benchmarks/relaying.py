@@ -6,9 +6,7 @@ it has to be cheaper than what it measures. Both C programs are compiled here, a
 
 from __future__ import annotations
 
-import shutil
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -24,7 +22,7 @@ from bridge.media.neighbours import SUFFIX
 from bridge.media.protocol import MAJOR, MAX_MESSAGE, MINOR, Message, decode, encode, rule_to_data
 from bridge.rtp.rules import Rule
 
-SOURCES = Path(__file__).parent / "peers"
+PROGRAMS = ("relay", "talk")
 PHONES = 64  # of talk.c
 FIRST_PORT = 20_000
 PHONE_PORT = 40_000
@@ -58,21 +56,6 @@ class RelayCost:
 
 Started = tuple[list[tuple[Place, Place]], list[int]]  # each call's two places, and the relay's processes
 Start = Callable[[ExitStack, Path, str, int], Started]  # in a directory and on a host, for so many calls
-
-
-def compile_programs(directory: Path) -> None:
-    """`relay` and `talk`, into `directory`. BenchmarkError where there is no compiler."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        raise BenchmarkError(
-            "W3: no C compiler (`apt-get install gcc libc6-dev`): neither load nor relay, not measured"
-        )
-    directory.mkdir(parents=True, exist_ok=True)
-    for name in ("relay", "talk"):
-        command = [compiler, "-O2", "-o", str(directory / name), str(SOURCES / f"{name}.c")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise BenchmarkError(f"W3: {name}.c does not compile:\n{done.stderr}")
 
 
 def phones_of(call: int, host: str) -> tuple[Place, Place]:

@@ -14,13 +14,21 @@ from typing import Any
 from benchmarks.answered import OURS, Capacity, Cost, Run, why_not
 from benchmarks.engine import Figure
 from benchmarks.holding import Growth, Level, Weight
+from benchmarks.load import latency
 from benchmarks.machine import Machine
 from benchmarks.profiling import Profile, lines
 from benchmarks.registering import Registering, Renewals
 from benchmarks.relaying import RelayCost
+from benchmarks.survival import Heard, Survival, Survived, spread_ms
 
 COLUMNS = ("signalling", "supervisor", "media", "redis", "application")
 _RELAY_HEAD = ("W3", "calls", "µs/packet", "× C", "lost", "p50", "p99", "behind", "loop ms")
+_WEIGHT_HEAD = ("W4", "held", "signalling", "media", "redis", "signalling in all, MiB")
+_REGISTER_HEAD = ("REGISTER", "per s", "ours", *COLUMNS, "p50", "p99", "challenged", "failed", "loop ms")
+_SURVIVAL_HEAD = (
+    *("W6", "calls", "lost", "re-INVITEd s", "silence p50", "p95", "worst", "before", "recovered", "BYEs", "missing"),
+    *("disordered", "repeated", "keys left", "gone s", "behind", "loop ms"),
+)
 BEHIND_MS = 20  # the load was late by a packet or more: what was lost or slow then was perhaps not the relay's fault
 _COST_HEAD = ("calls/s", "ours", *COLUMNS, "p50", "p95", "p99", "failed", "loop ms")
 
@@ -33,11 +41,13 @@ class Results:
     quick: bool
     engine: list[Figure] = field(default_factory=list)
     costs: list[tuple[str, Cost]] = field(default_factory=list)  # with what was special about the set-up
+    balanced: list[Cost] = field(default_factory=list)
     joined: list[Cost] = field(default_factory=list)
     capacities: list[Capacity] = field(default_factory=list)
     relays: list[RelayCost] = field(default_factory=list)
     weights: list[Weight] = field(default_factory=list)
     growth: list[Growth] = field(default_factory=list)
+    survival: list[Survival] = field(default_factory=list)
     registering: list[Registering] = field(default_factory=list)
     profiles: list[Profile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what could not be measured, and why
@@ -46,11 +56,13 @@ class Results:
         data: dict[str, Any] = {"machine": _plain(self.machine), "quick": self.quick}
         for name in (
             "engine",
+            "balanced",
             "joined",
             "capacities",
             "relays",
             "weights",
             "growth",
+            "survival",
             "registering",
             "profiles",
             "notes",
@@ -89,17 +101,27 @@ def render(results: Results) -> str:
             "ENGINE alone, no I/O: CPU µs for one answered call, and for one joined call\n"
             + table(("", "held", "µs/call", "loop ms"), [_engine_row(each) for each in results.engine])
         )
-    if results.costs:
-        parts.append(
-            "W1 answered call: CPU ms per call (`ours` = signalling + supervisor + media), INVITE→200 in ms; "
-            "median (lowest–highest) of runs\n"
-            + table(("W1", *_COST_HEAD), [_cost_row(setup, cost) for setup, cost in results.costs])
-        )
-    if results.joined:
-        parts.append(
-            "W2 joined call: the same for a caller who is sent to a callee, both with their webhooks and their state\n"
-            + table(("W2", *_COST_HEAD), [_cost_row("", cost) for cost in results.joined])
-        )
+    for title, name, costs in (
+        (
+            "answered call: CPU ms per call (`ours` = signalling + supervisor + media), INVITE→200 in ms; "
+            "median (lowest–highest) of runs",
+            "W1",
+            results.costs,
+        ),
+        (
+            "answered call at three nodes, each message at another one: the same, of all nodes together",
+            "W1×3",
+            [("", cost) for cost in results.balanced],
+        ),
+        (
+            "joined call: the same for a caller who is sent to a callee, both with their webhooks and their state",
+            "W2",
+            [("", cost) for cost in results.joined],
+        ),
+    ):
+        if costs:
+            rows = [_cost_row(setup, cost) for setup, cost in costs]
+            parts.append(f"{name} {title}\n" + table((name, *_COST_HEAD), rows))
     if results.capacities:
         parts.append(_capacities(results.capacities))
     if results.relays:
@@ -108,9 +130,10 @@ def render(results: Results) -> str:
             + table(_RELAY_HEAD, [_relay_row(each, results.relays) for each in results.relays])
         )
     if results.weights:
-        head = ("W4", "held", "signalling", "media", "redis", "signalling in all, MiB")
-        rows = [_weight_row(each) for each in results.weights]
-        parts.append("W4 memory: RSS per held call in KiB\n" + table(head, rows))
+        parts.append(
+            "W4 memory: RSS per held call in KiB\n"
+            + table(_WEIGHT_HEAD, [_weight_row(each) for each in results.weights])
+        )
     for growth in results.growth:
         levels = (growth.few, growth.many)
         net = " and ".join(f"{level.net_ms:.2f}" for level in levels)
@@ -119,11 +142,16 @@ def render(results: Results) -> str:
             "less what the held calls cost by themselves\n"
             + table(("W5", *_COST_HEAD), [_cost_row(f"{each.cost.held} held", each.cost) for each in levels])
         )
+    if results.survival:
+        parts.append(
+            "W6 survival: three nodes, of which the one with all calls ends; silence: the longest of each phone that talks, in ms, "
+            "40 of which are between any two packets\n"
+            + table(_SURVIVAL_HEAD, [_survival_row(each) for each in results.survival])
+        )
     if results.registering:
-        head = ("REGISTER", "per s", "ours", *COLUMNS, "p50", "p99", "challenged", "failed", "loop ms")
         parts.append(
             "REGISTER with digest, one write, one webhook: CPU ms each, REGISTER→200 in ms; median (lowest–highest)\n"
-            + table(head, [_registering_row(each) for each in results.registering])
+            + table(_REGISTER_HEAD, [_registering_row(each) for each in results.registering])
         )
     parts += ["PROFILE of signalling\n" + "\n".join(lines(profile)) for profile in results.profiles]
     if results.notes:
@@ -147,6 +175,29 @@ def _relay_row(cost: RelayCost, costs: Sequence[RelayCost]) -> list[str]:
         spread([run.p99_ms for run in cost.runs], ".1f"),
         f"{behind}{'!' if behind > BEHIND_MS else ''}",
         spread([run.loop_ms for run in cost.runs]),
+    ]
+
+
+def _survival_row(survival: Survival) -> list[str]:
+    runs = survival.runs
+    calls = sum(run.calls for run in runs)
+    behind = max(run.heard.behind_ms for run in runs)
+    return [
+        survival.how,
+        str(calls),
+        f"{sum(run.heard.lost for run in runs)}{'' if all(run.clean for run in runs) else '!'}",
+        spread([max(run.heard.reinvited_ms, default=math.nan) / 1000 for run in runs]),
+        *(f"{each:.0f}" for each in spread_ms(survival.silences_ms)),
+        f"{max(run.heard.steady_ms for run in runs):.0f}",
+        f"{sum(run.recovered for run in runs)}",
+        f"{sum(run.heard.ended for run in runs)} of {calls}",
+        str(sum(run.missing for run in runs)),
+        str(sum(run.disordered for run in runs)),
+        str(sum(run.repeated for run in runs)),
+        str(sum(sum(run.keys_left.values()) for run in runs)),
+        spread([run.stopped_s for run in runs]),
+        f"{behind:.0f}{'!' if behind > BEHIND_MS else ''}",
+        spread([run.loop_ms for run in runs]),
     ]
 
 
@@ -251,6 +302,13 @@ def _plain(value: object) -> Any:
         case Renewals():
             data = {name: getattr(value, name) for name in value.__slots__}
             return _plain(data | {"clean": value.clean, "ours_ms": value.ours_ms()})
+        case Heard():
+            data = {name: getattr(value, name) for name in value.__slots__}
+            shown = {name: latency(data[name]) for name in ("reinvited_ms", "silences_ms")}
+            return _plain(data | shown)
+        case Survived():
+            data = {name: getattr(value, name) for name in value.__slots__}
+            return _plain(data | {"clean": value.clean})
         case Growth():
             return {"ratio": value.ratio, "few": _plain(value.few), "many": _plain(value.many)}
         case Level():

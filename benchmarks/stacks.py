@@ -10,10 +10,11 @@ import socket
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmarks.phones import PASSWORD, REALM, username
 from benchmarks.processes import BenchmarkError, Process, Role, children_of, cpu_s, private_loopback, rss_kb
@@ -24,6 +25,7 @@ ANSWERED_WEBHOOKS = 3  # incoming, answered, ended
 # The caller's incoming, answered, joined, ended; the party's initiated, ringing, answered, joined, ended.
 JOINED_WEBHOOKS = 9
 CALLEE_PORT = 5070
+SIP_PORT, REDIS_PORT = 5060, 6379
 MEDIA_PORTS = "10000-32767"  # below the ports that Linux lends out: 11,384 pairs
 
 
@@ -36,6 +38,7 @@ class Variant:
     media_workers: int | None = None  # None: the bridge's own default, one for each core
     max_calls: int = 20_000
     dials: bool = False  # every caller is sent to a callee, and joined with it
+    pairs: bool = False  # every caller is sent to the number that it has called, at `pairs_host`
     users: int = 0  # who may register
     verify: bool = False  # the application checks each signature: it then costs more than it answers
 
@@ -50,12 +53,12 @@ class Stack:
     processes: list[Process]
     roles: tuple[Role, ...]
     webhooks: int = ANSWERED_WEBHOOKS  # per call
-    sources: int = field(default=1)  # loopback addresses given to SIPp so far, our own being the first
+    sources: int = field(default=1)  # loopback addresses given away so far, our own being the first
 
     def new_source(self) -> str:
         """A loopback address to call from: no two SIPp share ports."""
         self.sources += 1
-        return f"{self.host.rpartition('.')[0]}.{self.sources}"
+        return address_in(self.host, self.sources)
 
     def cpu(self) -> dict[str, float]:
         """CPU seconds so far by role."""
@@ -70,16 +73,17 @@ class Stack:
 
     def counts(self) -> Mapping[str, int]:
         """Webhooks that the application has received, by type."""
-        return self.told()["types"]
+        types: dict[str, int] = self.told()["types"]
+        return types
 
-    def told(self) -> dict[str, dict[str, int]]:
+    def told(self) -> dict[str, Any]:
         """Everything the application has counted."""
-        answer: dict[str, dict[str, int]] = json.loads(_get(f"http://{self.host}:3000/counts") or b'{"types": {}}')
+        answer: dict[str, Any] = json.loads(fetch(f"http://{self.host}:3000/counts") or b'{"types": {}}')
         return answer
 
     def held(self) -> int:
         """Calls that are up, by the bridge's own metrics."""
-        text = (_get(f"http://{self.host}:8080/metrics") or b"").decode()
+        text = (fetch(f"http://{self.host}:8080/metrics") or b"").decode()
         return sum(
             round(float(line.rpartition(" ")[2])) for line in text.splitlines() if line.startswith("bridge_calls{")
         )
@@ -89,9 +93,6 @@ class Stack:
         for process in self.processes:
             if process.ended is not None:
                 raise BenchmarkError(f"{process.name} ended with {process.ended}:\n{process.last_words()}")
-
-
-SignallingCommand = Callable[["Place"], tuple[list[str], dict[str, str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,27 +107,49 @@ class Place:
     variant: Variant
 
 
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One `serve`: its supervisor, and who is what of its processes."""
+
+    host: str
+    process: Process
+    roles: tuple[Role, ...]
+
+
 def start_bridge(stack: ExitStack, directory: Path, variant: Variant) -> Stack:
     """`python -m bridge serve` and what it needs; ready for calls."""
-    place, processes = _surroundings(stack, directory, variant)
-    (directory / "bridge.json").write_text(json.dumps(_bridge_config(place)))
-    command = [sys.executable, "-m", "bridge", "serve", "--config", str(directory / "bridge.json")]
-    bridge = Process("bridge", command, directory=directory, environment={"PYTHONPATH": str(ROOT)}, patience_s=15.0)
-    stack.callback(bridge.end)
-    bridge.await_ready(lambda: _get(f"http://{place.host}:8080/readyz") is not None)
-    children = children_of(bridge.pid)
-    roles = [
-        Role("signalling", tuple(pid for pid, command in children.items() if "bridge signalling" in command)),
-        Role("supervisor", (bridge.pid,)),
-        Role("media", tuple(pid for pid, command in children.items() if "bridge.media.worker" in command)),
-    ]
+    place, processes = start_surroundings(stack, directory, variant)
+    bridge = launch_node(stack, place, "bridge", node_config(place, place.host, "benchmark"))
+    node = await_node(bridge, place.host)
     webhooks = JOINED_WEBHOOKS if variant.dials else ANSWERED_WEBHOOKS
-    return Stack("bridge", place.host, directory, [*processes, bridge], (*roles, *_roles(processes)), webhooks)
+    return Stack("bridge", place.host, directory, [*processes, bridge], (*node.roles, *roles_of(processes)), webhooks)
+
+
+def launch_node(ends: ExitStack, place: Place, name: str, config: Mapping[str, Any]) -> Process:
+    """`python -m bridge serve` with this configuration, which may take a while to be ready."""
+    file = place.directory / f"{name}.json"
+    file.write_text(json.dumps(config))
+    command = [sys.executable, "-m", "bridge", "serve", "--config", str(file)]
+    node = Process(name, command, directory=place.directory, environment={"PYTHONPATH": str(ROOT)}, patience_s=15.0)
+    ends.callback(node.end)
+    return node
+
+
+def await_node(node: Process, host: str) -> Node:
+    """Wait until it is ready for calls."""
+    node.await_ready(lambda: fetch(f"http://{host}:8080/readyz") is not None)
+    children = children_of(node.pid)
+    roles = (
+        Role("signalling", tuple(pid for pid, command in children.items() if "bridge signalling" in command)),
+        Role("supervisor", (node.pid,)),
+        Role("media", tuple(pid for pid, command in children.items() if "bridge.media.worker" in command)),
+    )
+    return Node(host, node, roles)
 
 
 def start_peer(stack: ExitStack, directory: Path, variant: Variant, name: str, library: Path) -> Stack:
     """A peer of `benchmarks/peers`; `library` is where its packages are."""
-    place, processes = _surroundings(stack, directory, variant)
+    place, processes = start_surroundings(stack, directory, variant)
     settings = {
         "host": place.host,
         "webhook_url": place.webhook_url,
@@ -138,24 +161,27 @@ def start_peer(stack: ExitStack, directory: Path, variant: Variant, name: str, l
     peer = Process(name, command, directory=directory, environment={"PYTHONPATH": f"{ROOT}:{library}"}, patience_s=2.0)
     stack.callback(peer.end)
     peer.await_ready((directory / "ready").exists)
-    return Stack(name, place.host, directory, [*processes, peer], (Role("signalling", (peer.pid,)), *_roles(processes)))
+    return Stack(
+        name, place.host, directory, [*processes, peer], (Role("signalling", (peer.pid,)), *roles_of(processes))
+    )
 
 
-def _surroundings(stack: ExitStack, directory: Path, variant: Variant) -> tuple[Place, list[Process]]:
+def start_surroundings(stack: ExitStack, directory: Path, variant: Variant) -> tuple[Place, list[Process]]:
     """Redis and the application."""
     directory.mkdir(parents=True)
     host, secret = private_loopback(), new_secret()
-    redis_command = ["redis-server", "--bind", host, "--port", "6379", "--dir", str(directory), "--save", ""]
+    redis_command = ["redis-server", "--bind", host, "--port", str(REDIS_PORT), "--dir", str(directory), "--save", ""]
     redis = Process("redis", [*redis_command, "--appendonly", "yes"], directory=directory)
     stack.callback(redis.end)
-    redis.await_ready(lambda: _connects(host, 6379))
+    redis.await_ready(lambda: _connects(host, REDIS_PORT))
     command = [sys.executable, "-m", "benchmarks.application", host, "3000"]
     command += ["--secret", secret] if variant.verify else []
     command += ["--dial", f"sip:callee@{host}:{CALLEE_PORT}"] if variant.dials else []
+    command += ["--dial", f"sip:{{user}}@{pairs_host(host)}:{CALLEE_PORT}"] if variant.pairs else []
     application = Process("application", command, directory=directory, environment={"PYTHONPATH": str(ROOT)})
     stack.callback(application.end)
-    application.await_ready(lambda: _get(f"http://{host}:3000/counts") is not None)
-    place = Place(host, directory, f"http://{host}:3000/calls", secret, 6379, variant)
+    application.await_ready(lambda: fetch(f"http://{host}:3000/counts") is not None)
+    place = Place(host, directory, f"http://{host}:3000/calls", secret, REDIS_PORT, variant)
     return place, [redis, application, *([_callee(stack, host, directory)] if variant.dials else [])]
 
 
@@ -169,21 +195,22 @@ def _callee(stack: ExitStack, host: str, directory: Path) -> Process:
     return callee
 
 
-def _roles(processes: list[Process]) -> tuple[Role, ...]:
+def roles_of(processes: Iterable[Process]) -> tuple[Role, ...]:
     return tuple(Role(process.name, (process.pid,)) for process in processes)
 
 
-def _bridge_config(place: Place) -> dict[str, object]:
+def node_config(place: Place, host: str, name: str) -> dict[str, Any]:
+    """Of a node that listens on `host`."""
     variant = place.variant
     return {
-        "node_id": "benchmark",
-        "data_dir": str(place.directory / "data"),
-        "sip": {"listen": [f"udp:{place.host}:5060"], **({"domains": [REALM]} if variant.users else {})},
-        # No RTP flows here, and a call is held for as long as the measurement wants.
-        "media": {"ports": MEDIA_PORTS, "timeout_s": 3600}
+        "node_id": name,
+        "data_dir": str(place.directory / f"data-{name}"),
+        "sip": {"listen": [f"udp:{host}:{SIP_PORT}"], **({"domains": [REALM]} if variant.users else {})},
+        # Where no RTP flows a call is held for as long as the measurement wants.
+        "media": {"ports": MEDIA_PORTS, **({} if variant.pairs else {"timeout_s": 3600})}
         | ({} if variant.media_workers is None else {"workers": variant.media_workers}),
         "store": {"url": f"redis://{place.host}:{place.redis_port}/0"},
-        "api": {"listen": f"{place.host}:8080"},
+        "api": {"listen": f"{host}:8080"},
         "webhooks": {"url": place.webhook_url, "secrets": [place.secret]},
         "limits": {"max_calls": variant.max_calls},
         "users": [{"username": username(number), "password": PASSWORD} for number in range(variant.users)],
@@ -191,7 +218,17 @@ def _bridge_config(place: Place) -> dict[str, object]:
     }
 
 
-def _get(url: str) -> bytes | None:
+def address_in(host: str, number: int) -> str:
+    """Another address of the same stack."""
+    return f"{host.rpartition('.')[0]}.{number}"
+
+
+def pairs_host(host: str) -> str:
+    """The address of the phones of `pairs`: beyond those of nodes."""
+    return address_in(host, 9)
+
+
+def fetch(url: str) -> bytes | None:
     """The body of a 2xx; None for anything else."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:

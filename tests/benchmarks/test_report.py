@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from benchmarks.load import Tally, latency
 from benchmarks.machine import Machine
 from benchmarks.relaying import RelayCost, Relayed
 from benchmarks.report import Results, _plain, render, spread, table, write
+from benchmarks.survival import KILLED, Heard, Survival, Survived
 
 MACHINE = Machine("a CPU", 2, 4096, "6.1", "CPython 3.11", (0.1, 0.2, 0.3), 8.0, "abc1234", {"sipp": "v3.6.1"})
 RUN = Run(
@@ -73,7 +75,15 @@ def test_everything_measured_is_in_the_tables_and_in_the_file(tmp_path: Path) ->
     relayed = Relayed(us=8.0, sent=1000, lost=3, p50_ms=0.25, p99_ms=4.0, behind_ms=30, loop_ms=8.1)
     results.relays.append(RelayCost("bridge", 200, (relayed, relayed)))
     results.relays.append(RelayCost("C", 200, (replace(relayed, us=5.0, lost=0, behind_ms=1),)))
+    results.balanced.append(cost)
+    heard = Heard(1, (3400.0, 3500.0), (100.0, 3300.0), Counter({200: 9, 0: 1}), 19, 45.0, 30.0)
+    run = Survived(KILLED, 20, heard, 0.1, 20, 2, 3, 4, 0, {"conv": 5, "out": 1}, 8.1)
+    results.survival.append(Survival(KILLED, (run, run)))
     shown = render(results)
+    assert "W1×3 answered call" in shown
+    row = next(line.split() for line in shown.splitlines() if line.startswith(KILLED))
+    assert row[2:10] == ["40", "2!", "3.50", "(3.50–3.50)", "100", "3300", "3300", "45"]
+    assert row[10:18] == ["40", "38", "of", "40", "4", "6", "8", "12"]
     assert "bridge    200  8.00 (8.00–8.00)  1.60  6 of 2000" in shown
     assert "30!" in shown
     for wanted in ("QUICK", "bridge log warning", "1!", "400 calls/s", "9 of 10 wanted", "ratio 1.00", "no sippy"):
@@ -83,6 +93,11 @@ def test_everything_measured_is_in_the_tables_and_in_the_file(tmp_path: Path) ->
     assert (row["setup"], row["runs"][0]["ours_ms"], row["latency"]["p50"]) == ("log warning", 1.25, 2.0)
     assert "milliseconds" not in row["runs"][0]
     assert written["relays"][1] == {"relay": "C", "calls": 200, "runs": [_plain(results.relays[1].runs[0])]}
+    (survived,) = written["survival"]
+    assert survived["how"] == KILLED
+    assert (survived["runs"][0]["clean"], survived["runs"][0]["keys_left"]) == (False, {"conv": 5, "out": 1})
+    assert survived["runs"][0]["heard"]["reinvited_ms"]["worst"] == 3500.0
+    assert written["balanced"][0]["rate"] == 200.0
     assert written["machine"]["commit"] == "abc1234"
     assert list(tmp_path.glob("*.tmp")) == []
 
