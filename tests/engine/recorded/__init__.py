@@ -238,9 +238,7 @@ def _call(call: StoredCall) -> dict[str, Any]:
         "variable": call.variable.decode(),
         "events": [[sequence, body.decode()] for sequence, body in call.events],
         "cursors": call.cursors,
-        "postponed": [
-            [each.call, each.endpoint, each.sequence, each.attempts, each.due_ms] for each in call.postponed
-        ],
+        "postponed": [[each.call, each.endpoint, each.sequence, each.attempts, each.due_ms] for each in call.postponed],
     }
 
 
@@ -250,4 +248,4 @@ def main() -> None:
     scenes = {name: record(make) for name, make in SCENES.items()}
     content = {"release": __version__, "snapshot": snapshot.VERSION, "scenes": scenes}
     file.write_text(json.dumps(content, indent=1, ensure_ascii=True) + "\n", "utf-8")
-    print(f"{file}: {len(scenes)} scenes")  # noqa: T201 -- a command that says what it has done
+    print(f"{file}: {len(scenes)} scenes")
