@@ -10,6 +10,7 @@ stays until it ends by itself. A stop goes on from there, within a time; whoever
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Container
 from contextlib import suppress
 
@@ -29,6 +30,7 @@ from bridge.switchboard import Neighbour, Switchboard
 AT_ONCE = 8  # conversations under way: each wants two ports and a re-INVITE there
 AGAIN_S = 0.2  # until what was busy, or did not answer, is asked again
 ALONE_S = 5.0  # until nobody comes any more: another node may just be starting, or the store may be away
+PARTING_S = 2.0  # after the last conversation has moved: until then somebody may still send its media here
 TOLD_MOST = 5  # times that an heir is told; each may take as long as its answer is waited for
 
 log = structlog.get_logger("bridge.draining")
@@ -58,6 +60,7 @@ class Draining:
         self._began = began
         self._supervised = supervised
         self._moved = 0
+        self._moved_at = -math.inf  # by our loop's clock
         self._standing: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
@@ -85,6 +88,10 @@ class Draining:
         except TimeoutError:
             log.warning("drain_out_of_time", left=self._pump.node.live)
         return self._moved
+
+    async def part(self) -> None:
+        """Stay until the far ends of what has moved have been told where to send: some still send here, and are relayed."""
+        await asyncio.sleep(max(0.0, self._moved_at + PARTING_S - asyncio.get_running_loop().time()))
 
     async def close(self) -> None:
         """End what goes on."""
@@ -143,6 +150,7 @@ class Draining:
             heir = await self._write_over(said)
             if heir is not None:
                 self._moved += 1
+                self._moved_at = asyncio.get_running_loop().time()
                 await self._tell(self._switchboard, heir, conversation)
         finally:
             self._switchboard.let_through(said.calls)

@@ -513,6 +513,7 @@ class Service:
             log.warning(
                 "stopped_with_work_left", calls=pump.node.carried, detail="kept in the store for the next start"
             )
+        await self._draining.part()
         await self._membership.leave()
 
 

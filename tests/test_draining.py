@@ -152,3 +152,25 @@ async def test_an_heir_that_dies_in_the_middle_leaves_it_to_its_own_heirs(wire: 
     await wire.kill(heir)
     assert await other.membership.claim(found)
     assert other.pump.node.live == 1
+
+
+async def test_whoever_has_handed_something_over_stays_a_moment_to_relay_it(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draining, "PARTING_S", 0.1)
+    first, _ = await nodes(wire, 2)
+    await settled(first, "one")
+    await empty(first)
+    loop = asyncio.get_running_loop()
+    moved_at = loop.time()
+    await first.draining.part()
+    assert loop.time() - moved_at > 0.05
+    assert first.ports, "they are open until the process ends"
+
+
+async def test_who_has_handed_nothing_over_has_nothing_to_stay_for(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draining, "PARTING_S", 1_000_000.0)
+    (first,) = await nodes(wire, 1)
+    await settled(first, "one")
+    await empty(first)
+    await first.draining.part()
