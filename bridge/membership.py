@@ -286,11 +286,11 @@ class Membership:
 
 def _heirs(dead: Member, lease: Lease) -> list[str]:
     """Who takes what a node has left: of those who live, whoever reads all that it can have written, and of those, whoever
-    is not about to go itself. The same at each node, for all have heard the same."""
+    has neither to come yet nor to go itself. The same at each node, for all have heard the same."""
     needed = max(announcement(dead.facts).versions)
     living = [(each.node_id, announcement(each.facts)) for each in lease.members if each.is_alive(lease.store_ms)]
     able = [(node, said) for node, said in living if needed in said.versions] or living
-    return [node for node, said in able if not said.draining] or [node for node, _ in able]
+    return [node for node, said in able if not (said.draining or said.starting)] or [node for node, _ in able]
 
 
 def heir_of(name: str, living: Iterable[str]) -> str | None:

@@ -122,7 +122,7 @@ class _Links:
 class Linked:
     """One node."""
 
-    def __init__(self, owner: str, wire: Wire, reads: tuple[int, ...], release: str) -> None:
+    def __init__(self, owner: str, wire: Wire, reads: tuple[int, ...] = READS, release: str = __version__) -> None:
         self.owner = owner
         self.wire = wire
         self.sent: list[Message] = []
