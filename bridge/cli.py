@@ -1,4 +1,4 @@
-"""The `sip-bridge` command: serve, demo, call, phone, doctor, openapi.
+"""The `sip-bridge` command: serve, drain, demo, call, phone, doctor, openapi.
 
 Turns options into configuration and exit codes, and hands over at once: `serve` becomes the supervisor, which starts
 `signalling` with what it has read. Refuses to know how anything is done. Exit codes (contract §5): 2 wrong
@@ -26,6 +26,7 @@ from bridge.contract.openapi import document
 from bridge.demo.running import demo as run_demo
 from bridge.doctor import Verdict, examine
 from bridge.errors import ConfigurationError, StartError
+from bridge.operating import drain as drain_node
 from bridge.phone.softphone import callable_uri
 from bridge.settings.sources import KeyPath
 from bridge.supervisor import Plan
@@ -176,6 +177,31 @@ def doctor(config_file: Path | None, **given: Sequence[str]) -> None:
 
 
 @main.command()
+@click.option("--node", "node_id", metavar="ID", help="Which node.  [default: the one that answers]")
+@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="The API of any node.")
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path),
+    help="Holds a key of scope admin.  [default: the variable SIP_BRIDGE_KEY]",
+)
+@click.option("--wait", is_flag=True, help="Stay until the node is empty, and say how much is left.")
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Wait so many seconds at most.")
+def drain(node_id: str | None, url: str, key_file: Path | None, wait: bool, timeout: float | None) -> None:
+    """Empty a node: it takes nothing new and hands its calls over to the others. No call is ended.
+
+    It stays like that until it is stopped or started anew. Exit code 0: it drains, or is empty with --wait; 1: it could
+    not be asked, or is gone; 2: wrong options; 3: the --timeout is over and it is not empty.
+    """
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout says how long to --wait: give both")
+    try:
+        key = os.environ.get("SIP_BRIDGE_KEY") if key_file is None else _secret(key_file, "key")
+        sys.exit(drain_node(url, key, node_id, wait=wait, timeout_s=timeout, say=click.echo))
+    except StartError as error:
+        _end(str(error), NOT_STARTED)
+
+
+@main.command()
 def openapi() -> None:
     """Print the OpenAPI 3.1 document of the REST API and the webhooks."""
     click.echo(json.dumps(document(), indent=2, ensure_ascii=False))
@@ -271,7 +297,11 @@ def _password(file: Path | None) -> str:
         if not password:
             raise StartError("a password is needed to register: --password-file FILE, or the variable SIP_PASSWORD")
         return password
+    return _secret(file, "password")
+
+
+def _secret(file: Path, what: str) -> str:
     try:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise StartError(f"the password cannot be read: {error}") from error
+        raise StartError(f"the {what} cannot be read: {error}") from error

@@ -1,22 +1,28 @@
-"""A planned stop: every call goes to another node while this one still plays (survival §4, drain).
+"""A drain: nothing new here, and every call goes to another node while this one still plays (survival §4).
 
 One conversation after the other is let go of here, written over to its next node in the store, and taken up there; who
-speaks to us of it in between is heard there. What is not at rest is asked again until it is, or until the time is over.
+speaks to us of it in between is heard there. What is not at rest is asked again until it is.
+
+There are two of them. One that was asked for goes on for as long as the process lives, and ends no call: what nobody takes
+stays until it ends by itself. A stop goes on from there, within a time; whoever stops us sees to what is left.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container
+import math
+from collections.abc import Callable, Container
+from contextlib import suppress
 
 import structlog
 
+from bridge.announcing import age
 from bridge.calls.facts import ConversationId
 from bridge.engine.commit import HandOver
 from bridge.engine.effects import Yielded
-from bridge.engine.inputs import Yield
+from bridge.engine.inputs import Drain, Yield
 from bridge.errors import BridgeError, PeerGone, StoreUnavailable
-from bridge.membership import heir_of
+from bridge.membership import Membership, heir_of
 from bridge.pump import Pump
 from bridge.store import Store
 from bridge.switchboard import Neighbour, Switchboard
@@ -24,49 +30,114 @@ from bridge.switchboard import Neighbour, Switchboard
 AT_ONCE = 8  # conversations under way: each wants two ports and a re-INVITE there
 AGAIN_S = 0.2  # until what was busy, or did not answer, is asked again
 ALONE_S = 5.0  # until nobody comes any more: another node may just be starting, or the store may be away
+PARTING_S = 2.0  # after the last conversation has moved: until then somebody may still send its media here
 TOLD_MOST = 5  # times that an heir is told; each may take as long as its answer is waited for
 
 log = structlog.get_logger("bridge.draining")
 
 
 class Draining:
-    """Empties this node. `run` returns once nothing is left, or nobody has been there to take it for `ALONE_S`, or the
-    time is over."""
+    """Empties this node: for good once `begin` was called, and then, or without that, to the end by `run`."""
 
-    def __init__(self, *, owner: str, pump: Pump, store: Store, switchboard: Switchboard) -> None:
+    def __init__(
+        self,
+        *,
+        owner: str,
+        pump: Pump,
+        store: Store,
+        membership: Membership,
+        switchboard: Switchboard | None,
+        began: Callable[[], None],
+        supervised: Callable[[asyncio.Task[None]], None],
+    ) -> None:
+        """`switchboard`: None where there is no way to other nodes; `began`: nothing new shall come here from now on;
+        `supervised` is told when the drain that goes on for ever does not."""
         self._owner = owner
         self._pump = pump
         self._store = store
+        self._membership = membership
         self._switchboard = switchboard
+        self._began = began
+        self._supervised = supervised
         self._moved = 0
+        self._moved_at = -math.inf  # by our loop's clock
+        self._standing: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+
+    async def begin(self) -> bytes:
+        """Take nothing new from now on, and hand over what is here, for as long as it takes. What we say of ourselves then.
+        Asked again it changes nothing."""
+        if self._standing is None:
+            log.info("draining", conversations=self._pump.node.held)
+            self._standing = asyncio.create_task(self._stand_by(), name="draining")
+            self._standing.add_done_callback(self._supervised)
+        await self._cordon()
+        return self._membership.facts_now()
 
     async def run(self, limit_s: float) -> int:
-        """How many conversations have moved."""
+        """Empty it for a stop: until nothing is left, or nobody has been there to take it for `ALONE_S`, or the time is
+        over. How many conversations have moved."""
+        await self._cordon()
+        self._stopping.set()
         try:
             async with asyncio.timeout(limit_s):
-                await self._empty()
+                if self._standing is not None:
+                    await self._standing  # whatever it has let go of is on its way
+                if self._switchboard is not None:
+                    await self._empty()
         except TimeoutError:
             log.warning("drain_out_of_time", left=self._pump.node.live)
         return self._moved
+
+    async def part(self) -> None:
+        """Stay until the far ends of what has moved have been told where to send: some still send here, and are relayed."""
+        await asyncio.sleep(max(0.0, self._moved_at + PARTING_S - asyncio.get_running_loop().time()))
+
+    async def close(self) -> None:
+        """End what goes on."""
+        while self._standing is not None and not self._standing.done():
+            self._standing.cancel()  # one that waits for the store may take it for a timeout
+            await asyncio.wait([self._standing], timeout=AGAIN_S)
+
+    async def _cordon(self) -> None:
+        """Nobody sends us anything new. That others hear of it a second later does no harm: it is passed on."""
+        self._began()
+        self._pump.give(Drain())
+        if "draining" not in self._membership.facts:
+            self._membership.facts["draining"] = True
+            with suppress(StoreUnavailable):
+                await self._membership.announce()
+
+    async def _stand_by(self) -> None:
+        while not self._stopping.is_set():
+            moved = self._moved
+            if self._switchboard is not None:
+                await self._move_all([each.id for each in self._pump.node.conversations()])
+            if self._moved == moved:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), AGAIN_S)
 
     async def _empty(self) -> None:
         loop = asyncio.get_running_loop()
         alone_since: float | None = None
         while names := [each.id for each in self._pump.node.conversations()]:
-            if self._switchboard.ready():
+            if any(self._heir(name) is not None for name in names):
                 alone_since = None
             elif alone_since is None:
                 alone_since = loop.time()
             elif loop.time() - alone_since > ALONE_S:
                 return
             moved = self._moved
-            for start in range(0, len(names), AT_ONCE):
-                await asyncio.gather(*(self._move(name) for name in names[start : start + AT_ONCE]))
+            await self._move_all(names)
             if self._moved == moved:
                 await asyncio.sleep(AGAIN_S)
 
+    async def _move_all(self, names: list[ConversationId]) -> None:
+        for start in range(0, len(names), AT_ONCE):
+            await asyncio.gather(*(self._move(name) for name in names[start : start + AT_ONCE]))
+
     async def _move(self, conversation: ConversationId) -> None:
-        if self._heir(conversation) is None:
+        if self._switchboard is None or self._heir(conversation) is None:
             return
         try:
             said = await self._pump.ask(Yield(self._pump.new_request(), conversation))
@@ -79,20 +150,27 @@ class Draining:
             heir = await self._write_over(said)
             if heir is not None:
                 self._moved += 1
-                await self._tell(heir, conversation)
+                self._moved_at = asyncio.get_running_loop().time()
+                await self._tell(self._switchboard, heir, conversation)
         finally:
             self._switchboard.let_through(said.calls)
 
-    def _heir(self, conversation: ConversationId, besides: Container[str] = ()) -> Neighbour | None:
-        """As the nodes are now: one may have died since the last conversation."""
-        ready = {each.owner: each for each in self._switchboard.ready() if each.owner not in besides}
-        name = heir_of(conversation, ready)
-        return None if name is None else ready[name]
+    def _heir(self, conversation: ConversationId, snapshot: int = 0, besides: Container[str] = ()) -> Neighbour | None:
+        """As the nodes are now: one may have died since the last conversation. Of those that can read what is written of it
+        (`snapshot`; 0: as we carry it), one of the newest release: a rolling update moves each call once."""
+        held = self._pump.node.conversation(conversation)
+        needed = snapshot or (held.snapshot if held is not None else 0)
+        everybody = self._switchboard.ready() if self._switchboard is not None else []
+        able = [each for each in everybody if needed in (0, *each.versions) and each.owner not in besides]
+        newest = max((age(each.release) for each in able), default=())
+        heirs = {each.owner: each for each in able if age(each.release) == newest}
+        name = heir_of(conversation, heirs)
+        return None if name is None else heirs[name]
 
     async def _write_over(self, said: Yielded) -> Neighbour | None:
         """Whose it is now. The store refuses one that has been started anew meanwhile: then another one gets it."""
         refused: set[str] = set()
-        while (heir := self._heir(said.conversation, refused)) is not None:
+        while (heir := self._heir(said.conversation, said.snapshot, refused)) is not None:
             given = HandOver(said.conversation, self._owner, said.epoch, said.version, heir.owner, heir.nonce)
             while True:
                 try:
@@ -107,15 +185,15 @@ class Draining:
         log.error("not_handed_over", conversation=said.conversation, refused_by=sorted(refused))
         return None
 
-    async def _tell(self, heir: Neighbour, conversation: ConversationId) -> None:
+    async def _tell(self, switchboard: Switchboard, heir: Neighbour, conversation: ConversationId) -> None:
         """Have it taken up. It bears being said again; a node that dies has heirs of its own, who see to it."""
         for _ in range(TOLD_MOST):
             try:
-                await self._switchboard.hand(heir, conversation)
+                await switchboard.hand(heir, conversation)
                 return
             except PeerGone as error:
                 why = str(error)
-            if not self._switchboard.is_leased(heir.owner):
+            if not switchboard.is_leased(heir.owner):
                 break
             await asyncio.sleep(AGAIN_S)
         log.warning("heir_gone", conversation=conversation, node=heir.owner, why=why)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from zlib import crc32
@@ -18,7 +18,10 @@ import structlog
 
 from bridge import __version__
 from bridge.ambient import Clock
+from bridge.announcing import announcement, shared_version
 from bridge.calls.facts import ConversationId
+from bridge.calls.snapshot import READS
+from bridge.engine.commit import StoredConversation, Unreadable
 from bridge.engine.inputs import Claimed, Former, Leased
 from bridge.engine.registrations import StreamsClaimed
 from bridge.errors import StoreUnavailable
@@ -33,7 +36,6 @@ RETRY_S = 0.5
 ADOPT_EVERY_S = 10.0  # how often we look for what is ours by the store and not carried here
 CLAIMED_AT_ONCE = 32  # conversations for each input: what else the node has to do comes in between
 EMPTY_AGAIN_S = 30.0  # a store may fall back, and somebody may write something over to a node that has just died
-SNAPSHOT_VERSIONS = (1,)
 
 log = structlog.get_logger("bridge.membership")
 
@@ -59,6 +61,8 @@ class Membership:
     replaced: Callable[[str], None]
     facts: dict[str, object]  # what others should know of us
     heard: Callable[[Lease], None]  # told of everybody, each time
+    reads: tuple[int, ...] = READS  # versions of stored calls, ascending
+    measured: Callable[[], Mapping[str, object]] = dict  # more of that, as it is at the moment
     _latest: Lease | None = None
     _missing: frozenset[ConversationId] = frozenset()  # ours by the store, and not here when we looked last
     _tried: set[ConversationId] = field(default_factory=set)
@@ -67,6 +71,8 @@ class Membership:
     # Asked for, and the answer is lost: they may be ours already, and nobody else will ask for them.
     _owed: dict[ConversationId, tuple[str, Former]] = field(default_factory=dict)
     _streams_owed: bool = False
+    _unreadable: dict[ConversationId, str] = field(default_factory=dict)  # and whose they were
+    _nothing_shared: bool = False  # somebody lives who reads nothing that we can write
     _speaking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _left: bool = False
 
@@ -79,21 +85,42 @@ class Membership:
 
     async def announce(self) -> Lease:
         """Say that we live. Raises StoreUnavailable."""
-        facts = {"versions": SNAPSHOT_VERSIONS, "release": __version__, "nonce": self.nonce, **self.facts}
         async with self._speaking:
             if self._left:
                 raise StoreUnavailable("this node has said that it lives no more")
             asked_at = self.clock.now()
-            lease = await self.store.announce(self.owner, json.dumps(facts).encode(), LEASE_S)
+            lease = await self.store.announce(self.owner, self.facts_now(), LEASE_S)
         if lease.replaced_by is not None:
             self.metrics.lease_lost.inc()
             log.error("replaced", by=lease.replaced_by, detail="another process bears this node_id: this one lets go")
             self.replaced(lease.replaced_by)
         else:
-            self.pump.give(Leased(asked_at + VALID_PART * LEASE_S))
+            self.pump.give(Leased(asked_at + VALID_PART * LEASE_S, self._write_for(lease)))
             self._latest = lease
             self.heard(lease)
         return lease
+
+    def facts_now(self) -> bytes:
+        """What others should know of us (`announcing`)."""
+        own = {"versions": self.reads, "release": __version__, "nonce": self.nonce}
+        return json.dumps({**own, **self.facts, **self.measured()}).encode()
+
+    @property
+    def latest(self) -> Lease | None:
+        """Everybody, as of our last renewal."""
+        return self._latest
+
+    def _write_for(self, lease: Lease) -> int:
+        """The version of stored calls that everybody who lives reads. In quiet time whoever was there last still is."""
+        quiet = lease.store_ms < lease.quiet_until_ms
+        living = [announcement(each.facts) for each in lease.members if quiet or each.is_alive(lease.store_ms)]
+        shared = shared_version(self.reads, living)
+        if (shared is None) != self._nothing_shared:
+            self._nothing_shared = shared is None
+            if shared is None:
+                detail = "a node lives that reads none of the versions that this release writes: it cannot carry on our calls"
+                log.error("no_shared_version", ours=self.reads, detail=detail)
+        return self.reads[0] if shared is None else shared
 
     async def take(self, conversation: ConversationId, former: Former) -> int:
         """Carry on what another node has handed over to us. How many conversations that were. Raises StoreUnavailable."""
@@ -123,8 +150,9 @@ class Membership:
                 log.warning("claim_waits_for_store")
                 await asyncio.sleep(RETRY_S)
                 continue
-            self.metrics.takeovers.inc(len(conversations))
-            self.pump.give(Claimed(tuple(conversations)))
+            claimed = self._readable(conversations, self.owner)
+            self.metrics.takeovers.inc(len(claimed))
+            self.pump.give(Claimed(tuple(claimed)))
             self.pump.give(StreamsClaimed(tuple(streams)))
             return
 
@@ -163,6 +191,8 @@ class Membership:
         names = {member.owner for member in dead}
         for owner in self._legacies.keys() - names:
             del self._legacies[owner]
+        for conversation in [each for each, owner in self._unreadable.items() if owner not in (*names, self.owner)]:
+            del self._unreadable[conversation]
         for conversation, (node_id, former) in list(self._owed.items()):
             await self._claim(node_id, [conversation], former)
         if self._streams_owed:
@@ -201,13 +231,13 @@ class Membership:
                 log.warning("node_dead", node=dead.owner, silent_ms=lease.store_ms - dead.renewed_ms)
         if now < legacy.look_at:
             return
-        living = [each.node_id for each in lease.members if each.is_alive(lease.store_ms)]
+        heirs = _heirs(dead, lease)
         free_for_all = now - legacy.noticed_at > LEASE_S
-        names = await self.store.owned(dead.node_id)
-        ours = [name for name in names if free_for_all or heir_of(name, living) == self.node_id]
+        names = [each for each in await self.store.owned(dead.node_id) if each not in self._unreadable]
+        ours = [name for name in names if free_for_all or heir_of(name, heirs) == self.node_id]
         for start in range(0, len(ours), CLAIMED_AT_ONCE):
             await self._claim(dead.node_id, ours[start : start + CLAIMED_AT_ONCE], self._former(dead))
-        if free_for_all or heir_of(dead.node_id, living) == self.node_id:
+        if free_for_all or heir_of(dead.node_id, heirs) == self.node_id:
             await self._claim_streams(dead.node_id)
         if free_for_all and not names:
             legacy.look_at = now + EMPTY_AGAIN_S
@@ -219,16 +249,31 @@ class Membership:
 
     async def _claim(self, node_id: str, conversations: Sequence[ConversationId], former: Former) -> int:
         try:
-            claimed = await self.store.claim(self.owner, self.nonce, node_id, conversations)
+            answers = await self.store.claim(self.owner, self.nonce, node_id, conversations)
         except StoreUnavailable:
             self._owed |= dict.fromkeys(conversations, (node_id, former))
             raise
         for conversation in conversations:
             self._owed.pop(conversation, None)
+        dead = (
+            next((each.owner for each in self._latest.members if each.node_id == node_id), "") if self._latest else ""
+        )
+        claimed = self._readable(answers, dead)
         if claimed:
             self.metrics.takeovers.inc(len(claimed))
             self.pump.give(Claimed(tuple(claimed), former))
         return len(claimed)
+
+    def _readable(self, answers: Sequence[StoredConversation | Unreadable], owner: str) -> list[StoredConversation]:
+        """Those that we can carry on. The others stay for a node that can; each is told of and counted once."""
+        found = [each for each in answers if isinstance(each, Unreadable) and each.conversation not in self._unreadable]
+        if found:
+            self._unreadable |= dict.fromkeys([each.conversation for each in found], owner)
+            self.metrics.unreadable.inc(len(found))
+            detail = "written by a newer release: left for a node that reads it"
+            versions = sorted({each.snapshot for each in found})
+            log.warning("snapshots_left", node=owner, conversations=len(found), versions=versions, detail=detail)
+        return [each for each in answers if isinstance(each, StoredConversation)]
 
     async def _claim_streams(self, node_id: str) -> None:
         try:
@@ -237,6 +282,15 @@ class Membership:
             self._streams_owed = True  # an index of our own has them then
             raise
         self.pump.give(StreamsClaimed(tuple(streams)))
+
+
+def _heirs(dead: Member, lease: Lease) -> list[str]:
+    """Who takes what a node has left: of those who live, whoever reads all that it can have written, and of those, whoever
+    has neither to come yet nor to go itself. The same at each node, for all have heard the same."""
+    needed = max(announcement(dead.facts).versions)
+    living = [(each.node_id, announcement(each.facts)) for each in lease.members if each.is_alive(lease.store_ms)]
+    able = [(node, said) for node, said in living if needed in said.versions] or living
+    return [node for node, said in able if not (said.draining or said.starting)] or [node for node, _ in able]
 
 
 def heir_of(name: str, living: Iterable[str]) -> str | None:

@@ -14,7 +14,7 @@ import socket
 from base64 import b32decode
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
@@ -27,19 +27,21 @@ from aiohttp import web
 
 from bridge import __version__
 from bridge.ambient import Seal, SystemClock, SystemTokens
+from bridge.announcing import Load
 from bridge.api import NotReady, Ready
 from bridge.api.app import make_app, make_health_app, make_runner
 from bridge.api.auth import ApiKey
 from bridge.calls.call import Call, Identity, Plan
 from bridge.calls.events import Event
 from bridge.calls.facts import ActionId, EventId
+from bridge.calls.snapshot import READS
 from bridge.cluster.peers import Cluster
 from bridge.config import Address, Application, Config, Listener
 from bridge.contract.actions import to_actions
 from bridge.contract.registered import render_registration
 from bridge.contract.render import call_json, render_event
 from bridge.draining import Draining
-from bridge.engine.inputs import Drain, HangUpAll
+from bridge.engine.inputs import HangUpAll
 from bridge.engine.node import Node
 from bridge.engine.registrations import RegistrationEvent, User
 from bridge.engine.settings import Application as EngineApplication
@@ -53,6 +55,7 @@ from bridge.net.connection import StreamLimits
 from bridge.net.resolver import Resolver
 from bridge.net.stream import StreamListener
 from bridge.net.udp import UdpListener
+from bridge.nodes import Nodes
 from bridge.outbox.effects import Endpoint
 from bridge.outbox.schedule import Schedule
 from bridge.pump import Pump
@@ -92,6 +95,10 @@ class Readiness:
 
     started: bool = False
     draining: bool = False
+
+    def drains(self) -> None:
+        """From now on."""
+        self.draining = True
 
     def ready(self) -> Ready | NotReady:
         if self.draining:
@@ -144,7 +151,7 @@ class Service:
         self._made_secrets: dict[str, str] = {}  # those that stand in no configuration
         self._readiness = Readiness()
         self._membership: Membership
-        self._draining: Draining | None = None  # where there is a way to other nodes
+        self._draining: Draining
         self._owner = f"{node_id}:{self._tokens.token(12)}"
         self._listening: list[str] = []  # where phones find us
         self._stop: asyncio.Future[int]
@@ -244,12 +251,23 @@ class Service:
             clock=self._clock,
             metrics=metrics,
             replaced=lambda _: self._told_to_stop(REPLACED),
-            facts={} if cluster is None else {"cluster": self._cluster_address(cluster), "hint": node.hint},
+            facts={"since": self._clock.now()},
             heard=_nobody_listens if switchboard is None else switchboard.heard,
+            measured=partial(_load, node, media, settings.max_calls),
         )
+        draining = self._draining = Draining(
+            owner=self._owner,
+            pump=pump,
+            store=store,
+            membership=membership,
+            switchboard=switchboard,
+            began=self._readiness.drains,
+            supervised=self._supervised,
+        )
+        stack.push_async_callback(draining.close)
         if switchboard is not None and cluster is not None:
-            switchboard.connect(cluster, membership)
-            self._draining = Draining(owner=self._owner, pump=pump, store=store, switchboard=switchboard)
+            membership.facts |= {"cluster": self._cluster_address(cluster), "hint": node.hint}
+            switchboard.connect(cluster, membership, draining.begin)
         await membership.announce()
         # What is taken over may have to be said again at once; what comes meanwhile waits in the sockets.
         await membership.succeed()
@@ -271,6 +289,7 @@ class Service:
             api_sockets,
             Reader(pump=pump, store=store, tokens=self._tokens, seal=seal, nodes=switchboard),
             registry,
+            Nodes(owner=self._owner, membership=membership, switchboard=switchboard, draining=draining),
         )
         works = (
             ("lease", membership.keep()),
@@ -293,11 +312,13 @@ class Service:
                 give=pump.store,
                 clock=self._clock,
                 retention_s=self._config.store.retention_s,
+                reads=READS,
             )
         return RedisStore(
             url,
             give=pump.store,
             retention_s=self._config.store.retention_s,
+            reads=READS,
             observe=self._metrics.store_seconds.observe,
         )
 
@@ -415,7 +436,12 @@ class Service:
         )
 
     async def _serve_api(
-        self, stack: AsyncExitStack, sockets: Sequence[socket.socket], reader: Reader, registry: Registry
+        self,
+        stack: AsyncExitStack,
+        sockets: Sequence[socket.socket],
+        reader: Reader,
+        registry: Registry,
+        nodes: Nodes,
     ) -> None:
         config = self._config
         keys = [ApiKey(each.name, each.key.get_secret_value(), frozenset(each.scopes)) for each in config.api.keys]
@@ -425,6 +451,7 @@ class Service:
             control=reader,
             reader=reader,
             registrations=registry,
+            nodes=nodes,
             health=self._readiness,
             metrics=self._metrics,
             keys=keys,
@@ -476,13 +503,8 @@ class Service:
 
     async def _wind_down(self, pump: Pump) -> None:
         """A planned stop: nothing new, calls to other nodes, BYE for what nobody takes, a little time for the last events."""
-        pump.give(Drain())
-        self._membership.facts["draining"] = True
-        if self._draining is not None:
-            with suppress(StoreUnavailable):
-                await self._membership.announce()  # so that nobody sends us anything new
-            moved = await self._draining.run(self._config.cluster.drain_limit_s)
-            log.info("drained", conversations=moved, left=pump.node.live)
+        moved = await self._draining.run(self._config.cluster.drain_limit_s)
+        log.info("drained", conversations=moved, left=pump.node.live)
         pump.give(HangUpAll())
         deadline = self._clock.now() + STOP_PATIENCE_S
         while pump.node.carried and self._clock.now() < deadline:  # noqa: ASYNC110 -- the engine has no events to await
@@ -491,6 +513,7 @@ class Service:
             log.warning(
                 "stopped_with_work_left", calls=pump.node.carried, detail="kept in the store for the next start"
             )
+        await self._draining.part()
         await self._membership.leave()
 
 
@@ -605,9 +628,20 @@ def _set_gauges(
         metrics.webhook_backlog(endpoint).set(node.backlog(endpoint))
     metrics.connections.set(sum(each.connections for each in streams))
     totals = media.totals()
-    metrics.call_capacity.set(min(capacity, node.live + media.ports_free()))
+    metrics.call_capacity.set(_capacity(node, media, capacity))
     metrics.media_ports_free.set(media.ports_free())
     metrics.media_packets(totals.received + totals.sent)
+
+
+def _capacity(node: Node, media: MediaClient, max_calls: int) -> int:
+    """How many calls there could be: those there are, and those that ports are left for."""
+    return min(max_calls, node.live + media.ports_free())
+
+
+def _load(node: Node, media: MediaClient, max_calls: int) -> dict[str, object]:
+    """What other nodes and operators should know of what we carry."""
+    capacity = _capacity(node, media, max_calls)
+    return {"load": Load(node.live, node.held, capacity)._asdict()}
 
 
 def _chance(tokens: SystemTokens) -> float:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import structlog
 
 from bridge.ambient import Clock, Seal
+from bridge.announcing import announcement
 from bridge.calls.actions import Action, from_data, to_data
 from bridge.calls.facts import ActionId, CallId, ConversationId
 from bridge.calls.sealing import sealed_actions
@@ -32,6 +33,7 @@ from bridge.store import Lease, Store, Whereabouts
 LOOK_UPS_MOST = 256  # calls that are looked for at once
 WAITING_MOST = 16  # messages of one call meanwhile
 ASK_TIMEOUT_S = 5.0
+QUESTIONS = 1  # the version of what nodes ask each other; one that is not understood is refused, and nothing is done
 ARRIVING_S = 0.1  # until a call that the store says is ours, and that is not here, is looked for again
 ARRIVING_MOST = 30
 
@@ -48,6 +50,8 @@ class Neighbour(NamedTuple):
     hint: str  # in the tags that it makes
     draining: bool
     nonce: str  # that its claims bear
+    release: str
+    versions: tuple[int, ...]  # of stored calls, that it reads
     starting: bool = False  # it does not listen yet, and has not taken up what its predecessors have left
 
 
@@ -75,6 +79,7 @@ class Switchboard:
         self._dropped = dropped
         self._membership: Membership
         self._cluster: Cluster
+        self._begin_draining: Callable[[], Awaitable[bytes]]
         self._neighbours: dict[str, Neighbour] = {}  # by owner
         self._by_hint: dict[str, Neighbour] = {}
         self._held: dict[CallId, _Held] = {}
@@ -82,10 +87,11 @@ class Switchboard:
         self._brought = False  # what is passed on right now has come from another node
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def connect(self, cluster: Cluster, membership: Membership) -> None:
-        """Whose links, and who takes over what falls to us."""
+    def connect(self, cluster: Cluster, membership: Membership, begin_draining: Callable[[], Awaitable[bytes]]) -> None:
+        """Whose links, who takes over what falls to us, and who empties us and says how it stands then."""
         self._cluster = cluster
         self._membership = membership
+        self._begin_draining = begin_draining
 
     async def close(self) -> None:
         """Look for nobody any more."""
@@ -106,6 +112,10 @@ class Switchboard:
                     found[member.owner] = neighbour
         self._neighbours = found
         self._by_hint = {neighbour.hint: neighbour for neighbour in found.values()}
+
+    def neighbour(self, owner: str) -> Neighbour | None:
+        """This node, if it lives and can be reached."""
+        return self._neighbours.get(owner)
 
     def is_leased(self, owner: str) -> bool:
         """Whether this node lives."""
@@ -250,9 +260,27 @@ class Switchboard:
                     self.pass_on(wanted._replace(hint=""))
 
     async def hand(self, heir: Neighbour, conversation: ConversationId) -> None:
-        """Have that node take up what has been written over to it. Raises PeerGone."""
-        question = {"v": 1, "take": conversation, "node": self._owner}
-        await self._cluster.ask(heir.owner, heir.address, json.dumps(question).encode(), timeout_s=ASK_TIMEOUT_S)
+        """Have that node take up what has been written over to it. Raises PeerGone, also where it has not understood."""
+        answer = await self._question(heir, {"take": conversation, "node": self._owner})
+        if "taken" not in answer:
+            raise PeerGone(f"{heir.owner} has not understood what it was handed")
+
+    async def drain(self, neighbour: Neighbour) -> bytes | None:
+        """Have that node drain. What it says of itself then; None: its release cannot be asked that. Raises PeerGone."""
+        answer = await self._question(neighbour, {"drain": True})
+        return json.dumps(answer["draining"]).encode() if "draining" in answer else None
+
+    async def _question(self, neighbour: Neighbour, question: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What that node answers. Raises PeerGone where it answers nothing, or what we do not understand."""
+        asked = json.dumps({"v": QUESTIONS, **question}).encode()
+        said = await self._cluster.ask(neighbour.owner, neighbour.address, asked, timeout_s=ASK_TIMEOUT_S)
+        try:
+            answer = json.loads(said)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, Mapping):
+            raise PeerGone(f"{neighbour.owner} has answered what we do not understand")
+        return answer
 
     # Commands
 
@@ -271,7 +299,7 @@ class Switchboard:
         if neighbour is None:
             raise StoreUnavailable("the node that carries this call does not answer, and is not known to be dead yet")
         question = {
-            "v": 1,
+            "v": QUESTIONS,
             "call": call,
             "actions": [to_data(action) for action in sealed_actions(actions, self._seal)],
             "listed": listed,
@@ -285,46 +313,53 @@ class Switchboard:
         return _read_answer(request, said)
 
     async def answer(self, question: bytes) -> bytes:
-        """A command that came to another node, or a conversation that it hands over. A newer release may ask for more than
-        we understand: whoever asks hears that nothing has been done."""
-        request = self._pump.new_request()
+        """A command that came to another node, a conversation that it hands over, or its wish that we drain. A newer release
+        may ask for more than we understand: whoever asks hears that nothing has been done."""
         try:
-            asked: Mapping[str, Any] = json.loads(question)
-            if "take" in asked:
-                holds = str(asked["node"])
-                wanted: Former | Command = Former(holds.rpartition(":")[0], self._clock.now(), holds=holds)
-            else:
-                actions = tuple([from_data(each, self._seal) for each in asked["actions"]])
-                wanted = Command(request, CallId(str(asked["call"])), actions, bool(asked["listed"]))
+            work = self._understood(question)
         except (ValueError, TypeError, LookupError, AttributeError) as problem:
             log.warning("question_unreadable", problem=f"{type(problem).__name__}: {problem}")
-            return json.dumps(
-                {"v": 1, "refused": ["wrong_state", "the node that has it is of another release"]}
-            ).encode()
-        if isinstance(wanted, Former):
-            taken = await self._membership.take(ConversationId(str(asked["take"])), wanted)
-            return json.dumps({"v": 1, "taken": taken}).encode()
+            answer: Mapping[str, Any] = {"refused": ["wrong_state", "the node that has it is of another release"]}
+        else:
+            answer = await work
+        return json.dumps({"v": QUESTIONS, **answer}).encode()
+
+    def _understood(self, question: bytes) -> Awaitable[Mapping[str, Any]]:
+        """What it asks for, to be begun. Raises what reading raises."""
+        asked: Mapping[str, Any] = json.loads(question)
+        if asked.get("v", QUESTIONS) != QUESTIONS:
+            raise ValueError(f"a question of version {asked['v']}")
+        if "take" in asked:
+            return self._take_up(ConversationId(str(asked["take"])), str(asked["node"]))
+        if "drain" in asked:
+            return self._drain()
+        actions = tuple([from_data(each, self._seal) for each in asked["actions"]])
+        return self._command(
+            Command(self._pump.new_request(), CallId(str(asked["call"])), actions, bool(asked["listed"]))
+        )
+
+    async def _take_up(self, conversation: ConversationId, holds: str) -> Mapping[str, Any]:
+        former = Former(holds.rpartition(":")[0], self._clock.now(), holds=holds)
+        return {"taken": await self._membership.take(conversation, former)}
+
+    async def _drain(self) -> Mapping[str, Any]:
+        return {"draining": json.loads(await self._begin_draining())}
+
+    async def _command(self, wanted: Command) -> Mapping[str, Any]:
         said = await self._pump.ask(wanted)
         if isinstance(said, CommandAccepted):
-            return json.dumps({"v": 1, "accepted": said.action_ids}).encode()
-        return json.dumps({"v": 1, "refused": [said.code, said.detail]}).encode()
+            return {"accepted": said.action_ids}
+        return {"refused": [said.code, said.detail]}
 
 
 def _neighbour(owner: str, facts: bytes) -> Neighbour | None:
     """None for a node that listens nowhere, or says what we do not understand."""
-    try:
-        said: Mapping[str, Any] = json.loads(facts)
-        host, port = said["cluster"]
-        return Neighbour(
-            owner,
-            (str(host), int(port)),
-            str(said["hint"]),
-            bool(said.get("draining", False)),
-            str(said["nonce"]),
-            bool(said.get("starting", False)),
-        )
-    except (ValueError, TypeError, KeyError):
+    said = announcement(facts)
+    if said.cluster is None or not said.hint or not said.nonce:
         return None
+    return Neighbour(
+        owner, said.cluster, said.hint, said.draining, said.nonce, said.release, said.versions, said.starting
+    )
 
 
 def _read_answer(request: int, answer: bytes) -> CommandAccepted | CommandRefused:

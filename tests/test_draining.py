@@ -10,7 +10,6 @@ import pytest
 from bridge import draining
 from bridge.calls.facts import CallId
 from bridge.engine.commit import HandOver
-from bridge.engine.inputs import Drain
 from bridge.errors import PeerGone, StoreUnavailable
 from tests.support.linked import Linked, Wire
 from tests.support.waiting import until
@@ -31,7 +30,6 @@ async def settled(node: Linked, *names: str) -> list[tuple[str, str]]:
 
 
 async def empty(node: Linked) -> int:
-    node.pump.give(Drain())
     return await node.draining.run(20.0)
 
 
@@ -118,6 +116,7 @@ async def test_an_heir_that_was_started_anew_is_passed_over(wire: Wire, monkeypa
     monkeypatch.setattr(draining, "heir_of", lambda _, names: min(names, default=None))
     wire.clock.time += 1.0
     await wire.add("n2:anew")  # of which the first has not heard yet
+    first.membership.facts["draining"] = True  # nor does before it begins
     assert await empty(first) == 1
     assert (second.pump.node.live, third.pump.node.live) == (0, 1)
 
@@ -153,3 +152,25 @@ async def test_an_heir_that_dies_in_the_middle_leaves_it_to_its_own_heirs(wire: 
     await wire.kill(heir)
     assert await other.membership.claim(found)
     assert other.pump.node.live == 1
+
+
+async def test_whoever_has_handed_something_over_stays_a_moment_to_relay_it(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draining, "PARTING_S", 0.1)
+    first, _ = await nodes(wire, 2)
+    await settled(first, "one")
+    await empty(first)
+    loop = asyncio.get_running_loop()
+    moved_at = loop.time()
+    await first.draining.part()
+    assert loop.time() - moved_at > 0.05
+    assert first.ports, "they are open until the process ends"
+
+
+async def test_who_has_handed_nothing_over_has_nothing_to_stay_for(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draining, "PARTING_S", 1_000_000.0)
+    (first,) = await nodes(wire, 1)
+    await settled(first, "one")
+    await empty(first)
+    await first.draining.part()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from bridge.calls.actions import Action
 from bridge.calls.facts import CallId, CallState, ConversationId, Direction
@@ -117,6 +117,25 @@ class Registrations(Protocol):
 
     async def delete_user(self, username: str) -> Resource | None:
         """The User as it was; None when there was none."""
+        ...
+
+
+class DrainRefused(NamedTuple):
+    """Why a node does not drain."""
+
+    code: Literal["not_found", "node_unreachable", "wrong_state"]
+    detail: str
+
+
+class Nodes(Protocol):
+    """What knows the nodes of this service. Never asks the store."""
+
+    def nodes(self) -> Sequence[Resource]:
+        """Every Node, in the order of their ids."""
+        ...
+
+    async def drain(self, node_id: str) -> Resource | DrainRefused:
+        """Have it take nothing new and hand its calls over, for as long as it lives. The Node as it is then."""
         ...
 
 

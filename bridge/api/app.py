@@ -14,13 +14,14 @@ from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
-from bridge.api import CallControl, CallReader, Health, Registrations
+from bridge.api import CallControl, CallReader, Health, Nodes, Registrations
 from bridge.api.auth import CALLER, ApiKey, Keyring, needs
 from bridge.api.calls import Calls
 from bridge.api.conversations import Conversations
 from bridge.api.docs import Documents
 from bridge.api.exchange import BODY_MAX, refuse_query
 from bridge.api.health import Watch
+from bridge.api.nodes import NodesAndDrains
 from bridge.api.problems import problem_response, tell_problems
 from bridge.api.registrations import RegistrationsAndUsers
 from bridge.contract.operations import HEALTH, OPERATIONS, Operation
@@ -34,6 +35,7 @@ def make_app(
     control: CallControl,
     reader: CallReader,
     registrations: Registrations,
+    nodes: Nodes,
     health: Health,
     metrics: Metrics,
     keys: Sequence[ApiKey] = (),
@@ -48,6 +50,7 @@ def make_app(
         **calls.handlers(),
         **Conversations(calls=calls, reader=reader).handlers(),
         **RegistrationsAndUsers(registrations).handlers(),
+        **NodesAndDrains(nodes).handlers(),
         **Watch(health=health, metrics=metrics).handlers(),
         **Documents().handlers(),
     }

@@ -167,6 +167,7 @@ class Call:
         "tag",
         "tags",
         "to",
+        "unknown",
         "user_agent",
         "via_host",
         "video_port",
@@ -217,6 +218,7 @@ class Call:
         self.client_state: str | None = None
         self.recovered = 0
         self.move: Move | None = None  # another node has carried it on, and its far end does not know yet
+        self.unknown = ""  # fields of its record that a newer release wrote: ours to carry, not to read
         self.shown: bytes | None = None  # whoever renders the call keeps here what it need not write again
 
         self.phase = Phase.UNANSWERED

@@ -2,13 +2,18 @@
 
 Two parts. `fixed` is written once with the first event: the INVITE as it came and the flow it came on, from which the
 call is made again by the same code that made it first. `variable` is all that changes, kept small because it is
-rewritten with every event. Both are JSON with a version; unknown fields are ignored, an unknown version is refused.
-Passwords are in there as they were sealed when they came.
+rewritten with every event. Passwords are in there as they were sealed when they came.
+
+Two releases read and write these side by side. Both parts are JSON with a version `v`. A release that only adds a field at
+the top adds nothing to the version: one that does not know the field carries it along unread. Whatever else changes, a
+field's meaning, a new value of an enumeration, something within a field, is another version, which is written only once
+everybody who lives reads it (`READS`). An unknown version is refused.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from bridge.ambient import Seal
@@ -28,26 +33,36 @@ from bridge.sip.flow import Flow
 from bridge.sip.message import Request
 from bridge.sip.parser import parse as parse_message
 
-VERSION = 1
+READS = (1,)  # versions, ascending: this release's own and the one before; it writes each of them
+VERSION = READS[-1]
 
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode  # nothing here can refer to itself
 _text = json.encoder.encode_basestring_ascii  # one string as JSON
 _BOOL = {False: "false", True: "true"}
+# Of `variable`, at the top. What else is found there is a newer release's.
+_KNOWN = frozenset(
+    {
+        *("v", "phase", "sequence", "search", "made_dialog", "reached", "dialog", "flow", "sdp", "media", "negotiated"),
+        *("held", "answered_at", "actions_made", "answer_action", "ringing", "link", "peer_media", "ended"),
+        *("client_state", "recovered", "move", "cause", "wait_until", "list", "answer_headers", "hangup_wanted"),
+        *("video_port", "dial_failure", "muted", "on_hold", "early_media", "reoffer"),
+    }
+)
 
 
 class UnreadableSnapshot(Exception):  # noqa: N818 -- says what is, not that something broke
     """Written by a release we do not know, or damaged. The call is left to whoever can read it."""
 
 
-def fixed(call: Call, invite: Request | None, *, listener: str = "") -> bytes:
-    """What never changes. About the size of the INVITE.
+def fixed(call: Call, invite: Request | None, *, listener: str = "", version: int = VERSION) -> bytes:
+    """What never changes. About the size of the INVITE. `version`: one of `READS`.
 
     A call that we make has none of theirs, but a `listener`: the one whose identity it bears.
     """
     if invite is None:
         return _encode(
             {
-                "v": VERSION,
+                "v": version,
                 "application": call.application,
                 "created_at": call.created_at,
                 "tag": call.tag,
@@ -61,19 +76,19 @@ def fixed(call: Call, invite: Request | None, *, listener: str = "") -> bytes:
     text = invite.encode().decode("utf-8", "surrogateescape")
     user = "null" if call.authenticated_as is None else _text(call.authenticated_as)
     return (
-        f'{{"v":{VERSION},"application":{_text(call.application)},"created_at":{call.created_at!r},"tag":{_text(call.tag)},'
+        f'{{"v":{version},"application":{_text(call.application)},"created_at":{call.created_at!r},"tag":{_text(call.tag)},'
         f'"flow":{_flow(call.way)},"authenticated_as":{user},'
         f'"invite":{_text(text)}}}'
     ).encode("ascii")
 
 
-def variable(call: Call) -> bytes:
-    """What changes: one small JSON object; fields at their first value are left out.
+def variable(call: Call, version: int = VERSION) -> bytes:
+    """What changes: one small JSON object; fields at their first value are left out. `version`: one of `READS`.
 
     Written with every event of every call, so the parts that most calls have are put together by hand: a general
     encoder takes four times as long.
     """
-    parts = [f'{{"v":{VERSION},"phase":"{call.phase.value}","sequence":{call.sequence}']
+    parts = [f'{{"v":{version},"phase":"{call.phase.value}","sequence":{call.sequence}']
     if call.search is not None:
         parts.append(_encode(_outbound(call))[1:-1])
     elif call.dialog is not None:
@@ -104,6 +119,8 @@ def variable(call: Call) -> bytes:
     rest = _seldom(call)
     if rest:
         parts.append(_encode(rest)[1:-1])
+    if call.unknown:
+        parts.append(call.unknown)
     parts[-1] += "}"
     return ",".join(parts).encode("ascii")
 
@@ -230,6 +247,7 @@ def revive(
         call.hangup_wanted = HangUp(ended_by, reason, tuple((name, value) for name, value in lines), caused_by)
     _revive_session(call, variable)
     _revive_link(call, variable)
+    call.unknown = unknown(variable, _KNOWN)
     if "ended" in variable:
         call.ended_at, call.end_action, *ended = variable["ended"]
         call.ended = Ended(*ended)
@@ -258,13 +276,18 @@ def _revive_inbound(
     return call
 
 
-def read(data: bytes) -> dict[str, Any]:
-    """The JSON of one part. Raises `UnreadableSnapshot` for what we cannot read."""
+def unknown(record: Mapping[str, Any], known: Collection[str]) -> str:
+    """What else it says, as the members of a JSON object; empty where there is nothing."""
+    return _encode({name: value for name, value in record.items() if name not in known})[1:-1]
+
+
+def read(data: bytes, reads: Collection[int] = READS) -> dict[str, Any]:
+    """The JSON of one part. Raises `UnreadableSnapshot` for what is of none of these versions."""
     try:
         record = json.loads(data)
     except ValueError as problem:
         raise UnreadableSnapshot("the snapshot is not JSON") from problem
-    if not isinstance(record, dict) or record.get("v") != VERSION:
+    if not isinstance(record, dict) or record.get("v") not in reads:
         raise UnreadableSnapshot("the snapshot is of another version")
     return record
 

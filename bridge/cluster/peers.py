@@ -30,6 +30,7 @@ from bridge.telemetry.flood import Flood
 log = structlog.get_logger("bridge.cluster")
 
 BACKLOG: Final = 128
+FOREIGNERS_MOST: Final = 256
 _SLEPT_S: Final = 1.0  # a look that is later than this was late because we stood still
 # Ends of links that are in order; all others are counted, `cluster_` before their name.
 _IN_ORDER: Final = frozenset({"closed", "reset", "idle", "replaced", "shutdown"})
@@ -76,6 +77,7 @@ class Cluster:
         self._empty = asyncio.Event()
         self._empty.set()
         self._floods: dict[str, Flood] = {}
+        self._foreigners: set[str] = set()  # hosts of another version that have been told of
 
     async def bind(self) -> None:
         """From here on it can send, and others can connect. StartError names what is in the way."""
@@ -208,7 +210,18 @@ class Cluster:
             task.cancel()  # nobody hears it any more
         if ending not in _IN_ORDER:
             self._dropped(f"cluster_{ending}")
+            if ending == "version" and self._is_known_foreigner(link.remote.rpartition(":")[0]):
+                return
             self._tell("cluster_link_closed", source=link.remote, peer=owner, why=ending, detail=detail)
+
+    def _is_known_foreigner(self, host: str) -> bool:
+        """Whether it has been told of already that who connects from there speaks another version: it does so for as long
+        as both releases live, whenever it has something for us."""
+        if host in self._foreigners:
+            return True
+        if len(self._foreigners) < FOREIGNERS_MOST:
+            self._foreigners.add(host)
+        return False
 
     def closed(self, link: Link) -> None:
         self._links.discard(link)

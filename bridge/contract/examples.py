@@ -65,6 +65,19 @@ _BINDING: Json = {
     "path": [],
 }
 _REGISTRATION: Json = {"aor": "sip:alice@example.com", "bindings": [_BINDING]}
+_NODE: Json = {
+    "id": "bridge-0",
+    "incarnation": "k3v9q2m7x4tz",
+    "answering": True,
+    "alive": True,
+    "draining": False,
+    "release": "0.1.0",
+    "snapshot_versions": [1],
+    "cluster_address": "192.0.2.10:7070",
+    "started_at": "2026-11-22T08:00:00.000Z",
+    "renewed_at": "2026-11-22T09:00:00.000Z",
+    "load": {"calls": 2, "conversations": 1, "capacity": 4000},
+}
 _USER: Json = {"username": "alice", "aor": None, "source": "api"}
 
 _ANSWERED_CALL: Json = {
@@ -201,6 +214,8 @@ SCHEMAS: dict[str, list[Json]] = {
     "RegistrationList": [{"data": [_REGISTRATION], "next_cursor": None}],
     "Removal": [{"aor": "sip:alice@example.com", "removed": 1}],
     "User": [_USER],
+    "Node": [_NODE],
+    "NodeList": [{"data": [_NODE], "next_cursor": None}],
     "UserBody": [{"password": "correct horse battery staple"}],
     "RegistrationReply": [
         {"actions": [{"action": "accept", "expires_s": 600}]},

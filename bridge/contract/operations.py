@@ -23,6 +23,7 @@ from bridge.contract.models import (
     Readiness,
     Receipt,
 )
+from bridge.contract.nodes import Node, NodeList
 from bridge.contract.originating import OriginateBody
 from bridge.contract.problems import PAGE, Code
 from bridge.contract.queries import CallsQuery, PageQuery
@@ -274,6 +275,33 @@ _USERS: tuple[Operation, ...] = (
     ),
 )
 
+_NODES: tuple[Operation, ...] = (
+    Operation(
+        id="list_nodes",
+        method="GET",
+        path="/v1/nodes",
+        tag="nodes",
+        summary="List nodes",
+        description="Each as of its last renewal, a second ago at most; those that have stopped in order are not among them.",
+        scope="read",
+        query=PageQuery,
+        answers={200: ("A page of nodes.", NodeList)},
+        problems=_PROTECTED,
+    ),
+    Operation(
+        id="drain_node",
+        method="POST",
+        path="/v1/nodes/{node_id}/drain",
+        tag="nodes",
+        summary="Empty a node",
+        description="It takes nothing new and hands its calls over to the others, until it is restarted. No call is ended: "
+        "what nobody can take stays. Any node takes this for any other; one that drains already is no error.",
+        scope="admin",
+        answers={202: ("The node as it is now.", Node)},
+        problems=(*_PROTECTED, "not_found", "wrong_state", "node_unreachable"),
+    ),
+)
+
 HEALTH: tuple[Operation, ...] = (
     Operation(
         id="live",
@@ -328,6 +356,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *_CONVERSATIONS,
     *_REGISTRATIONS,
     *_USERS,
+    *_NODES,
     *HEALTH,
     *_DOCUMENTS,
 )

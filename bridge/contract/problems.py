@@ -30,6 +30,7 @@ Code = Literal[
     "key_reused",
     "internal_error",
     "not_ready",
+    "node_unreachable",
     "overload",
     "store_unavailable",
     "timeout",
@@ -59,12 +60,16 @@ KINDS: dict[Code, Kind] = {
     "not_found": Kind(
         404,
         "Not found",
-        "No such path, call, conversation, registration or user. Ended calls stay for `store.retention_s`.",
+        "No such path, call, conversation, registration, user or node. Ended calls stay for `store.retention_s`.",
     ),
     "method_not_allowed": Kind(
         405, "Method not allowed", "The path exists, not with this method. `Allow` lists those it has."
     ),
-    "wrong_state": Kind(409, "Wrong state", "The action does not fit the state of the call. Nothing has changed."),
+    "wrong_state": Kind(
+        409,
+        "Wrong state",
+        "What was asked does not fit the state of the call, or the release of the node. Nothing has changed.",
+    ),
     "managed_by_file": Kind(
         409, "Managed by file", "It stands in the configuration file and is read-only here. Change the file."
     ),
@@ -95,6 +100,11 @@ KINDS: dict[Code, Kind] = {
     ),
     "not_ready": Kind(
         503, "Not ready", "This process takes no new calls: it is starting, or draining. `Retry-After` says when."
+    ),
+    "node_unreachable": Kind(
+        503,
+        "Node unreachable",
+        "The node is known and does not answer. `GET /v1/nodes` says whether it is alive; a dead one's calls others carry on.",
     ),
     "overload": Kind(
         503,

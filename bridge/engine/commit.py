@@ -156,3 +156,11 @@ class StoredConversation:
     version: int
     head: bytes
     calls: tuple[StoredCall, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A conversation that a claim has left where it is: who asked does not read this version."""
+
+    conversation: ConversationId
+    snapshot: int

@@ -99,6 +99,7 @@ class Yielded:
     nonce: str
     version: int
     calls: tuple[CallId, ...]
+    snapshot: int  # the version that whoever carries it on must read
 
 
 @dataclass(frozen=True, slots=True)

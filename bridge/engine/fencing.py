@@ -27,6 +27,8 @@ WITHHELD = frozenset(
 
 def leased(holdings: Holdings, given: Leased, *, now: float) -> None:
     """The store has heard of us. After a lapse somebody else may have what was ours: each conversation is asked for."""
+    if given.snapshot is not None:
+        holdings.snapshot = given.snapshot
     before = holdings.lease_until
     if now <= before:
         holdings.lease_until = given.until if math.isinf(before) else max(before, given.until)

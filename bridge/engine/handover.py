@@ -28,7 +28,8 @@ def let_go(holdings: Holdings, given: Yield, *, now: float) -> None:
         for session in _sessions(leg.call):
             holdings.lingering.arm(session, now + LINGER_S)
     calls = tuple(holding.legs)
-    holdings.out.append(Yielded(given.request, holding.id, holding.epoch, holding.nonce, holding.version, calls))
+    written = (holding.epoch, holding.nonce, holding.version)
+    holdings.out.append(Yielded(given.request, holding.id, *written, calls, holding.snapshot))
     drop(holdings, holding, keep_ports=True)
 
 

@@ -116,6 +116,7 @@ class Leg:
         "proof",
         "published",
         "queued",
+        "snapshot",
         "stored",
         "takes",
         "usage",
@@ -129,6 +130,7 @@ class Leg:
         self.application = application
         self.usage = usage
         self.fixed = fixed  # the snapshot's first part
+        self.snapshot = 0  # the version of `fixed`
         self.listener = ""  # of a call that we make: the one whose identity it bears
         self.passed_on = False  # its INVITE came back: no other node had a call of it
         self.stored = False  # `fixed` has been written, as a part of this conversation
@@ -157,6 +159,8 @@ class Holding:
         "id",
         "legs",
         "nonce",
+        "snapshot",
+        "unknown",
         "unsure",
         "unwritten",
         "version",
@@ -168,6 +172,8 @@ class Holding:
         self.epoch = epoch
         self.nonce = nonce
         self.version = 0  # writes made, acknowledged or not
+        self.snapshot = 0  # the version that whoever carries it on must read, as last written
+        self.unknown = ""  # fields of its head that a newer release wrote: ours to carry, not to read
         self.decided = False  # a decision has come whose actions are not written: its ack must not be written alone
         self.gate = Gate()
         self.legs: dict[CallId, Leg] = {}
@@ -210,6 +216,7 @@ class Holdings:
         "render",
         "seal",
         "settings",
+        "snapshot",
         "store_away_since",
         "ticket",
         "tickets",
@@ -256,6 +263,7 @@ class Holdings:
         self.released: deque[tuple[float, Release]] = deque()  # and when: the last that a failover may bring back
         self.store_away_since: float | None = None
         self.lease_until = math.inf  # seconds UTC; who has never been given a lease needs none
+        self.snapshot = settings.snapshots[-1]  # the version of stored calls that we write
         self.lingering: Agenda[str] = Agenda()  # media sessions of calls that have gone to another node
         self.must_answer = False  # the message under way has been passed on in vain
         self.again: deque[Input] = deque()  # inputs that were put aside, and are not any more

@@ -92,6 +92,7 @@ class Leased:
     """The store has heard that we live. Without the next of these in time we may not act of our own accord."""
 
     until: float  # seconds UTC
+    snapshot: int | None = None  # the newest version of stored calls that everybody who lives reads; None: as before
 
 
 @dataclass(frozen=True, slots=True)

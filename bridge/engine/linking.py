@@ -113,7 +113,7 @@ def move(holdings: Holdings, leg: Leg, into: Holding, *, now: float) -> None:
     del left.legs[leg.call.id]
     left.version += 1
     unwritten = holdings.changed(into)
-    take = Take(left.id, left.epoch, left.nonce, left.version, head_of(left), (leg.call.id,))
+    take = Take(left.id, left.epoch, left.nonce, left.version, head_of(holdings, left), (leg.call.id,))
     unwritten.takes += (take,)
     unwritten.waiting.append(Moved(leg.call.id, left.id))
     leg.takes = [*leg.takes, take][-_TAKES_KEPT:]

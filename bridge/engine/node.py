@@ -219,6 +219,11 @@ class Node:
         return self._holdings.live
 
     @property
+    def held(self) -> int:
+        """Conversations."""
+        return len(self._holdings.conversations)
+
+    @property
     def carried(self) -> int:
         """Calls that still cost us something: live ones, and ended ones whose events are not settled."""
         return len(self._holdings.legs)

@@ -165,8 +165,7 @@ def claimed(
     for stored in conversations:
         if stored.conversation in holdings.conversations:
             continue  # asked twice, answered twice
-        holding = Holding(stored.conversation, created_at=_created_at(stored), epoch=stored.epoch, nonce=stored.nonce)
-        holding.version = stored.version
+        holding = _held(stored)
         for each in stored.calls:
             try:
                 leg = _revive(holdings, holding, each)
@@ -233,13 +232,21 @@ def _peer(holdings: Holdings, leg: Leg) -> Call | None:
     return peer.call if peer is not None else None
 
 
-def _created_at(stored: StoredConversation) -> float:
-    return float(json.loads(stored.head).get("created_at", 0.0))
+def _held(stored: StoredConversation) -> Holding:
+    """The conversation without its calls."""
+    head = json.loads(stored.head)
+    created_at = float(head.get("created_at", 0.0))
+    holding = Holding(stored.conversation, created_at=created_at, epoch=stored.epoch, nonce=stored.nonce)
+    holding.version = stored.version
+    holding.snapshot = head.get("v", 1)
+    holding.unknown = snapshot.unknown(head, ("v", "created_at", "calls"))
+    return holding
 
 
 def _revive(holdings: Holdings, holding: Holding, stored: StoredCall) -> Leg:
     """The call as it was when it was last written."""
-    fixed, variable = snapshot.read(stored.fixed), snapshot.read(stored.variable)
+    reads = holdings.settings.snapshots
+    fixed, variable = snapshot.read(stored.fixed, reads), snapshot.read(stored.variable, reads)
     name = fixed["application"]
     # An application that is configured no more gets nothing, and its events are nobody else's: the call follows the plan.
     application = holdings.application(name) or Application(name, Plan(name), endpoints=())
@@ -259,7 +266,7 @@ def _revive(holdings: Holdings, holding: Holding, stored: StoredCall) -> Leg:
         facts = (("username", username), ("detail", detail))
         holdings.out.append(Noted("error", "credentials_unreadable", call.id, facts))
     leg = Leg(call, holding, application, InviteUsage(holdings.settings.timers), stored.fixed)
-    leg.listener = fixed.get("listener", "")
+    leg.listener, leg.snapshot = fixed.get("listener", ""), fixed["v"]
     leg.stored = True
     leg.cursors = dict(stored.cursors)
     leg.published = dict(stored.events)
@@ -402,7 +409,7 @@ def _cancel_again(holdings: Holdings, leg: Leg, *, now: float) -> None:
 def _take_up_invite(holdings: Holdings, leg: Leg, *, now: float) -> None:
     """An INVITE without its ACK: a transaction for its repetitions, and whatever we owed the caller."""
     call = leg.call
-    invite = parse(snapshot.read(leg.fixed)["invite"].encode("utf-8", "surrogateescape"))
+    invite = parse(json.loads(leg.fixed)["invite"].encode("utf-8", "surrogateescape"))
     if not isinstance(invite, Request) or call.invite is None:
         return
     for outcome in holdings.endpoint.receive(invite, call.way, now=now):

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from bridge.calls.call import Call, Identity, Plan
 from bridge.calls.events import Event
 from bridge.calls.facts import ActionId, EventId
+from bridge.calls.snapshot import READS
 from bridge.engine.registrations import RegistrationEvent, User
 from bridge.outbox.effects import Endpoint
 from bridge.outbox.schedule import Schedule
@@ -84,6 +85,7 @@ class NodeSettings:
     max_events_per_call: int = 10_000
     trying_after_s: float = 0.1  # a 100 waits no longer for the store (§17.2.1 allows 0.2 s)
     store_patience_s: float = 2.0  # a new call waits no longer for the store
+    snapshots: tuple[int, ...] = READS  # versions of stored calls that we read and write, ascending
     clustered: bool = False  # whether messages for other nodes' calls can be passed on
     acknowledge_after_s: float = 0.005  # a settled delivery waits so long for a write to ride with
 

@@ -232,7 +232,9 @@ def _create(
     call.invite_key, call.authenticated_as = arrived.key, username
     holding = Holding(call.conversation_id, created_at=now, epoch=1, nonce=holdings.new_nonce())
     usage = InviteUsage(settings.timers)
-    leg = Leg(call, holding, application, usage, snapshot.fixed(call, request))
+    fixed = snapshot.fixed(call, request, version=holdings.snapshot)
+    leg = Leg(call, holding, application, usage, fixed)
+    leg.snapshot = holdings.snapshot
     leg.passed_on = holdings.must_answer
     holding.legs[call_id] = leg
     holdings.conversations[holding.id] = holding

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bridge.calls import snapshot
 from bridge.engine.commit import Ack, CallWrite, Commit
-from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer, Unwritten
+from bridge.engine.holdings import Holding, Holdings, NodeTimer, Unwritten
 
 
 def flush(holdings: Holdings) -> None:
@@ -28,6 +28,8 @@ def commit(holdings: Holdings, holding: Holding, unwritten: Unwritten, *, whole:
     """One write of a conversation: what changed, with everything that is waiting to be acknowledged riding along."""
     holding.version += 1
     ticket = holdings.new_ticket(holding)
+    head = head_of(holdings, holding)
+    version = holding.snapshot
     writes: list[CallWrite] = []
     acks: list[Ack] = []
     promised = unwritten.promised
@@ -36,9 +38,10 @@ def commit(holdings: Holdings, holding: Holding, unwritten: Unwritten, *, whole:
         legs.sort(key=lambda leg: leg.call.id != promised.call)  # a key is claimed for the first of them
     for leg in legs:
         call = leg.call
-        fixed = fixed_of(leg) if whole or not leg.stored else None
+        fixed = leg.fixed if whole or not leg.stored else None
         leg.stored = True
-        writes.append(CallWrite(call.id, round(call.created_at * 1000), fixed=fixed, variable=snapshot.variable(call)))
+        variable = snapshot.variable(call, version)
+        writes.append(CallWrite(call.id, round(call.created_at * 1000), fixed=fixed, variable=variable))
         settled = leg.cursors if whole else leg.acks
         if settled:
             acks += [Ack(call.id, endpoint, sequence) for endpoint, sequence in settled.items()]
@@ -53,7 +56,7 @@ def commit(holdings: Holdings, holding: Holding, unwritten: Unwritten, *, whole:
             nonce=holding.nonce,
             version=holding.version,
             owner=holdings.settings.owner,
-            head=head_of(holding),
+            head=head,
             calls=tuple(writes),
             events=tuple(unwritten.events),
             acks=tuple(acks),
@@ -69,14 +72,16 @@ def commit(holdings: Holdings, holding: Holding, unwritten: Unwritten, *, whole:
         holding.gate.wait(ticket, unwritten.waiting)
 
 
-def fixed_of(leg: Leg) -> bytes:
-    """The part of a call's record that is written once."""
-    if not leg.fixed:
-        leg.fixed = snapshot.fixed(leg.call, leg.call.invite, listener=leg.listener)
-    return leg.fixed
-
-
-def head_of(holding: Holding) -> bytes:
-    """The conversation's own record."""
+def head_of(holdings: Holdings, holding: Holding) -> bytes:
+    """The conversation's own record. Its `v` is what a claimer must be able to read: the parts that are written once stay
+    in the version of their time."""
+    version = holdings.snapshot
+    for leg in holding.legs.values():
+        if not leg.fixed:
+            leg.fixed = snapshot.fixed(leg.call, leg.call.invite, listener=leg.listener, version=version)
+            leg.snapshot = holdings.snapshot
+        version = max(version, leg.snapshot)
+    holding.snapshot = version
     calls = ",".join([f'"{call}"' for call in holding.legs])
-    return f'{{"v":1,"created_at":{holding.created_at!r},"calls":[{calls}]}}'.encode("ascii")
+    more = f",{holding.unknown}" if holding.unknown else ""
+    return f'{{"v":{version},"created_at":{holding.created_at!r},"calls":[{calls}]{more}}}'.encode("ascii")

@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from bridge.calls.facts import CallId, ConversationId
-from bridge.engine.commit import Ack, Commit, HandOver, Postponed, Release, Remembered, StoredCall, StoredConversation
+from bridge.engine.commit import (
+    Ack,
+    Commit,
+    HandOver,
+    Postponed,
+    Release,
+    Remembered,
+    StoredCall,
+    StoredConversation,
+    Unreadable,
+)
 from bridge.engine.registrations import ForgetEvents, ReadBindings, StoredStream, WriteRegistration
 from bridge.sip.registrar import AddressOfRecord
 
@@ -145,12 +155,13 @@ class Store(Protocol):
 
     async def claim(
         self, owner: str, nonce: str, node_id: str, conversations: Sequence[ConversationId]
-    ) -> list[StoredConversation]:
+    ) -> list[StoredConversation | Unreadable]:
         """Take over those of these conversations that are this node's, if it is dead (or bears our own name), each one
-        epoch higher, ended calls with undelivered events included. Asked again with the same nonce it brings the same."""
+        epoch higher, ended calls with undelivered events included. Asked again with the same nonce it brings the same.
+        What we could take and cannot read stays whose it was."""
         ...
 
-    async def claim_predecessors(self, owner: str, nonce: str) -> list[StoredConversation]:
+    async def claim_predecessors(self, owner: str, nonce: str) -> list[StoredConversation | Unreadable]:
         """Take over what other incarnations of our node_id own, each one epoch higher, ended calls with undelivered
         events included. Asked again with the same nonce it brings everything again, so ask before creating anything."""
         ...

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bridge.calls.facts import ConversationId
-from bridge.engine.commit import HandOver, StoredConversation
+from bridge.engine.commit import HandOver, StoredConversation, Unreadable
 from bridge.engine.registrations import StoredStream
 from bridge.sip.registrar import AddressOfRecord
 from bridge.store import Lease, Member
@@ -24,6 +24,7 @@ class RedisClaims(RedisAsking):
     """Leases and claims."""
 
     _generation: int  # of our announcements; 0 before the first
+    _reads: str  # the versions that we claim, each between commas; empty: all
 
     async def announce(self, owner: str, facts: bytes, lease_s: float) -> Lease:
         """Renew our lease, with everything others should know of us (JSON), and hear of everybody."""
@@ -43,23 +44,22 @@ class RedisClaims(RedisAsking):
 
     async def claim(
         self, owner: str, nonce: str, node_id: str, conversations: Sequence[ConversationId]
-    ) -> list[StoredConversation]:
+    ) -> list[StoredConversation | Unreadable]:
         """Take over those of these conversations that are this node's, if it is dead or bears our own name."""
         own_id, _, incarnation = owner.rpartition(":")
-        claimed = []
+        claimed: list[StoredConversation | Unreadable] = []
         for start in range(0, len(conversations), CLAIMS_AT_ONCE):
             commands: list[tuple[object, ...]] = [("SCRIPT LOAD", CLAIM.text)]
             batch = conversations[start : start + CLAIMS_AT_ONCE]
             for name in batch:
                 key = f"{self._prefix}:conv:{name}"
-                commands.append(
-                    ("EVALSHA", CLAIM.digest, 1, key, self._prefix, name, own_id, incarnation, nonce, node_id)
-                )
+                asked = (self._prefix, name, own_id, incarnation, nonce, node_id, self._reads)
+                commands.append(("EVALSHA", CLAIM.digest, 1, key, *asked))
             answers = (await self._ask_all(commands))[1:]
-            claimed += [conversation_of(name, *answer) for name, answer in zip(batch, answers, strict=True) if answer]
+            claimed += [_claimed(name, answer) for name, answer in zip(batch, answers, strict=True) if answer]
         return claimed
 
-    async def claim_predecessors(self, owner: str, nonce: str) -> list[StoredConversation]:
+    async def claim_predecessors(self, owner: str, nonce: str) -> list[StoredConversation | Unreadable]:
         """Take over what other incarnations of our node_id own, each one epoch higher."""
         node_id = owner.rpartition(":")[0]
         return await self.claim(owner, nonce, node_id, await self.owned(node_id))
@@ -93,6 +93,11 @@ class RedisClaims(RedisAsking):
             answers = (await self._ask_all(commands))[1:]
             claimed += [stream(AddressOfRecord(name), out) for name, out in zip(batch, answers, strict=True) if out]
         return claimed
+
+
+def _claimed(name: ConversationId, answer: Any) -> StoredConversation | Unreadable:
+    """What claim.lua says of one that could be taken."""
+    return Unreadable(name, answer) if isinstance(answer, int) else conversation_of(name, *answer)
 
 
 def _member(row: Sequence[Any]) -> Member:

@@ -6,6 +6,7 @@ fall back to how it was a while ago. Refuses to know connections, queues and wha
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from bridge.engine.commit import (
     Remembered,
     StoredCall,
     StoredConversation,
+    Unreadable,
 )
 from bridge.engine.registrations import (
     ForgetEvents,
@@ -38,6 +40,8 @@ from bridge.store.tables import Table
 
 FORGET_S = 86_400.0  # a name unheard for so long is forgotten
 IDLE_S = 30 * 86_400.0  # for how long an address of record is remembered that nobody is bound to
+
+_VERSION = re.compile(rb'"v":(\d+)')  # of a head, as claim.lua finds it
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -361,16 +365,23 @@ class Keyspace:
     def owned(self, node_id: str) -> list[ConversationId]:
         return [conversation for (node, conversation), _ in self._owned.items() if node == node_id]
 
-    def claim_predecessors(self, owner: str, nonce: str) -> list[StoredConversation]:
+    def claim_predecessors(
+        self, owner: str, nonce: str, reads: Sequence[int] = ()
+    ) -> list[StoredConversation | Unreadable]:
         node_id = owner.rpartition(":")[0]
-        return self.claim(owner, nonce, node_id, self.owned(node_id))
+        return self.claim(owner, nonce, node_id, self.owned(node_id), reads)
 
     def claim(
-        self, owner: str, nonce: str, node_id: str, conversations: Sequence[ConversationId]
-    ) -> list[StoredConversation]:
+        self,
+        owner: str,
+        nonce: str,
+        node_id: str,
+        conversations: Sequence[ConversationId],
+        reads: Sequence[int] = (),
+    ) -> list[StoredConversation | Unreadable]:
         """claim.lua, for each of these."""
         own_id, _, incarnation = owner.rpartition(":")
-        claimed = []
+        claimed: list[StoredConversation | Unreadable] = []
         for conversation in conversations:
             stored = self._conversations.get(conversation)
             again = stored is not None and (stored.owner, stored.nonce) == (owner, nonce) and stored.released is None
@@ -380,6 +391,10 @@ class Keyspace:
                     self._owned.drop((node_id, conversation))
                     continue
                 if stored.owner == owner or not self._may_take(node_id, own_id):
+                    continue
+                written = _VERSION.search(stored.head)
+                if reads and written is not None and int(written[1]) not in reads:
+                    claimed.append(Unreadable(conversation, int(written[1])))
                     continue
                 stored = replace(stored, epoch=stored.epoch + 1, nonce=nonce, owner=owner)
                 self._conversations.put(conversation, stored)

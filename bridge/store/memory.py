@@ -16,7 +16,17 @@ from typing import TypeAlias
 
 from bridge.ambient import Clock
 from bridge.calls.facts import CallId, ConversationId
-from bridge.engine.commit import Ack, Commit, HandOver, Postponed, Release, Remembered, StoredCall, StoredConversation
+from bridge.engine.commit import (
+    Ack,
+    Commit,
+    HandOver,
+    Postponed,
+    Release,
+    Remembered,
+    StoredCall,
+    StoredConversation,
+    Unreadable,
+)
 from bridge.engine.inputs import CommitRefused, Committed, Input, StoreAway, StoreBack
 from bridge.engine.registrations import (
     BindingsRead,
@@ -49,6 +59,7 @@ class MemoryStore:
         later: Later | None = None,
         retention_s: float = 86_400.0,
         away_after_s: float = 1.0,
+        reads: Sequence[int] = (),
     ) -> None:
         self.latency_s = 0.0  # of a write; may be changed at any time
         self.keyspace = keyspace if keyspace is not None else Keyspace(clock)
@@ -66,6 +77,7 @@ class MemoryStore:
         self._owed: int | None = None  # answers until we say "back"; None: nothing has been heard yet
         self._replies_to_lose = 0
         self._generation = 0
+        self._reads = reads  # the versions that we claim; empty: all
 
     async def open(self) -> None:
         """There is nothing to connect to."""
@@ -223,13 +235,13 @@ class MemoryStore:
 
     async def claim(
         self, owner: str, nonce: str, node_id: str, conversations: Sequence[ConversationId]
-    ) -> list[StoredConversation]:
+    ) -> list[StoredConversation | Unreadable]:
         """Take over those of these conversations that are this node's, if it is dead or bears our own name."""
-        return self._reachable().claim(owner, nonce, node_id, conversations)
+        return self._reachable().claim(owner, nonce, node_id, conversations, self._reads)
 
-    async def claim_predecessors(self, owner: str, nonce: str) -> list[StoredConversation]:
+    async def claim_predecessors(self, owner: str, nonce: str) -> list[StoredConversation | Unreadable]:
         """Take over what other incarnations of our node_id own, each one epoch higher."""
-        return self._reachable().claim_predecessors(owner, nonce)
+        return self._reachable().claim_predecessors(owner, nonce, self._reads)
 
     async def final_record(self, call: CallId) -> bytes | None:
         """The final record of an ended call; None while it is alive, and after the retention."""

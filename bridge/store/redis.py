@@ -70,6 +70,7 @@ class RedisStore(RedisClaims, RedisReads):
         away_after_s: float = 1.0,
         queue_bytes_max: int = 256 * 1024 * 1024,
         observe: Callable[[float], None] | None = None,
+        reads: Sequence[int] = (),
     ) -> None:
         self._url = url
         self._give = give
@@ -78,6 +79,7 @@ class RedisStore(RedisClaims, RedisReads):
         self._away_after_s = away_after_s
         self._queue_bytes_max = queue_bytes_max
         self._observe = observe
+        self._reads = "".join([f",{version}," for version in reads])
         self._away = False
         self._commits: list[Commit] = []
         self._under_way = 0  # commits that wait for their answer

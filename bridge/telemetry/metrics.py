@@ -60,6 +60,7 @@ class Metrics:
         "setup_seconds",
         "store_seconds",
         "takeovers",
+        "unreadable",
     )
 
     def __init__(self, *, endpoints: Iterable[str] = ()) -> None:
@@ -117,6 +118,11 @@ class Metrics:
         self._media_packets = Counter("bridge_media_packets", "RTP packets, both ways.", registry=registry)
         self._media_total = 0
         self.takeovers = Counter("bridge_takeovers", "Conversations taken over from a dead process.", registry=registry)
+        self.unreadable = Counter(
+            "bridge_snapshots_unreadable",
+            "Conversations of dead nodes left alone: written by a newer release.",
+            registry=registry,
+        )
         self.lease_lost = Counter("bridge_lease_lost", "Times that this process lost its lease.", registry=registry)
 
     def call_ended(self, reason: str) -> None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from bridge.api import CallFilters, NotReady, Page, Position, Ready, Resource
+from bridge.api import CallFilters, DrainRefused, NotReady, Page, Position, Ready, Resource
 from bridge.calls.actions import Action, Answer, Hangup
 from bridge.calls.events import CallHeld
 from bridge.calls.facts import ActionId, CallId, ConversationId, Ended, EventId
@@ -34,7 +34,7 @@ FILED = User("filed", make_ha1("filed", "r", "secret"))
 
 
 class FakeService:
-    """`CallControl`, `CallReader`, `Registrations` and `Health` over a few calls, each alone in its conversation."""
+    """`CallControl`, `CallReader`, `Registrations`, `Nodes` and `Health` over a few calls, each alone in its conversation."""
 
     def __init__(self) -> None:
         self.calls_by_id: dict[CallId, SampleCall] = {}
@@ -49,6 +49,10 @@ class FakeService:
         self.merged: dict[ConversationId, ConversationId] = {}
         self.defect: Callable[[], None] | None = None
         self.registered: dict[AddressOfRecord, Resource] = {ALICE: examples.SCHEMAS["Registration"][0]}
+        self.nodes_by_id = {
+            name: {**examples.SCHEMAS["Node"][0], "id": name, "answering": name == "n1"} for name in ("n1", "n2", "n3")
+        }
+        self.drain_refused: DrainRefused | None = None
         self.users = {"alice": User("alice", make_ha1("alice", "r", "secret")), "filed": FILED}
         for number in range(3):
             call = SampleCall(
@@ -194,6 +198,19 @@ class FakeService:
         self._check()
         gone = self.users.pop(username, None)
         return user_resource(gone, "api") if gone else None
+
+    def nodes(self) -> list[Resource]:
+        return [self.nodes_by_id[each] for each in sorted(self.nodes_by_id)]
+
+    async def drain(self, node_id: str) -> Resource | DrainRefused:
+        if self.defect:
+            self.defect()
+        if self.drain_refused is not None:
+            return self.drain_refused
+        if node_id not in self.nodes_by_id:
+            return DrainRefused("not_found", "there is no such node")
+        self.nodes_by_id[node_id] = {**self.nodes_by_id[node_id], "draining": True}
+        return self.nodes_by_id[node_id]
 
     def ready(self) -> Ready | NotReady:
         return NotReady(self.not_ready) if self.not_ready else Ready()

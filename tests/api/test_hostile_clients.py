@@ -19,7 +19,9 @@ POST = f"POST /v1/calls/{call_id(0)}/actions HTTP/1.1\r\nHost: x\r\nContent-Type
 
 @pytest.fixture
 async def port(service: FakeService) -> AsyncIterator[int]:
-    app = make_app(control=service, reader=service, registrations=service, health=service, metrics=Metrics())
+    app = make_app(
+        control=service, reader=service, registrations=service, nodes=service, health=service, metrics=Metrics()
+    )
     runner = make_runner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

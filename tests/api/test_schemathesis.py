@@ -42,7 +42,9 @@ BUDGET = 8  # requests for each operation and mode
 @pytest.mark.parametrize("mode", GenerationMode, ids=lambda mode: mode.value)
 async def test_the_api_keeps_to_its_document(service: FakeService, aiohttp_server: Any, mode: GenerationMode) -> None:
     server: TestServer = await aiohttp_server(
-        make_app(control=service, reader=service, registrations=service, health=service, metrics=Metrics())
+        make_app(
+            control=service, reader=service, registrations=service, nodes=service, health=service, metrics=Metrics()
+        )
     )
     sent = await asyncio.to_thread(explore, str(server.make_url("/")), mode)
     assert sent > BUDGET

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +41,7 @@ _OWN = {
     "search",
     "reoffer",
     "shown",
+    "unknown",
 }
 
 SEAL = Sealing()
@@ -240,7 +243,31 @@ def test_fields_of_a_newer_release_are_ignored(state: str) -> None:
     bench = ALL[state]()
     fixed = json.loads(snapshot.fixed(bench.call, bench.invite)) | {"new": 1}
     variable = json.loads(snapshot.variable(bench.call)) | {"new": {"x": [1]}}
-    assert shown(revive(fixed, variable, bench)) == shown(bench.call)
+    revived = revive(fixed, variable, bench)
+    assert shown(revived) == shown(bench.call)
+    written = json.loads(snapshot.variable(revived))
+    assert written == variable, "and kept for whoever knows what they mean"
+
+
+@pytest.mark.parametrize("state", ALL)
+def test_no_field_of_our_own_is_taken_for_a_newer_one(state: str) -> None:
+    assert through_the_store(ALL[state]()).unknown == ""
+
+
+def test_every_field_that_is_read_is_a_known_one() -> None:
+    source = Path(snapshot.__file__).read_text()
+    read = set(re.findall(r'variable(?:\["|\.get\(")(\w+)"', source)) | set(re.findall(r'"(\w+)" in variable', source))
+    assert read
+    assert read | {"v"} == snapshot._KNOWN
+
+
+def test_the_older_version_is_written_where_somebody_reads_no_other() -> None:
+    bench = STATES["answered"]()
+    for version in (1, 2):
+        fixed = snapshot.fixed(bench.call, bench.invite, version=version)
+        variable = snapshot.variable(bench.call, version)
+        assert json.loads(fixed)["v"] == json.loads(variable)["v"] == version
+        assert snapshot.read(variable, (1, 2))["v"] == version
 
 
 @pytest.mark.parametrize(

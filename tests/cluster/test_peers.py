@@ -232,6 +232,22 @@ async def test_another_secret_opens_nothing(place: Place) -> None:
     assert SECRET.decode() not in str(lines)
 
 
+async def test_another_major_version_is_refused_counted_and_told_once(place: Place) -> None:
+    a, b = await place.node("a:1"), await place.node("b:1")
+    wire = place.between(b)
+    wire.touch = lambda data: data.replace(b"sip-bridge\1", b"sip-bridge\2")
+    with capture_logs() as lines:
+        for _ in range(3):
+            before = b.dropped["cluster_version"]
+            with pytest.raises(PeerGone):
+                await a.ask(b, b"?", address=wire.address)
+            await until(lambda before=before: b.dropped["cluster_version"] > before, "it is refused")
+    assert b.questions == []
+    (closed,) = [line for line in lines if line["event"] == "cluster_link_closed"]
+    assert (closed["why"], closed["detail"]) == ("version", "it speaks version 2 of the protocol, and we 1")
+    assert len([line for line in lines if line["event"] == "cluster_link_lost" and line["peer"] == "b:1"]) == 1
+
+
 async def test_who_has_no_lease_is_kept_out_and_let_in_once_it_has(place: Place) -> None:
     a, b = await place.node("a:1"), await place.node("b:1")
     place.members.discard("a:1")

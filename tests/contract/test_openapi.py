@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from bridge.calls import events
 from bridge.contract import actions, dialing, examples, models, originating, registrations
 from bridge.contract import events as contract_events
+from bridge.contract import nodes as contract_nodes
 from bridge.contract.bodies import Body
 from bridge.contract.openapi import document
 from bridge.contract.operations import OPERATIONS, Operation
@@ -33,7 +34,7 @@ def nodes(tree: object) -> Iterator[dict[str, Any]]:
 
 
 def model(name: str) -> type[BaseModel]:
-    places = (models, contract_events, actions, dialing, originating, registrations)
+    places = (models, contract_events, actions, dialing, originating, registrations, contract_nodes)
     found: type[BaseModel] = next(getattr(it, name) for it in places if hasattr(it, name))
     assert issubclass(found, BaseModel)
     return found

@@ -85,7 +85,7 @@ def is_path(word: str) -> bool:
 
 
 def has_option(word: str) -> bool:
-    return shlex.split(word)[0] in options_of("serve") | options_of("call") | options_of("doctor")
+    return shlex.split(word)[0] in options_of("serve") | options_of("call") | options_of("doctor") | options_of("drain")
 
 
 # What a word in backticks that looks like this has to be.

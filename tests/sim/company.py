@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from random import Random
 from typing import Any, Protocol, cast
 
@@ -18,7 +17,7 @@ from bridge.calls.facts import CallId
 from bridge.cluster.peers import Cluster
 from bridge.draining import Draining
 from bridge.engine.effects import CommandAccepted, CommandRefused
-from bridge.engine.inputs import Drain, HangUpAll, Input
+from bridge.engine.inputs import HangUpAll, Input
 from bridge.engine.node import Node
 from bridge.engine.settings import NodeSettings
 from bridge.errors import StoreUnavailable
@@ -89,8 +88,16 @@ class Company:
             facts={"cluster": [own.address[0], CLUSTER_PORT], "hint": own.node.hint},
             heard=self.switchboard.heard,
         )
-        self.switchboard.connect(cast(Cluster, Wires(own, links)), self._membership)
-        self._draining = Draining(owner=own.owner, pump=pump, store=store, switchboard=self.switchboard)
+        self._draining = Draining(
+            owner=own.owner,
+            pump=pump,
+            store=store,
+            membership=self._membership,
+            switchboard=self.switchboard,
+            began=lambda: own.tell("is unready"),
+            supervised=lambda _: None,
+        )
+        self.switchboard.connect(cast(Cluster, Wires(own, links)), self._membership, self._draining.begin)
         self._reader = Reader(pump=pump, store=store, tokens=SeededTokens(chance), seal=seal, nodes=self.switchboard)
 
     async def live(self) -> None:
@@ -110,10 +117,6 @@ class Company:
     async def wind_down(self) -> None:
         """What SIGTERM begins."""
         own, node = self._own, self._own.node
-        own.give(Drain())
-        self._membership.facts["draining"] = True
-        with suppress(StoreUnavailable):
-            await self._membership.announce()
         moved = await self._draining.run(DRAIN_LIMIT_S)
         own.tell(f"has handed over {moved} conversations, and ends {node.live} calls")
         own.give(HangUpAll())

@@ -197,7 +197,7 @@ def keeps_what_it_hands_over(process: Process, given: Input | None, give: Give) 
     held = process.node.conversation(given.conversation)
     if held is None or held.unwritten is not None or held.gate.tickets():
         return [YieldRefused(given.request, "busy")]
-    return [Yielded(given.request, held.id, held.epoch, held.nonce, held.version, tuple(held.legs))]
+    return [Yielded(given.request, held.id, held.epoch, held.nonce, held.version, tuple(held.legs), held.snapshot)]
 
 
 PLANTED: dict[str, tuple[Callable[[], Mischief], str]] = {

@@ -42,13 +42,17 @@ class Place:
         self.keyspace = Keyspace(self.clock)
         self._exits = AsyncExitStack()
 
-    async def node(self, *, retention_s: float = RETENTION_S) -> Node:
+    async def node(self, *, retention_s: float = RETENTION_S, reads: tuple[int, ...] = ()) -> Node:
         inbox = Inbox()
         store: Any
         if self.server is None:
-            store = MemoryStore(give=inbox.give, clock=self.clock, keyspace=self.keyspace, retention_s=retention_s)
+            store = MemoryStore(
+                give=inbox.give, clock=self.clock, keyspace=self.keyspace, retention_s=retention_s, reads=reads
+            )
         else:
-            store = RedisStore(self.server.url, give=inbox.give, prefix=self.prefix, retention_s=retention_s)
+            store = RedisStore(
+                self.server.url, give=inbox.give, prefix=self.prefix, retention_s=retention_s, reads=reads
+            )
         await store.open()
         self._exits.push_async_callback(store.close)
         return Node(store, inbox)

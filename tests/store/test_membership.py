@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from bridge.calls.facts import ConversationId
-from bridge.engine.commit import Release
+from bridge.engine.commit import Release, StoredConversation, Unreadable
 from bridge.store import Lease
 from tests.store.conftest import Place
 from tests.store.writes import CALL, CONVERSATION, OWNER, Node, commit
@@ -126,3 +126,28 @@ async def test_a_lease_that_nobody_remembers(place: Place, forgotten: bool) -> N
     lease: Lease = await second.store.announce(HEIR, b"{}", LEASE_S)
     assert len(lease.members) == (1 if forgotten else 2)
     assert await claim(second) == []
+
+
+async def test_what_the_claimer_does_not_read_stays_where_it_is(place: Place) -> None:
+    """The version is the head's first member, whatever else is in there."""
+    first, older, newer = await place.node(), await place.node(reads=(1, 11)), await place.node(reads=(11, 12))
+    await first.store.announce(OWNER, b"{}", LEASE_S)
+    written = commit(1, events=(1,))._replace(head=b'{"v":12,"x":{"v":1}}')
+    assert await first.write(written) == "applied"
+    await pass_time(place, 2 * LEASE_S, (older, HEIR), (newer, "n3:ccc"))
+    for _ in range(2):
+        assert await older.store.claim(HEIR, "x", "n1", [CONVERSATION]) == [Unreadable(CONVERSATION, 12)]
+    assert await older.store.claim_predecessors("n1:bbb", "y") == [Unreadable(CONVERSATION, 12)]
+    assert await older.store.owned("n1") == [CONVERSATION]
+    (taken,) = await newer.store.claim("n3:ccc", "z", "n1", [CONVERSATION])
+    assert isinstance(taken, StoredConversation)
+    assert (taken.epoch, taken.nonce) == (2, "z")
+    assert await older.store.claim(HEIR, "x", "n1", [CONVERSATION]) == [], "it is somebody else's now"
+
+
+async def test_what_lives_is_not_told_to_be_unreadable(place: Place) -> None:
+    first, older = await place.node(), await place.node(reads=(1,))
+    await first.store.announce(OWNER, b"{}", LEASE_S)
+    await older.store.announce(HEIR, b"{}", LEASE_S)
+    assert await first.write(commit(1)._replace(head=b'{"v":2}')) == "applied"
+    assert await older.store.claim(HEIR, "x", "n1", [CONVERSATION]) == []

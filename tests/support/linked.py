@@ -11,9 +11,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import cast
 
+from bridge import __version__
 from bridge.ambient import SystemTokens
 from bridge.calls.call import Identity, Plan
 from bridge.calls.facts import CallId, ConversationId
+from bridge.calls.snapshot import READS
 from bridge.cluster import Envelope
 from bridge.cluster.peers import Cluster
 from bridge.draining import Draining
@@ -24,6 +26,7 @@ from bridge.engine.registrations import Deregistered
 from bridge.engine.settings import Application, Listener, NodeSettings
 from bridge.errors import PeerGone
 from bridge.membership import Membership
+from bridge.nodes import Nodes
 from bridge.outbox.effects import Delivery, Endpoint
 from bridge.outbox.schedule import Outcome
 from bridge.pump import Pump
@@ -62,9 +65,10 @@ class Wire:
         self.asked: list[tuple[str, bytes]] = []
         self.envelopes: list[tuple[str, bytes]] = []
 
-    async def add(self, owner: str) -> Linked:
-        """A node that has announced itself. The others hear of it when they announce themselves again."""
-        node = self.nodes[owner] = Linked(owner, self)
+    async def add(self, owner: str, *, reads: tuple[int, ...] = READS, release: str = __version__) -> Linked:
+        """A node that has announced itself. The others hear of it when they announce themselves again. `reads`: versions of
+        stored calls."""
+        node = self.nodes[owner] = Linked(owner, self, reads, release)
         await node.membership.announce()
         await node.membership.open()
         return node
@@ -85,6 +89,7 @@ class Wire:
 
     async def close(self) -> None:
         for node in self.nodes.values():
+            await node.draining.close()
             await node.switchboard.close()
             node.pump.close()
 
@@ -117,7 +122,7 @@ class _Links:
 class Linked:
     """One node."""
 
-    def __init__(self, owner: str, wire: Wire) -> None:
+    def __init__(self, owner: str, wire: Wire, reads: tuple[int, ...] = READS, release: str = __version__) -> None:
         self.owner = owner
         self.wire = wire
         self.sent: list[Message] = []
@@ -128,7 +133,7 @@ class Linked:
         self.metrics = Metrics()
         self.replaced: list[str] = []
         self.pump = Pump(clock=wire.clock, metrics=self.metrics)
-        self.store = MemoryStore(give=self.pump.store, clock=wire.clock, keyspace=wire.keyspace)
+        self.store = MemoryStore(give=self.pump.store, clock=wire.clock, keyspace=wire.keyspace, reads=reads)
         node_id = owner.partition(":")[0]
         listener = Listener("udp:5060", node_id, Identity(f"<sip:{node_id}>", "bridge", "INVITE"))
         endpoint = Endpoint("desk", "http://app/calls", None, decision=True)
@@ -140,6 +145,7 @@ class Linked:
             listeners={"udp:5060": listener},
             applications=(Application("desk", Plan("desk", ()), (endpoint,)),),
             clustered=True,
+            snapshots=reads,
         )
         seal = Sealing()
         node = Node(settings, render=ContractRenderer(), tokens=SystemTokens(), chance=lambda: 0.5, seal=seal)
@@ -164,11 +170,31 @@ class Linked:
             clock=wire.clock,
             metrics=self.metrics,
             replaced=self.replaced.append,
-            facts={"cluster": (node_id, 7070), "hint": node.hint},
+            facts={"cluster": (node_id, 7070), "hint": node.hint, "release": release},
             heard=self.switchboard.heard,
+            reads=reads,
         )
-        self.switchboard.connect(cast(Cluster, _Links(owner, wire)), self.membership)
-        self.draining = Draining(owner=owner, pump=self.pump, store=self.store, switchboard=self.switchboard)
+        self.unready = False
+        self.draining = Draining(
+            owner=owner,
+            pump=self.pump,
+            store=self.store,
+            membership=self.membership,
+            switchboard=self.switchboard,
+            began=self._drains,
+            supervised=self._ended,
+        )
+        self.switchboard.connect(cast(Cluster, _Links(owner, wire)), self.membership, self.draining.begin)
+        self.nodes = Nodes(
+            owner=owner, membership=self.membership, switchboard=self.switchboard, draining=self.draining
+        )
+
+    def _drains(self) -> None:
+        self.unready = True
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            task.result()
 
     def _count(self, reason: str) -> None:
         self.dropped[reason] += 1

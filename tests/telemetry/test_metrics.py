@@ -28,6 +28,7 @@ NAMES = {
     "bridge_media_ports_free": set(),
     "bridge_media_packets_total": set(),
     "bridge_takeovers_total": set(),
+    "bridge_snapshots_unreadable_total": set(),
     "bridge_lease_lost_total": set(),
 }
 # and beside it

@@ -1,0 +1,5 @@
+"""Record the present format."""
+
+from tests.engine.recorded import main
+
+main()
