@@ -156,6 +156,7 @@ class StoredConversation:
     version: int
     head: bytes
     calls: tuple[StoredCall, ...]
+    handed_by: str = ""  # the node id of who has written it over and whose heir has not taken it up; empty: nobody
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,17 +161,18 @@ def claimed(
     holdings: Holdings, conversations: Sequence[StoredConversation], former: Former | None, *, now: float
 ) -> None:
     """Carry on what a dead predecessor left, or another node that has died."""
-    revived: list[tuple[Holding, StoredConversation]] = []
+    revived: list[tuple[Holding, StoredConversation, Former | None]] = []
     for stored in conversations:
+        carrier = _carrier(holdings, stored, former, now=now)
         if stored.conversation in holdings.conversations:
             continue  # asked twice, answered twice
         holding = _held(stored)
         for each in stored.calls:
             try:
                 leg = _revive(holdings, holding, each)
-                if former is not None and former.holds and leg.call.dialog is not None:
+                if carrier is not None and carrier.holds and leg.call.dialog is not None:
                     flow = leg.call.dialog.flow
-                    leg.call.dialog.flow = flow._replace(node=flow.node or former.holds)
+                    leg.call.dialog.flow = flow._replace(node=flow.node or carrier.holds)
             except (snapshot.UnreadableSnapshot, LookupError, ValueError, TypeError) as problem:
                 # One damaged record must not keep the others from being carried on.
                 facts = (("problem", f"{type(problem).__name__}: {problem}"),)
@@ -183,14 +184,15 @@ def claimed(
         for leg in holding.legs.values():
             stay(holdings, leg.call)
         holdings.conversations[holding.id] = holding
-        revived.append((holding, stored))
+        revived.append((holding, stored, carrier))
     if former is None:
-        _adopt_ports(holdings, [leg for holding, _ in revived for leg in holding.legs.values()])
-    for holding, stored in revived:
+        at_home = [holding for holding, _, carrier in revived if carrier is None]
+        _adopt_ports(holdings, [leg for holding in at_home for leg in holding.legs.values()])
+    for holding, stored, carrier in revived:
         for each in stored.calls:
             found = holding.legs.get(each.call)
             if found is not None:
-                _resume(holdings, found, each, former, now=now)
+                _resume(holdings, found, each, carrier, now=now)
         for leg in list(holding.legs.values()):
             if leg.call.link is not None and not _is_linked_back(holdings, leg):
                 step(holdings, leg, PeerGone(ended=False), now=now)
@@ -198,6 +200,14 @@ def claimed(
     if conversations:
         whose = (("former", former.node_id),) if former is not None else ()
         holdings.out.append(Noted("info", "conversations_claimed", None, (("count", len(conversations)), *whose)))
+
+
+def _carrier(holdings: Holdings, stored: StoredConversation, former: Former | None, *, now: float) -> Former | None:
+    """Who has carried it last: whoever had it by the store may never have taken it up. None: our own name, whose media
+    workers play on."""
+    if not stored.handed_by or (former is not None and former.node_id != holdings.settings.node_id):
+        return former
+    return Former(stored.handed_by, now if former is None else former.silent_since)
 
 
 def _adopt_ports(holdings: Holdings, legs: Sequence[Leg]) -> None:

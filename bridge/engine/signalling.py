@@ -181,11 +181,7 @@ def _invite(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
     if holdings.draining and holdings.settings.clustered and not holdings.must_answer:
         passing.pass_new_on(holdings, arrived)
         return
-    if holdings.has_slept(now) and not arrived.flow.reliable:
-        # It may have waited in the socket for as long, and be another node's call by now, or nobody's: if it is not, it
-        # is repeated, and by then we know.
-        holdings.endpoint.abandon(arrived.key)
-        holdings.out.append(Dropped("not_leased", arrived.flow))
+    if _may_be_stale(holdings, arrived, now=now):
         return
     turned_away = _admission(holdings, now=now)
     if turned_away is not None:
@@ -203,6 +199,16 @@ def _invite(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
         _answer(holdings, arrived, 404, now=now)
         return
     _create(holdings, arrived, call_id, application, caller.username, now=now)
+
+
+def _may_be_stale(holdings: Holdings, arrived: RequestArrived, *, now: float) -> bool:
+    """Whether it may have waited in the socket while we slept, so that its call is another node's by now, and answered: then
+    nothing is said of it. Who still wants it repeats it, and by then we know."""
+    if not holdings.has_slept(now) or arrived.flow.reliable:
+        return False
+    holdings.endpoint.abandon(arrived.key)
+    holdings.out.append(Dropped("not_leased", arrived.flow))
+    return True
 
 
 def _create(
@@ -270,6 +276,8 @@ def _cancel(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
     leg = holdings.legs.get(call_id) if call_id is not None else None
     if leg is None and arrived.matches is None:
         _answer(holdings, arrived, 481, now=now)
+        return
+    if _may_be_stale(holdings, arrived, now=now):
         return
     tag = leg.call.tag if leg is not None else None
     sip_outcomes(holdings, holdings.endpoint.respond(arrived.key, respond(request, 200, to_tag=tag), now=now))

@@ -62,6 +62,7 @@ class _Record:
     variable: Mapping[CallId, bytes]
     released: tuple[CallId, ...] | None = None  # the calls it had; only the fence and the head are left
     merged_into: ConversationId | None = None  # where its last living call went
+    handed: tuple[int, str] = (0, "")  # at which version it was written over, and by which node
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,7 +402,18 @@ class Keyspace:
                 self._owned.drop((node_id, conversation))
                 self._owned.put((own_id, conversation), incarnation)
             calls = tuple(self._stored_call(call, stored) for call in sorted(stored.fixed))
-            claimed.append(StoredConversation(conversation, stored.epoch, nonce, stored.version, stored.head, calls))
+            version, giver = stored.handed
+            claimed.append(
+                StoredConversation(
+                    conversation,
+                    stored.epoch,
+                    nonce,
+                    stored.version,
+                    stored.head,
+                    calls,
+                    giver if version == stored.version else "",
+                )
+            )
         return claimed
 
     def register(self, write: WriteRegistration) -> RegistrationWritten | RegistrationRefused:
@@ -471,9 +483,12 @@ class Keyspace:
         heir = self._nodes.get(heir_id)
         if heir is not None and heir.incarnation != incarnation:
             return False
-        moved = replace(stored, owner=given.heir, epoch=given.epoch + 1, nonce=given.nonce)
+        giver = given.owner.rpartition(":")[0]
+        moved = replace(
+            stored, owner=given.heir, epoch=given.epoch + 1, nonce=given.nonce, handed=(stored.version, giver)
+        )
         self._conversations.put(given.conversation, moved)
-        self._owned.drop((given.owner.rpartition(":")[0], given.conversation))
+        self._owned.drop((giver, given.conversation))
         self._owned.put((heir_id, given.conversation), incarnation)
         return True
 

@@ -53,6 +53,7 @@ def conversation_of(name: str, flat: list[bytes], *outs: list[Any]) -> StoredCon
     for call, out in outs:
         variable = fields.get(b"v:" + call, b"")
         calls.append(call_of(call.decode(), fields[b"i:" + call], variable, _pairs(out)))
+    version, _, giver = fields.get(b"handed", b"").decode().partition(" ")
     return StoredConversation(
         conversation=ConversationId(name),
         epoch=int(fields[b"epoch"]),
@@ -60,4 +61,5 @@ def conversation_of(name: str, flat: list[bytes], *outs: list[Any]) -> StoredCon
         version=int(fields[b"version"]),
         head=fields[b"head"],
         calls=tuple(sorted(calls, key=lambda stored: stored.call)),
+        handed_by=giver if version == fields[b"version"].decode() else "",
     )

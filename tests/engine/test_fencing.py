@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.calls.actions import Hangup, Hold, Park, Pause, Reject
+from bridge.calls.actions import Hangup, Hold, Park, Pause, Reject, Ring
 from bridge.engine.effects import CommandRefused, Dropped
 from bridge.engine.inputs import Command, Leased, MediaLost, MediaTimedOut, StoreAway, StoreBack
 from bridge.engine.settings import Listener
@@ -54,6 +54,20 @@ def test_what_has_waited_while_we_slept_is_not_refused_but_awaited_again() -> No
     regain(world)
     world.invite()
     assert world.statuses == [100]
+
+
+def test_a_cancel_that_has_waited_while_we_slept_is_awaited_again() -> None:
+    """Else the caller hears 487 from us, and has heard 200 from whoever has its call now."""
+    world = World()
+    world.reply = (Ring(), Park())
+    leased(world)
+    world.invite()
+    lapsed(world)
+    world.cancel()
+    assert 487 not in world.statuses
+    regain(world)
+    world.cancel()
+    assert world.statuses[-1] == 487
 
 
 def test_what_nobody_repeats_is_refused_at_once() -> None:

@@ -186,3 +186,17 @@ def test_what_comes_for_it_afterwards_is_passed_on_as_it_came() -> None:
     assert (passed.call, passed.hint, passed.flow) == (world.call_id, world.node.hint, CALLER)
     assert passed.data.startswith(b"BYE ")
     assert world.responses(method="BYE") == []
+
+
+def test_what_an_heir_has_never_taken_up_has_its_ports_elsewhere() -> None:
+    """The heir died before it heard of it, and the one that bears its name now claims it as its own."""
+    world = talking()
+    said = ask(world)
+    assert isinstance(said, Yielded)
+    given = HandOver(said.conversation, world.settings.owner, said.epoch, said.version, "n2:1", "heir")
+    assert world.keyspace.hand_over(given)
+    heir = World(settings(owner="n2:2", node_id="n2", nonce="next", clustered=True), dead=world)
+    heir.ports, heir.commits = {}, world.commits[:1]
+    heir.give(Claimed(tuple(heir.keyspace.claim_predecessors("n2:2", "next"))))
+    assert list(heir.ports) == [world.call_id], "opened here"
+    assert [each for each in heir.effects if isinstance(each, Send) and each.data.startswith(b"INVITE ")]

@@ -30,6 +30,17 @@ async def test_it_is_the_next_owner_s_one_epoch_higher(place: Place) -> None:
     assert await second.write(commit(2, epoch=2, nonce="x", owner=HEIR)) == "applied"
 
 
+async def test_until_its_next_owner_has_written_it_is_known_who_has_carried_it(place: Place) -> None:
+    """An heir of the same name that is started meanwhile has none of its ports."""
+    first, second = await stored(place)
+    assert await first.store.hand_over(GIVEN)
+    (taken,) = await second.store.claim("n2:later", "y", "n2", [CONVERSATION])
+    assert taken.handed_by == "n1"
+    assert await second.write(commit(2, epoch=3, nonce="y", owner="n2:later")) == "applied"
+    (again,) = await second.store.claim("n2:latest", "z", "n2", [CONVERSATION])
+    assert again.handed_by == ""
+
+
 async def test_asked_again_it_says_the_same(place: Place) -> None:
     first, _ = await stored(place)
     assert await first.store.hand_over(GIVEN)
