@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 from redis import Redis
@@ -14,14 +15,14 @@ from tests.support.waiting import until
 
 
 class RedisServer:
-    """With an append-only file if it shall remember."""
+    """With an append-only file if it shall remember, and further `options` of its command line."""
 
-    def __init__(self, directory: Path, *, remembers: bool = False) -> None:
+    def __init__(self, directory: Path, *, remembers: bool = False, options: Sequence[str] = ()) -> None:
         self.port = PORTS.one()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._directory = directory
         self._command = [find_program("redis-server"), "--port", str(self.port), "--bind", "127.0.0.1"]
-        self._command += ["--dir", str(directory), "--save", "", "--appendonly", "yes" if remembers else "no"]
+        self._command += ["--dir", str(directory), "--save", "", "--appendonly", "yes" if remembers else "no", *options]
         self._program: Program | None = None
 
     async def start(self) -> None:
