@@ -13,8 +13,10 @@ import pytest
 import uvloop
 
 from bridge.errors import StartError
-from bridge.store.connection import Address, Connection, passes
+from bridge.store.connection import Connection
+from bridge.store.discovery import FixedDiscovery
 from bridge.store.redis import RedisStore
+from bridge.store.server import Address, passes
 from tests.store.servers import Server
 from tests.store.writes import CALL, Inbox, Node, commit
 
@@ -64,9 +66,8 @@ async def test_a_wrong_password_stops_the_start_at_once(make_server: Callable[..
 
 
 async def test_no_server_there_stops_the_start_with_the_remedy() -> None:
-    connection = Connection(
-        Address("127.0.0.1", free_port()), (), answered=lambda *_: None, away=lambda: None, back=lambda: None
-    )
+    said = {name: lambda *_: None for name in ("answered", "away", "back", "replaced")}
+    connection = Connection(FixedDiscovery(Address("127.0.0.1", free_port())), lambda _: (), **said)
     with pytest.raises(StartError, match=r"Connect call failed.*store\.url"):
         await connection.open(patience_s=0.2)
 
