@@ -7,11 +7,19 @@ import signal
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.support.programs import PORTS, Program, find_program
 from tests.support.waiting import until
+
+
+def client(port: int, **options: Any) -> Redis:
+    """A redis-py client that says at once when nobody answers."""
+    return Redis(port=port, socket_timeout=2, retry=Retry(NoBackoff(), 0), **options)
 
 
 class RedisServer:
@@ -46,7 +54,7 @@ class RedisServer:
     def contents(self) -> bytes:
         """Every key and every value that it holds now."""
         held = []
-        with Redis(port=self.port) as redis:
+        with client(self.port) as redis:
             for key in redis.scan_iter():
                 read = {
                     b"string": lambda key: [redis.get(key)],

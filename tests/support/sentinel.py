@@ -24,11 +24,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from redis import Redis
 from redis.exceptions import RedisError
 
 from tests.support.programs import PORTS, Program, find_program
-from tests.support.redis import RedisServer
+from tests.support.redis import RedisServer, client
 from tests.support.waiting import until
 
 NAME = "bridge"  # of what the Sentinels watch
@@ -62,7 +61,7 @@ class Sentinel:
     def ask(self, *words: str) -> object:
         """One command's answer; None where there is no answer, or an error."""
         try:
-            with Redis(port=self.port, socket_timeout=2, decode_responses=True) as redis:
+            with client(self.port, decode_responses=True) as redis:
                 return redis.execute_command(*words)
         except (RedisError, OSError):
             return None
