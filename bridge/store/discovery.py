@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.crc import key_slot
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
-from bridge.store.server import Address
+from bridge.store.server import Address, facts_of
 
 WATCH_S = 1.0  # between two looks at whether the primary is still the primary
 PATIENCE_S = 1.0  # of an answer
@@ -53,6 +53,9 @@ class FixedDiscovery:
 
     def heed(self, error: str) -> None:
         """Nothing that it says leads elsewhere."""
+
+    async def facts(self) -> dict[str, str]:
+        return {}
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -97,6 +100,22 @@ class SentinelDiscovery:
         """A replica knows of no other server that we might ask, but we know then that it is not this one."""
         if error.startswith("READONLY"):
             self.known = None
+
+    async def facts(self) -> dict[str, str]:
+        """How many Sentinels answer, whether they could decide on a failover, and how many replicas they know."""
+        said = await _answers([_quiet(client, "SENTINEL", "CKQUORUM", self._name) for client in self._clients])
+        answering = [each for each in said if isinstance(each, bytes | ResponseError)]
+        refusals = [str(each) for each in answering if isinstance(each, ResponseError)]
+        known = await self._ask()
+        return {
+            "discovery": "sentinel",
+            "sentinels": str(len(self._clients)),
+            "sentinels-known": str(1 + int(known["num-other-sentinels"])),
+            "sentinels-answering": str(len(answering)),
+            "sentinel-quorum": refusals[0] if refusals else "ok",
+            "sentinel-replicas": known["num-slaves"],
+            "sentinel-down-after-ms": known["down-after-milliseconds"],
+        }
 
     async def close(self) -> None:
         await asyncio.gather(*[client.aclose() for client in self._clients])
@@ -157,6 +176,18 @@ class ClusterDiscovery:
         if found is not None and found["host"]:
             self._hint = (found["host"], int(found["port"]))
             self.known = None
+
+    async def facts(self) -> dict[str, str]:
+        """Whether the cluster serves, who has our slot, and how many could take it over."""
+        owner = await self.find()
+        info = await _quiet(self._clients[owner.host, owner.port], "CLUSTER", "INFO")
+        return {
+            "discovery": "cluster",
+            "cluster-state": facts_of(info).get("cluster_state", "unknown"),
+            "cluster-slot": str(self.slot),
+            "cluster-slot-owner": f"{owner.host}:{owner.port}",
+            "cluster-slot-replicas": str(self.replicas),
+        }
 
     async def close(self) -> None:
         await asyncio.gather(*[client.aclose() for client in self._clients.values()])

@@ -67,6 +67,10 @@ class Discovery(Protocol):
         """What a server has said instead of an answer: it may name the right one."""
         ...
 
+    async def facts(self) -> dict[str, str]:
+        """What `doctor` looks at, of those who say where it is; empty where nobody has to. Raises OSError."""
+        ...
+
     async def close(self) -> None:
         """Let go of what is held."""
         ...

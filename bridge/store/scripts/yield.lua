@@ -16,7 +16,10 @@ local incarnation = redis.call('HGET', ARGV[1] .. ':node:' .. ARGV[7], 'incarnat
 if incarnation and incarnation ~= ARGV[8] then
   return 0
 end
-redis.call('HSET', KEYS[1], 'owner', heir, 'epoch', tonumber(ARGV[5]) + 1, 'nonce', ARGV[9])
-redis.call('HDEL', ARGV[1] .. ':owned:' .. ARGV[3], ARGV[2])
+-- The new index, the fence, the old index: broken off anywhere and repeated, it leaves no conversation unlisted.
 redis.call('HSET', ARGV[1] .. ':owned:' .. ARGV[7], ARGV[2], ARGV[8])
+redis.call('HSET', KEYS[1], 'owner', heir, 'epoch', tonumber(ARGV[5]) + 1, 'nonce', ARGV[9])
+if ARGV[3] ~= ARGV[7] then
+  redis.call('HDEL', ARGV[1] .. ':owned:' .. ARGV[3], ARGV[2])
+end
 return 1
