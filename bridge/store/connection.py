@@ -20,7 +20,7 @@ import structlog
 
 from bridge.errors import StartError
 from bridge.store.scripts import pack
-from bridge.store.server import Address, Discovery, Reply, facts_of, is_forbidden, is_unauthorized, passes
+from bridge.store.server import Address, Discovery, RefusedError, Reply, facts_of, is_forbidden, is_unauthorized, passes
 
 Tag: TypeAlias = object  # what the sender wants back with the answer; None is ours
 
@@ -167,7 +167,7 @@ class Connection:
         """How many commands wait for an answer."""
         return len(self._unwritten) + len(self._unanswered)
 
-    async def open(self, patience_s: float = 5.0) -> None:
+    async def open(self, patience_s: float) -> None:
         """Connect. Raises StartError when the server refuses us, or is not reached within `patience_s` seconds."""
         self._loop = loop = asyncio.get_running_loop()
         self._connected = loop.create_future()
@@ -345,6 +345,8 @@ class Connection:
                 wire.end(f"no answer for {LOST_AFTER_S:.0f} s")
         except OSError as error:
             self._why = str(error)
+            if isinstance(error, RefusedError):
+                self._refuse_to_start(self._why, hopeless=True)
         except asyncio.CancelledError:
             if wire is not None:
                 wire.end("closed by us")
@@ -352,7 +354,9 @@ class Connection:
         if wire is None or not wire.ended.done():
             return wire if wire is not None and wire.greeted.done() else None
         self._why = wire.ended.result()
-        self._refuse_to_start(self._why)
+        self._refuse_to_start(
+            self._why, hopeless=is_unauthorized(self._why) or not passes(hiredis.ReplyError(self._why))
+        )
         return None
 
     async def _connect(self, wire: _Wire) -> None:
@@ -362,9 +366,8 @@ class Connection:
         else:
             await self._loop.create_connection(lambda: wire, address.host, address.port, ssl=address.tls)
 
-    def _refuse_to_start(self, why: str) -> None:
-        """What the greeting's error says will not pass by waiting: whoever opens us shall know at once."""
-        hopeless = is_unauthorized(why) or not passes(hiredis.ReplyError(why))
+    def _refuse_to_start(self, why: str, *, hopeless: bool) -> None:
+        """Of what will not pass by waiting, whoever opens us shall know at once."""
         if hopeless and self._connected is not None and not self._connected.done():
             self._connected.set_exception(StartError(f"the store at {self._discovery} refuses us: {why}"))
 

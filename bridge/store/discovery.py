@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.crc import key_slot
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
-from bridge.store.server import Address, facts_of
+from bridge.store.server import Address, NotFoundError, RefusedError, facts_of
 
 WATCH_S = 1.0  # between two looks at whether the primary is still the primary
 PATIENCE_S = 1.0  # of an answer
@@ -26,10 +26,6 @@ STRAGGLERS_S = 0.25  # how much longer than the first answer the others may take
 NODES_MAX = 16  # of a cluster, that we ask
 
 _MOVED = re.compile(r"MOVED (?P<slot>\d+) (?P<host>\S*):(?P<port>\d+)")
-
-
-class NotFoundError(OSError):
-    """Nobody says where the primary is."""
 
 
 class FixedDiscovery:
@@ -124,8 +120,7 @@ class SentinelDiscovery:
         answers = await _answers([_quiet(client, "SENTINEL", "MASTER", self._name) for client in self._clients])
         heard = [_facts(answer) for answer in answers if isinstance(answer, list)]
         if not heard:
-            said = next((str(answer) for answer in answers), "none of them answers")
-            raise NotFoundError(f"no Sentinel knows {self._name!r}: {said}")
+            raise _nobody(f"no Sentinel knows {self._name!r}", answers)
         newest = max(heard, key=lambda facts: int(facts["config-epoch"]))
         epoch = int(newest["config-epoch"])
         # Epochs begin anew where Sentinels were set up anew; a few that have been away are just behind.
@@ -158,7 +153,7 @@ class ClusterDiscovery:
         answers = await _answers([self._ask(place) for place in self._clients])
         views = [answer for answer in answers if isinstance(answer, list)]
         if not views:
-            raise NotFoundError(next((str(answer) for answer in answers), "no node of the cluster answers"))
+            raise _nobody(f"no node of the cluster knows who has slot {self.slot}", answers)
         # A node that has lost the slot knows to whom; should that be wrong, the next question is put to all.
         owner = hint or Counter(view[0] for view in views).most_common(1)[0][0]
         followers = max((view[1:] for view in views if view[0] == owner), key=len, default=[])
@@ -243,6 +238,13 @@ async def _answers(questions: Sequence[Any]) -> list[object]:
     finally:
         for task in tasks:
             task.cancel()
+
+
+def _nobody(text: str, answers: Sequence[object]) -> OSError:
+    """What is to be raised where nobody knows: it is hopeless where they all say that they never will."""
+    refusals = [each for each in answers if isinstance(each, ResponseError | AuthenticationError)]
+    error = RefusedError if refusals and len(refusals) == len(answers) else NotFoundError
+    return error(f"{text}: {answers[0]}" if answers else f"{text}: none of them answers")
 
 
 def _facts(flat: Sequence[Any]) -> dict[str, str]:

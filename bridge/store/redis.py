@@ -46,6 +46,7 @@ ACKNOWLEDGE_WITHIN_S = 0.005
 RELEASE_WITHIN_S = 0.05
 RELEASES_AT_ONCE = 64  # per script: none keeps a Redis busy for long
 DELIVERIES_AT_ONCE = 512
+OPEN_PATIENCE_S = 5.0
 CLOSE_PATIENCE_S = 2.0
 
 _APPLIED = 1
@@ -120,7 +121,7 @@ class RedisStore(RedisClaims, RedisReads):
             observe=self._observe,
         )
         try:
-            await self._connection.open()
+            await self._connection.open(OPEN_PATIENCE_S)
         except StartError:
             await self._let_go()
             raise

@@ -48,6 +48,14 @@ class Address:
         return f"{'rediss' if self.tls else 'redis'}://{self.host}:{self.port}/{self.database}"
 
 
+class NotFoundError(OSError):
+    """Nobody says where the primary is, at the moment."""
+
+
+class RefusedError(OSError):
+    """Nobody will say, however often they are asked."""
+
+
 class Discovery(Protocol):
     """Where the primary is. What it is asked of Sentinels or a cluster it answers within a second or two."""
 
