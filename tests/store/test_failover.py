@@ -52,6 +52,19 @@ async def make_calls(node: Carried, until_done: asyncio.Task[object]) -> list[st
     return names
 
 
+def tell_everything_once_in_order(node: Carried, calls: int) -> None:
+    """Each event of each call is delivered, in order; a repetition has the same id."""
+    heard = node.heard()
+    assert len(heard) == calls
+    for call, rows in heard.items():
+        carried = node.node.call(call)
+        last = carried.sequence if carried is not None else rows[-1][0]
+        assert [sequence for sequence, _ in rows] == list(range(1, last + 1))
+        assert carried is not None or rows[-1][1] == "call.ended"
+    named = {(each.call, each.sequence, each.event_id) for each in node.attempts}
+    assert len(named) == len({(call, sequence) for call, sequence, _ in named})
+
+
 class TestCallsGoOn:
     async def test_over_a_failover_as_ordered(self, directory: Path) -> None:
         async with SentinelRedis(directory) as store, Carried(store.url) as node:
@@ -61,7 +74,7 @@ class TestCallsGoOn:
             await node.is_settled()
             assert StoreBack() in node.told
             await node.agree()
-            self.tell_everything_once_in_order(node, len(names) + 1)
+            tell_everything_once_in_order(node, len(names) + 1)
 
     async def test_over_the_death_of_the_primary(self, directory: Path) -> None:
         async with SentinelRedis(directory) as store, Carried(store.url) as node:
@@ -71,7 +84,7 @@ class TestCallsGoOn:
             names.append(await node.call_in())
             await node.is_settled()
             await node.agree()
-            self.tell_everything_once_in_order(node, len(names) + 1)
+            tell_everything_once_in_order(node, len(names) + 1)
 
     async def test_though_the_last_writes_are_lost(self, watched: SentinelRedis) -> None:
         async with Carried(watched.url) as node:
@@ -97,20 +110,7 @@ class TestCallsGoOn:
                 node.bye(name)
             await node.is_settled()
             await node.passes(lambda: node.node.carried == 0, "every call is over")
-            self.tell_everything_once_in_order(node, 4)
-
-    @staticmethod
-    def tell_everything_once_in_order(node: Carried, calls: int) -> None:
-        """Each event of each call is delivered, in order; a repetition has the same id."""
-        heard = node.heard()
-        assert len(heard) == calls
-        for call, rows in heard.items():
-            carried = node.node.call(call)
-            last = carried.sequence if carried is not None else rows[-1][0]
-            assert [sequence for sequence, _ in rows] == list(range(1, last + 1))
-            assert carried is not None or rows[-1][1] == "call.ended"
-        named = {(each.call, each.sequence, each.event_id) for each in node.attempts}
-        assert len(named) == len({(call, sequence) for call, sequence, _ in named})
+            tell_everything_once_in_order(node, 4)
 
 
 class TestWhichServer:

@@ -108,7 +108,8 @@ class ClusterRedis:
 
     async def fail_over(self) -> RedisServer:
         """Have the replica take the slot over. The new owner."""
-        old, (replica,) = self.owner, self.replicas
+        old = self.owner
+        (replica,) = await until(lambda: self.replicas, "everybody knows the replica")
         assert replica.ask("CLUSTER", "FAILOVER") == b"+OK\r\n"
         return await self.until_owned_by_another(old)
 
@@ -133,9 +134,15 @@ class ClusterRedis:
         """So many keys at most, of those that are left. How many that were."""
         with client(source.port) as redis:
             keys: Any = redis.execute_command("CLUSTER GETKEYSINSLOT", SLOT, count)
-            for key in keys:
-                redis.execute_command("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
-            return len(keys)
+        for key in keys:
+            self.move_key(source, target, key)
+        return len(keys)
+
+    def move_key(self, source: RedisServer, target: RedisServer, key: str | bytes) -> None:
+        """This one."""
+        with client(source.port) as redis:
+            moved: Any = redis.execute_command("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
+        assert moved in {True, b"OK", "OK"}, moved
 
     async def end_move(self, source: RedisServer, target: RedisServer) -> None:
         """Every key has moved: everybody is told."""
