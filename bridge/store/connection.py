@@ -326,7 +326,13 @@ class Connection:
         """Why it has ended, or was ended, because another server is the primary now."""
         while not wire.ended.done():
             await asyncio.wait((wire.ended,), timeout=self._discovery.watch_s)
-            if not wire.ended.done() and await self._discovery.has_moved(wire.address):
+            if wire.ended.done():
+                break
+            moved = asyncio.ensure_future(self._discovery.has_moved(wire.address))
+            await asyncio.wait((wire.ended, moved), return_when=asyncio.FIRST_COMPLETED)
+            if not moved.done():
+                moved.cancel()  # it has ended meanwhile, and need not wait for those who are slow to say so
+            elif moved.result() and not wire.ended.done():
                 wire.end(f"{wire.address} is not the primary any more")
         return wire.ended.result()
 

@@ -28,6 +28,16 @@ def free_port() -> int:
         return port
 
 
+def certified(directory: Path) -> tuple[Path, list[tuple[str, str]]]:
+    """A certificate for this machine that proves itself, and what a server's configuration says of it."""
+    key, certificate = directory / "key.pem", directory / "certificate.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
+    made += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run([*made, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    files = [("tls-cert-file", str(certificate)), ("tls-key-file", str(key)), ("tls-ca-cert-file", str(certificate))]
+    return certificate, [*files, ("tls-auth-clients", "no")]
+
+
 async def _lives(url: str) -> bool:
     """A write and a read, over this URL."""
     inbox = Inbox()
@@ -79,13 +89,9 @@ async def test_a_url_that_means_nothing_stops_the_start(url: str) -> None:
 
 
 async def test_rediss_is_verified(make_server: Callable[..., Server], directory: Path) -> None:
-    key, certificate = directory / "key.pem", directory / "certificate.pem"
-    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
-    made += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    subprocess.run([*made, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    certificate, options = certified(directory)
     port = free_port()
-    options = ("--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key))
-    make_server(*options, "--tls-ca-cert-file", str(certificate), "--tls-auth-clients", "no")
+    make_server("--tls-port", str(port), *(word for name, value in options for word in (f"--{name}", value)))
     assert await _lives(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}")
 
 

@@ -19,7 +19,7 @@ from bridge.store import connection
 from bridge.store.redis import RedisStore
 from tests.store.carried import Carried
 from tests.store.servers import Server
-from tests.store.test_connection import free_port
+from tests.store.test_connection import certified, free_port
 from tests.store.writes import CALL, CONVERSATION, Inbox, Node, commit
 from tests.support.redis import RedisServer
 from tests.support.sentinel import NAME, Sentinel, SentinelRedis, role
@@ -193,6 +193,19 @@ class TestWhichServer:
         assert "s3cret" not in str(raised.value)
         sentinel.kill()
         server.kill()
+
+    async def test_all_of_them_may_speak_tls(self, make_server: Callable[..., Server], directory: Path) -> None:
+        certificate, options = certified(directory)
+        port = free_port()
+        make_server("--tls-port", str(port), *(word for name, value in options for word in (f"--{name}", value)))
+        sentinel = Sentinel(directory / "sentinel", port, 1, [f"{name} {value}" for name, value in options], tls=True)
+        sentinel.start()
+        url = f"rediss+sentinel://127.0.0.1:{sentinel.port}/{NAME}?ssl_ca_certs={certificate}"
+        node = await open_node(url)
+        assert await node.write(commit(1)) == "applied"
+        assert await node.store.conversation(CONVERSATION) is not None
+        await node.store.close()
+        sentinel.kill()
 
 
 class TestReplicas:

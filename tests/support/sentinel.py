@@ -38,13 +38,15 @@ FAILOVER_TIMEOUT_MS = 2_000  # a second failover by the Sentinels' own decision 
 class Sentinel:
     """One redis-sentinel."""
 
-    def __init__(self, directory: Path, primary_port: int, quorum: int, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self, directory: Path, primary_port: int, quorum: int, options: Sequence[str] = (), *, tls: bool = False
+    ) -> None:
         self.port = PORTS.one()
         self._directory = directory
         self._program: Program | None = None
         directory.mkdir(parents=True)
         lines = [
-            f"port {self.port}",
+            *((f"port {self.port}",) if not tls else ("port 0", f"tls-port {self.port}", "tls-replication yes")),
             "bind 127.0.0.1",
             f"dir {directory}",
             f"sentinel monitor {NAME} 127.0.0.1 {primary_port} {quorum}",
