@@ -1,4 +1,4 @@
-"""Writes of the engine as the arguments of their scripts: what stands at the head of each `.lua` file, filled in.
+"""Writes of the engine as commands that call their scripts: what stands at the head of each `.lua` file, filled in.
 
 Refuses to know how they travel, and what is inside the records.
 """
@@ -17,11 +17,14 @@ REMEMBERED_MS = int(REMEMBERED_S * 1000)
 Words: TypeAlias = list[str | bytes | int]
 
 
-def commit_arguments(prefix: str, commit: Commit, riding: Sequence[str | int], retention_ms: int) -> Words:
-    """Of commit.lua, from the number of keys on. `riding`: flat acknowledgements of other calls that go along."""
+def commit_command(
+    script: tuple[str, str], prefix: str, commit: Commit, riding: Sequence[str | int], retention_ms: int
+) -> Words:
+    """That calls commit.lua, `script` being how. `riding`: flat acknowledgements of other calls that go along."""
     node_id, _, incarnation = commit.owner.rpartition(":")
     calls, events, acks, endings, claim = commit.calls, commit.events, commit.acks, commit.endings, commit.claim
     command: Words = [
+        *script,
         1,
         f"{prefix}:conv:{commit.conversation}",
         prefix,

@@ -69,22 +69,18 @@ class Proofs:
         self._prove = prove
         self._judge = judge
         self._unproven = unproven
-        self._held: dict[ConversationId, _Held] = {}
+        self.held: dict[ConversationId, _Held] = {}  # whose answers have to come through here
         self._task: asyncio.Task[None] | None = None
         self._silent = False
 
-    def __contains__(self, conversation: ConversationId) -> bool:
-        """Whether answers of this conversation have to come through here."""
-        return conversation in self._held
-
     def expect(self, conversation: ConversationId, ticket: int, command: Command | None) -> Provisional:
         """A commit leaves. With a `command` its answer has to be proven by that."""
-        self._held.setdefault(conversation, _Held()).awaited += 1
+        self.held.setdefault(conversation, _Held()).awaited += 1
         return Provisional(conversation, ticket, command)
 
     def answered(self, tag: Provisional, given: Input) -> None:
         """The answer to a commit: it is given at once, or after those before it."""
-        held = self._held[tag.conversation]
+        held = self.held[tag.conversation]
         held.awaited -= 1
         command = tag.command if isinstance(given, Committed) else None
         held.answers.append(_Answer(given, tag.ticket, command))
@@ -103,11 +99,11 @@ class Proofs:
         while held.answers and held.answers[0].command is None:
             self._give(held.answers.popleft().given)
         if not held.answers and not held.awaited:
-            del self._held[conversation]
+            del self.held[conversation]
 
     def _unsettled(self) -> list[tuple[ConversationId, _Answer]]:
         """The oldest of each conversation: those behind it have to wait for it anyhow."""
-        found = [(name, held.answers[0]) for name, held in self._held.items() if held.answers]
+        found = [(name, held.answers[0]) for name, held in self.held.items() if held.answers]
         return found[:TOGETHER_MAX]
 
     async def _run(self) -> None:
@@ -123,7 +119,7 @@ class Proofs:
                 if isinstance(given, Committed) and not proven:
                     continue
                 each.given, each.command = given, None
-                self._advance(conversation, self._held[conversation])
+                self._advance(conversation, self.held[conversation])
         self._task = None
 
     def _note(self, *, proven: bool) -> None:

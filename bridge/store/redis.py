@@ -32,7 +32,7 @@ from bridge.engine.registrations import (
 from bridge.errors import StartError
 from bridge.store.asking import client
 from bridge.store.claims import RedisClaims
-from bridge.store.commands import commit_arguments, flat_acks, registration_arguments
+from bridge.store.commands import commit_command, flat_acks, registration_arguments
 from bridge.store.connection import Connection, Tag
 from bridge.store.proving import Proofs, Provisional
 from bridge.store.reads import RedisReads
@@ -49,6 +49,7 @@ DELIVERIES_AT_ONCE = 512
 OPEN_PATIENCE_S = 5.0
 CLOSE_PATIENCE_S = 2.0
 
+_COMMIT = ("EVALSHA", COMMIT.digest)
 _APPLIED = 1
 _REFUSALS: dict[int, Literal["lost", "stale", "exists"]] = {-1: "lost", -2: "stale", -3: "exists"}
 _UNHEEDED: Final = "unheeded"  # tags of commands whose answer changes nothing ...
@@ -215,7 +216,9 @@ class RedisStore(RedisClaims, RedisReads):
                 self._dropped.append(commit.ticket)
                 continue
             self._under_way += 1
-            connection.send(self._pack_commit(commit, riding), self._tag_of(commit))
+            packed = pack(*commit_command(_COMMIT, self._prefix, commit, riding, self._retention_ms))
+            plain = commit.claim is None and not self._proofs.held
+            connection.send(packed, Committed(commit.ticket) if plain else self._tag_of(commit))
             riding = []
         if riding:
             self._send_acks(riding)
@@ -223,16 +226,12 @@ class RedisStore(RedisClaims, RedisReads):
             self._send_postponed()
         connection.flush()
 
-    def _pack_commit(self, commit: Commit, riding: Sequence[str | int]) -> bytes:
-        arguments = commit_arguments(self._prefix, commit, riding, self._retention_ms)
-        return pack("EVALSHA", COMMIT.digest, *arguments)
-
     def _tag_of(self, commit: Commit) -> Tag:
         """What comes back with its answer. A failover must not lose a claimed key: that one's answer waits for a replica."""
         if commit.claim is not None and self._discovery.replicas:
-            arguments = commit_arguments(self._prefix, commit, (), self._retention_ms)
-            return self._proofs.expect(commit.conversation, commit.ticket, ("EVAL", COMMIT.text, *arguments))
-        if commit.conversation in self._proofs:
+            command = commit_command(("EVAL", COMMIT.text), self._prefix, commit, (), self._retention_ms)
+            return self._proofs.expect(commit.conversation, commit.ticket, tuple(command))
+        if commit.conversation in self._proofs.held:
             return self._proofs.expect(commit.conversation, commit.ticket, None)
         return Committed(commit.ticket)
 
@@ -306,10 +305,14 @@ class RedisStore(RedisClaims, RedisReads):
     def _answered(self, tag: Tag, reply: Reply) -> None:
         if type(tag) is Committed:
             self._give(tag if reply == _APPLIED else _judged(tag.ticket, reply))
-            self._one_less()
+            self._under_way -= 1
+            if self._dropped:
+                self._refuse_dropped()
         elif type(tag) is Provisional:
             self._proofs.answered(tag, _judged(tag.ticket, reply))
-            self._one_less()
+            self._under_way -= 1
+            if self._dropped:
+                self._refuse_dropped()
         elif type(tag) is WriteRegistration:
             self._give(_registered(tag, reply))
         elif type(tag) is ReadBindings:
@@ -322,10 +325,9 @@ class RedisStore(RedisClaims, RedisReads):
         elif tag is _PRUNED and isinstance(reply, bytes):
             self._prune_from = reply
 
-    def _one_less(self) -> None:
-        """A commit is answered. What found the queue full is refused behind the last of them."""
-        self._under_way -= 1
-        if self._dropped and not self._under_way:
+    def _refuse_dropped(self) -> None:
+        """What found the queue full is refused behind the last of those that did not."""
+        if not self._under_way:
             dropped, self._dropped = self._dropped, []
             for ticket in dropped:
                 self._give(CommitRefused(ticket, "stale"))

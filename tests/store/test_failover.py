@@ -15,7 +15,7 @@ from bridge.calls.facts import CallId
 from bridge.engine.commit import Claim, Commit
 from bridge.engine.inputs import Committed, StoreAway, StoreBack, StoreReplaced
 from bridge.errors import StartError
-from bridge.store import connection
+from bridge.store import connection, redis
 from bridge.store.redis import RedisStore
 from tests.store.carried import Carried
 from tests.store.servers import Server
@@ -134,8 +134,9 @@ class TestWhichServer:
         await node.store.close()
 
     async def test_one_that_was_demoted_is_not_written_to(
-        self, make_server: Callable[..., Server], directory: Path
+        self, make_server: Callable[..., Server], directory: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(redis, "OPEN_PATIENCE_S", 0.5)
         port = free_port()
         server = make_server("--port", str(port), "--bind", "127.0.0.1")
         other = RedisServer(directory / "other", options=("--repl-diskless-sync-delay", "0"))
@@ -168,7 +169,8 @@ class TestWhichServer:
         server = make_server("--port", str(port), "--bind", "127.0.0.1")
         server.ask("ACL", "SETUSER", "bridge", "on", ">secret", "~{bridge}:*", "+@all", "-info")
         node = await open_node(f"redis://bridge:secret@127.0.0.1:{port}/0")
-        await asyncio.sleep(1.5 * connection.IDLE_S)  # it is asked who it is, once at least
+        server.ask("ACL", "LOG", "RESET")
+        await until(lambda: b"info" in server.ask("ACL", "LOG"), "it is asked who it is once more, and does not say")
         assert await node.write(commit(1)) == "applied"
         assert StoreAway() not in node.inbox.inputs
         await node.store.close()
