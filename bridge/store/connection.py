@@ -227,10 +227,7 @@ class Connection:
 
     def take(self, wire: _Wire, reply: Reply) -> None:
         """The answer to the oldest command."""
-        if isinstance(reply, hiredis.ReplyError) and passes(reply):
-            if self._unanswered[0][1] is None and is_forbidden(str(reply)):
-                self._unanswered.popleft()
-                return
+        if isinstance(reply, hiredis.ReplyError) and passes(reply) and not self._is_not_told(str(reply)):
             self._discovery.heed(str(reply))
             wire.end(str(reply))
             return
@@ -245,6 +242,10 @@ class Connection:
         if self._observe is not None:
             self._observe(self._loop.time() - left_at)
         self._answered(tag, reply)
+
+    def _is_not_told(self, error: str) -> bool:
+        """Whether we have asked who it is, and may not: it answers all the same."""
+        return self._unanswered[0][1] is None and is_forbidden(error)
 
     def has_answered(self) -> None:
         """All that has come in at once is taken."""

@@ -6,6 +6,7 @@ Real servers, real Sentinels. What is lost is lost on purpose: replicas are cut 
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -164,16 +165,27 @@ class TestWhichServer:
         assert StoreAway() not in node.inbox.inputs
         await node.store.close()
 
-    async def test_a_user_that_may_not_ask_for_it_is_served(self, make_server: Callable[..., Server]) -> None:
+    async def test_a_user_that_may_not_ask_for_it_is_served(
+        self, make_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, seconds in (("WATCH_S", 0.02), ("IDLE_S", 0.05)):
+            monkeypatch.setattr(connection, name, seconds)
         port = free_port()
         server = make_server("--port", str(port), "--bind", "127.0.0.1")
         server.ask("ACL", "SETUSER", "bridge", "on", ">secret", "~{bridge}:*", "+@all", "-info")
-        node = await open_node(f"redis://bridge:secret@127.0.0.1:{port}/0")
+        inbox = Inbox()
+        store = RedisStore(f"redis://bridge:secret@127.0.0.1:{port}/0", give=inbox.give, away_after_s=0.2)
+        await store.open()
         server.ask("ACL", "LOG", "RESET")
         await until(lambda: b"info" in server.ask("ACL", "LOG"), "it is asked who it is once more, and does not say")
-        assert await node.write(commit(1)) == "applied"
-        assert StoreAway() not in node.inbox.inputs
-        await node.store.close()
+        assert await Node(store, inbox).write(commit(1)) == "applied"
+        assert StoreAway() not in inbox.inputs
+        server.signal(signal.SIGSTOP)
+        store.commit(commit(2, ticket=2))
+        await inbox.holds(StoreAway())
+        server.signal(signal.SIGCONT)
+        await inbox.holds(Committed(2), StoreBack())
+        await store.close()
 
     async def test_a_name_that_no_sentinel_knows_stops_the_start(self, watched: SentinelRedis) -> None:
         url = watched.url.replace(f"/{NAME}/", "/other/")
