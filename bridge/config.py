@@ -46,11 +46,12 @@ from bridge.settings.values import (
     parse_host_port,
     split_text,
 )
+from bridge.store.urls import read_store_url
 
 SIP_PORT = 5060
 TRANSPORTS = ("udp", "tcp")
 TRANSPORTS_LATER = frozenset({"tls", "ws", "wss"})
-STORES = ("embedded", "redis", "rediss", "unix", "memory")
+STORES_OF_OUR_OWN = ("embedded", "memory")
 
 # Keys of the public contract that a later release brings. A key that did nothing would be worse than none.
 KEYS_LATER = frozenset(
@@ -251,7 +252,10 @@ class Store(Section):
     url: Secret = Field(
         default="embedded://",
         validate_default=True,
-        description="embedded:// (a Valkey or Redis of our own, kept in data_dir), redis://host:port/db, unix:///path, memory://",
+        description=(
+            "embedded:// (a Valkey or Redis of our own, kept in data_dir), redis://host:port/db, unix:///path, "
+            "redis+sentinel://host:port,host:port/name/db, redis+cluster://host:port,host:port, memory://"
+        ),
     )
     retention_s: Annotated[int, Field(ge=1, le=30 * 86_400)] = Field(
         default=86_400, description="how long ended calls and their events can be read"
@@ -260,11 +264,10 @@ class Store(Section):
     @field_validator("url")
     @classmethod
     def _known(cls, url: Secret) -> Secret:
-        scheme, separator, _ = url.get_secret_value().partition("://")
-        if scheme == "redis+sentinel":
-            raise ValueError(f"{scheme}:// is not in this release ({__version__}) yet")
-        if not separator or scheme not in STORES:
-            raise ValueError("expected embedded://, redis://host:port/db, unix:///path/to/socket or memory://")
+        text = url.get_secret_value()
+        scheme, separator, _ = text.partition("://")
+        if not separator or scheme not in STORES_OF_OUR_OWN:
+            read_store_url(text)
         return url
 
     @property

@@ -249,8 +249,42 @@ def judge_store(facts: dict[str, str]) -> Iterator[Finding]:
         yield fine("store.url", f"appendonly yes, appendfsync {facts.get('appendfsync', 'unknown')}")
     else:
         yield warning("store.url", "appendonly is off: a restart of the store forgets. Set appendonly yes")
+    yield from judge_failover(facts)
+
+
+def judge_failover(facts: dict[str, str]) -> Iterator[Finding]:
+    """Whether there is anybody to fail over to, anybody to decide on it, and what that could lose."""
+    match facts.get("discovery"):
+        case "sentinel":
+            yield from _judge_sentinels(facts)
+        case "cluster":
+            place = f"{facts['cluster-slot-owner']} has slot {facts['cluster-slot']}, where all keys are"
+            if facts["cluster-state"] != "ok":
+                yield failure("store.url", f"the state of the cluster is {facts['cluster-state']}: see CLUSTER INFO")
+            elif facts["cluster-slot-replicas"] == "0":
+                yield warning("store.url", f"{place}, and no replica: nobody takes its place. Give it one")
+            else:
+                yield fine("store.url", f"{place}; replicas: {facts['cluster-slot-replicas']}")
     if facts.get("replicas", "0") not in ("0", "unknown") and facts.get("min-replicas-to-write") == "0":
         yield warning("store.url", "min-replicas-to-write is 0: a failover can lose the last writes. Set 1")
+
+
+def _judge_sentinels(facts: dict[str, str]) -> Iterator[Finding]:
+    answering = f"{facts['sentinels-answering']} of {facts['sentinels']} Sentinels answer"
+    if facts["sentinel-quorum"] != "ok":
+        yield failure("store.url", f"{answering}, and cannot decide on a failover: {facts['sentinel-quorum']}")
+    elif facts["sentinels-answering"] != facts["sentinels"]:
+        yield warning("store.url", f"{answering}: start the others, or name those that there are")
+    else:
+        yield fine("store.url", f"{answering}, and can decide on a failover; replicas: {facts['sentinel-replicas']}")
+    if int(facts["sentinels-known"]) < 3:
+        yield warning(
+            "store.url",
+            f"Sentinels that know each other: {facts['sentinels-known']}. Run three on three machines: fewer decide nothing "
+            "once one is lost",
+        )
+    if facts["sentinel-replicas"] == "0":
+        yield warning("store.url", "the Sentinels know no replica: nobody takes the primary's place. Give it one")
 
 
 def endpoints(config: Config) -> Iterator[tuple[str, str]]:

@@ -48,6 +48,7 @@ from bridge.engine.inputs import (
     Returned,
     StoreAway,
     StoreBack,
+    StoreReplaced,
     StreamBroken,
     Woken,
     Yield,
@@ -310,6 +311,9 @@ class Pump:
             log.error("store_away", advice="live calls go on; new ones get 503 until it is back")
         elif isinstance(given, StoreBack):
             log.warning("store_back")
+            self.store_came_back.set()
+        elif isinstance(given, StoreReplaced):
+            log.warning("store_replaced", detail="it has another history now: every call is asked for, or told anew")
             self.store_came_back.set()
         self.give(given)
 

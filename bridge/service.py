@@ -320,6 +320,7 @@ class Service:
             retention_s=self._config.store.retention_s,
             reads=READS,
             observe=self._metrics.store_seconds.observe,
+            unreplicated=lambda write: self._metrics.store_unreplicated[write].inc(),
         )
 
     async def _bind_cluster(

@@ -142,11 +142,17 @@ class TestComplaints:
             ("sip: {timers: {t1_s: 5}}", "bridge.yaml:1: sip.timers: t1_s must not be longer than t2_s"),
             (
                 "store: {url: redis+sentinel://a}",
-                "bridge.yaml:1: store.url: redis+sentinel:// is not in this release (0.1.0) yet",
+                "bridge.yaml:1: store.url: expected the name that the Sentinels know it by: "
+                "redis+sentinel://host:port,host:port/name/db",
+            ),
+            (
+                "store: {url: redis+cluster://a/1}",
+                "bridge.yaml:1: store.url: a Redis Cluster has database 0 only",
             ),
             (
                 "store: {url: postgres://a}",
-                "bridge.yaml:1: store.url: expected embedded://, redis://host:port/db, unix:///path/to/socket or memory://",
+                "bridge.yaml:1: store.url: expected embedded://, memory://, redis://host:port/db, unix:///path/to/socket, "
+                "redis+sentinel://host:port,host:port/name/db, redis+cluster://host:port,host:port",
             ),
             (
                 "api: {listen: '0.0.0.0:8080'}",

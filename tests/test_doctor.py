@@ -29,6 +29,9 @@ from bridge.doctor import (
     look_at_web_ports,
 )
 from tests.support.programs import PORTS
+from tests.support.redis_cluster import SLOT, ClusterRedis
+from tests.support.sentinel import SentinelRedis
+from tests.support.waiting import until
 
 FINE, WARNING, FAILURE = Verdict.FINE, Verdict.WARNING, Verdict.FAILURE
 GOOD_STORE = {
@@ -40,6 +43,26 @@ GOOD_STORE = {
     "appendonly": "yes",
     "appendfsync": "everysec",
     "min-replicas-to-write": "0",
+}
+
+WATCHED = {
+    "replicas": "1",
+    "min-replicas-to-write": "1",
+    "discovery": "sentinel",
+    "sentinels": "3",
+    "sentinels-answering": "3",
+    "sentinels-known": "3",
+    "sentinel-quorum": "ok",
+    "sentinel-replicas": "1",
+}
+CLUSTERED = {
+    "replicas": "1",
+    "min-replicas-to-write": "1",
+    "discovery": "cluster",
+    "cluster-state": "ok",
+    "cluster-slot": "3821",
+    "cluster-slot-owner": "10.0.0.1:6379",
+    "cluster-slot-replicas": "1",
 }
 
 
@@ -63,6 +86,15 @@ class TestStore:
             ({"replicas": "1"}, WARNING, "min-replicas-to-write is 0"),
             ({"replicas": "1", "min-replicas-to-write": "1"}, FINE, ""),
             ({"maxmemory-policy": "unknown"}, WARNING, "make sure that it is noeviction"),
+            (WATCHED, FINE, ""),
+            ({**WATCHED, "sentinels-answering": "2"}, WARNING, "2 of 3 Sentinels answer: start the others"),
+            ({**WATCHED, "sentinel-quorum": "NOQUORUM 1 usable"}, FAILURE, "cannot decide on a failover: NOQUORUM"),
+            ({**WATCHED, "sentinels-known": "1"}, WARNING, "Run three"),
+            ({**WATCHED, "sentinel-replicas": "0"}, WARNING, "know no replica"),
+            ({**WATCHED, "min-replicas-to-write": "0"}, WARNING, "min-replicas-to-write is 0"),
+            (CLUSTERED, FINE, ""),
+            ({**CLUSTERED, "cluster-state": "fail"}, FAILURE, "state of the cluster is fail"),
+            ({**CLUSTERED, "cluster-slot-replicas": "0"}, WARNING, "no replica: nobody takes its place"),
         ],
     )
     def test_its_own_facts_are_judged(self, changed: dict[str, str], verdict: Verdict, said: str) -> None:
@@ -87,6 +119,23 @@ class TestStore:
         assert found.verdict is FAILURE
         assert "WRONGPASS" in found.text
         assert "hunter2" not in found.text
+
+    async def test_sentinels_are_asked_too(self, tmp_path: Path) -> None:
+        async with SentinelRedis(tmp_path) as store:
+            said = [found.text for found in await look_at_store(config(store={"url": store.url}))]
+            assert "3 of 3 Sentinels answer, and can decide on a failover; replicas: 1" in said
+            assert "min-replicas-to-write is 0: a failover can lose the last writes. Set 1" in said
+            for sentinel in store.sentinels[1:]:
+                sentinel.kill()
+            await until(lambda: store.sentinels[0].ask("SENTINEL", "CKQUORUM", "bridge") is None, "it is alone")
+            found = worst(await look_at_store(config(store={"url": store.url})))
+            assert found.verdict is FAILURE
+            assert "1 of 3 Sentinels answer, and cannot decide on a failover: NOQUORUM" in found.text
+
+    async def test_a_cluster_is_asked_too(self, tmp_path: Path) -> None:
+        async with ClusterRedis(tmp_path) as store:
+            said = [found.text for found in await look_at_store(config(store={"url": store.url}))]
+            assert f"127.0.0.1:{store.owner.port} has slot {SLOT}, where all keys are; replicas: 1" in said
 
     async def test_memory_is_warned_of(self) -> None:
         (found,) = await look_at_store(config(store={"url": "memory://"}))

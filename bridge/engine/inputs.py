@@ -88,6 +88,11 @@ class StoreBack:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreReplaced:
+    """The store has become another one without having been away: what was written last may be gone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Leased:
     """The store has heard that we live. Without the next of these in time we may not act of our own accord."""
 
@@ -246,6 +251,7 @@ Input: TypeAlias = (
     | CommitRefused
     | StoreAway
     | StoreBack
+    | StoreReplaced
     | Leased
     | Claimed
     | PortsOpened

@@ -55,6 +55,7 @@ from bridge.engine.inputs import (
     Returned,
     StoreAway,
     StoreBack,
+    StoreReplaced,
     StreamBroken,
     Woken,
     Yield,
@@ -162,6 +163,8 @@ class Node:
                 holdings.store_away_since = now if holdings.store_away_since is None else holdings.store_away_since
             case StoreBack():
                 holdings.store_away_since = None
+                ownership.audit(holdings, now=now)
+            case StoreReplaced():
                 ownership.audit(holdings, now=now)
             case Leased():
                 fencing.leased(holdings, given, now=now)

@@ -104,8 +104,8 @@ class Whereabouts(NamedTuple):
 class Store(Protocol):
     """What is written on the hot path is queued and answered by inputs, never from within the call that wrote it.
 
-    `Committed` or `CommitRefused` comes for each commit, in the order of `commit`; writes that found the store away are
-    tried again, in order, until it answers. `StoreAway` and `StoreBack` alternate. The coroutines raise
+    `Committed` or `CommitRefused` comes for each commit, in the order of `commit` for each conversation; writes that found
+    the store away are tried again, in order, until it answers. `StoreAway` and `StoreBack` alternate. The coroutines raise
     StoreUnavailable where the store does not answer in time, and may be called again with the same arguments.
     """
 

@@ -5,8 +5,10 @@ Through redis-py, like all that is not hot. Refuses to know what is inside the r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import structlog
 
 from bridge.calls.facts import ConversationId
 from bridge.engine.commit import HandOver, StoredConversation, Unreadable
@@ -19,12 +21,15 @@ from bridge.store.scripts import ANNOUNCE, CLAIM, DEPART, INHERIT, YIELD
 
 CLAIMS_AT_ONCE = 64
 
+log = structlog.get_logger("bridge.store")
+
 
 class RedisClaims(RedisAsking):
     """Leases and claims."""
 
     _generation: int  # of our announcements; 0 before the first
     _reads: str  # the versions that we claim, each between commas; empty: all
+    _unreplicated: Callable[[str], None]  # told what no replica has acknowledged in time
 
     async def announce(self, owner: str, facts: bytes, lease_s: float) -> Lease:
         """Renew our lease, with everything others should know of us (JSON), and hear of everybody."""
@@ -55,7 +60,7 @@ class RedisClaims(RedisAsking):
                 key = f"{self._prefix}:conv:{name}"
                 asked = (self._prefix, name, own_id, incarnation, nonce, node_id, self._reads)
                 commands.append(("EVALSHA", CLAIM.digest, 1, key, *asked))
-            answers = (await self._ask_all(commands))[1:]
+            answers = (await self._take(commands))[1:]
             claimed += [_claimed(name, answer) for name, answer in zip(batch, answers, strict=True) if answer]
         return claimed
 
@@ -71,7 +76,16 @@ class RedisClaims(RedisAsking):
         ours = (given.conversation, node_id, incarnation, given.epoch, given.version)
         key = f"{self._prefix}:conv:{given.conversation}"
         command = ("EVAL", YIELD.text, 1, key, self._prefix, *ours, heir_id, heir_incarnation, given.nonce)
-        return bool(await self._ask(*command))
+        return bool((await self._take([command]))[0])
+
+    async def _take(self, commands: Sequence[tuple[object, ...]]) -> list[Any]:
+        """Take over, and have a replica know of it, so that a failover does not let somebody else do the same. Where none
+        says so it is done all the same: callers wait, and should the claim be lost, the higher (epoch, nonce) wins."""
+        answers, known = await self._ask_and_wait(commands)
+        if not known:
+            log.error("store_claim_unreplicated", detail="no replica acknowledges: a failover now would lose the claim")
+            self._unreplicated("claim")
+        return answers
 
     async def depart(self, owner: str) -> None:
         """Say that we live no more: what is left of ours is free for others at once."""
@@ -90,7 +104,7 @@ class RedisClaims(RedisAsking):
             for name in batch:
                 key = f"{self._prefix}:reg:{name}"
                 commands.append(("EVALSHA", INHERIT.digest, 1, key, self._prefix, name, own_id, incarnation, node_id))
-            answers = (await self._ask_all(commands))[1:]
+            answers = (await self._take(commands))[1:]
             claimed += [stream(AddressOfRecord(name), out) for name, out in zip(batch, answers, strict=True) if out]
         return claimed
 

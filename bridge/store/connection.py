@@ -4,88 +4,52 @@ Commands are bytes packed beforehand; they leave as one write per loop turn and 
 its command at the head of a queue and needs no future. What is not answered when a connection breaks is sent again, in
 order, on the next one: whoever sends must therefore send only what may be applied twice. Redis's own passing troubles
 (out of memory, loading, read-only, a forgotten script, ...) are treated alike: the command stays at the head, and the
-next connection begins with it. Refuses to know what commands mean, what replies hold, and URLs.
+next connection begins with it. Where the server is, is asked before each connection, and whether it is still the primary
+of the same history is asked over each. Refuses to know what commands mean, what replies hold, and URLs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
 import hiredis
 import structlog
 
 from bridge.errors import StartError
+from bridge.store.scripts import pack
+from bridge.store.server import Address, Discovery, RefusedError, Reply, facts_of, is_forbidden, is_unauthorized, passes
 
-Reply: TypeAlias = object  # what hiredis makes of an answer: int, bytes, None, list, or hiredis.ReplyError
 Tag: TypeAlias = object  # what the sender wants back with the answer; None is ours
 
 log = structlog.get_logger("bridge.store")
 
 IN_FLIGHT_MAX = 1024  # commands written and not answered: bounds what a transport buffers after an outage
 WATCH_S = 0.25  # how often silence is looked for
-IDLE_S = 1.0  # after this long without a command, a PING asks whether the far end is still there
+IDLE_S = 1.0  # how often the far end is asked who it is, and so whether it is still there
 LOST_AFTER_S = 3.0  # a connection that owes an answer for this long is given up, and a new one made
 FIRST_PAUSE_S = 0.05  # between connections: this, doubled each time ...
 LONGEST_PAUSE_S = 1.0  # ... up to this
+LONGEST_PAUSE_MOVING_S = 0.25  # ... or this, where another server may take its place at any moment
 
-# Codes that speak of this one command or its keys; every other one says "not now".
-_FINAL = frozenset({"ERR", "WRONGTYPE", "CROSSSLOT"})
-# Redis before 7.0 wraps what a script runs into in a plain ERR; the code that is meant stands inside.
-_PASSING = (
-    "OOM ",
-    "READONLY ",
-    "LOADING ",
-    "MISCONF ",
-    "MASTERDOWN ",
-    "NOREPLICAS ",
-    "CLUSTERDOWN ",
-    "max number of clients",
-)
-_UNAUTHORIZED = frozenset({"NOAUTH", "WRONGPASS", "NOPERM", "DENIED"})
-
-_PING: bytes = hiredis.pack_command(("PING",))
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a Redis listens, and who we are to it. Prints without the password."""
-
-    host: str = "localhost"
-    port: int = 6379
-    path: str | None = None  # of a Unix socket; then host and port mean nothing
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    database: int = 0
-    tls: ssl.SSLContext | None = None
-
-    def __str__(self) -> str:
-        if self.path is not None:
-            return f"unix://{self.path}?db={self.database}"
-        return f"{'rediss' if self.tls else 'redis'}://{self.host}:{self.port}/{self.database}"
-
-
-def passes(error: hiredis.ReplyError) -> bool:
-    """True where the same command may succeed later: the server's state is at fault, not the command."""
-    text = str(error)
-    return text.partition(" ")[0] not in _FINAL or any(word in text for word in _PASSING)
+_WHO = pack("INFO", "replication")
 
 
 class _Wire(asyncio.Protocol):
     """One connection, from its greeting to its end."""
 
-    def __init__(self, owner: Connection, greeting: Sequence[bytes]) -> None:
+    def __init__(self, owner: Connection, greeting: Sequence[bytes], address: Address) -> None:
         loop = asyncio.get_running_loop()
+        self.address = address
+        self.history = ""  # the replication id of what the far end holds; empty where it does not tell
         self.greeted: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[str] = loop.create_future()  # why
         self.paused = False
         self._owner = owner
-        self._greeting = b"".join(greeting)
-        self._to_greet = len(greeting)
+        self._greeting = b"".join((*greeting, _WHO))
+        self._to_greet = len(greeting) + 1
         self._transport: asyncio.Transport | None = None
         self._reader = hiredis.Reader()
 
@@ -108,12 +72,28 @@ class _Wire(asyncio.Protocol):
             self._owner.has_answered()
 
     def _greet(self, reply: Reply) -> None:
-        if isinstance(reply, hiredis.ReplyError):
+        last = self._to_greet == 1
+        # Who may not ask who it is has to believe whoever gave the address.
+        if isinstance(reply, hiredis.ReplyError) and not (last and is_forbidden(str(reply))):
             self.end(str(reply))
             return
+        if last:
+            self.identify(reply)
+            if self._transport is None:
+                return
         self._to_greet -= 1
-        if not self._to_greet:
+        if last:
             self.greeted.set_result(None)
+
+    def identify(self, reply: Reply) -> bool:
+        """The far end has said who it is. A replica is no good; True where its history is not the one it had before."""
+        facts = facts_of(reply)
+        if facts.get("role", "master") != "master":
+            place = f"{facts.get('master_host')}:{facts.get('master_port')}"
+            self.end(f"{self.address} is a replica of {place}: give the primary")
+            return False
+        before, self.history = self.history, facts.get("master_replid", "")
+        return bool(before) and self.history != before
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
@@ -143,27 +123,30 @@ class Connection:
 
     `answered(tag, reply)` is called from the loop, once per command and in the order of sending. `away` and `back` say
     whether the server answers: away when a connection is lost, or nothing has been answered for `away_after_s`; back
-    when everything that waited until then has been answered. `greeting` is sent first on each connection; an error
-    among its replies ends it. Whoever fills the queue bounds it, by `queued_bytes`.
+    when everything that waited until then has been answered. `replaced` says that the server's history has become another
+    one without that. `greeting` makes of an address what is sent first on each connection; an error among its replies ends
+    it. Whoever fills the queue bounds it, by `queued_bytes`.
     """
 
     def __init__(
         self,
-        address: Address,
-        greeting: Sequence[bytes],
+        discovery: Discovery,
+        greeting: Callable[[Address], Sequence[bytes]],
         *,
         answered: Callable[[Tag, Reply], None],
         away: Callable[[], None],
         back: Callable[[], None],
+        replaced: Callable[[], None],
         away_after_s: float = 1.0,
         observe: Callable[[float], None] | None = None,
     ) -> None:
         self.queued_bytes = 0  # of the commands that wait for an answer
-        self._address = address
-        self._greeting = tuple(greeting)
+        self._discovery = discovery
+        self._greeting = greeting
         self._answered = answered
         self._say_away = away
         self._say_back = back
+        self._say_replaced = replaced
         self._away_after_s = away_after_s
         self._observe = observe  # seconds from a command's leaving to its answer
         self._unwritten: deque[tuple[bytes, Tag]] = deque()
@@ -173,6 +156,7 @@ class Connection:
         self._owed: int | None = None  # answers to come before we say "back"; None: nothing has been heard yet
         self._heard = 0.0  # when the server last answered, or when it began to owe an answer
         self._looked = 0.0
+        self._asked = 0.0  # when we last asked the server who it is
         self._why = ""  # the last connection's end, or why there was none
         self._task: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -183,7 +167,7 @@ class Connection:
         """How many commands wait for an answer."""
         return len(self._unwritten) + len(self._unanswered)
 
-    async def open(self, patience_s: float = 5.0) -> None:
+    async def open(self, patience_s: float) -> None:
         """Connect. Raises StartError when the server refuses us, or is not reached within `patience_s` seconds."""
         self._loop = loop = asyncio.get_running_loop()
         self._connected = loop.create_future()
@@ -195,7 +179,7 @@ class Connection:
             await self.close(0.0)
             if isinstance(error, StartError):
                 raise
-            text = f"no store at {self._address} ({self._why or 'no answer'}): is it running, and is store.url right?"
+            text = f"no store at {self._discovery} ({self._why or 'no answer'}): is it running, and is store.url right?"
             raise StartError(text) from None
         self._looked = loop.time()
         self._watch = loop.call_later(WATCH_S, self._look)
@@ -208,7 +192,7 @@ class Connection:
                 async with asyncio.timeout(patience_s):
                     await self._emptied
             except TimeoutError:
-                log.warning("store_writes_left_unanswered", store=str(self._address), writes=len(self))
+                log.warning("store_writes_left_unanswered", store=str(self._discovery), writes=len(self))
         if self._watch is not None:
             self._watch.cancel()
         wire, self._wire = self._wire, None
@@ -243,18 +227,25 @@ class Connection:
 
     def take(self, wire: _Wire, reply: Reply) -> None:
         """The answer to the oldest command."""
-        if isinstance(reply, hiredis.ReplyError) and passes(reply):
+        if isinstance(reply, hiredis.ReplyError) and passes(reply) and not self._is_not_told(str(reply)):
+            self._discovery.heed(str(reply))
             wire.end(str(reply))
             return
         packed, tag, left_at = self._unanswered.popleft()
         if self._away:
             self._count_down()
         if tag is None:
+            if wire.identify(reply):
+                self._loop.call_soon(self._say_replaced)
             return
         self.queued_bytes -= len(packed)
         if self._observe is not None:
             self._observe(self._loop.time() - left_at)
         self._answered(tag, reply)
+
+    def _is_not_told(self, error: str) -> bool:
+        """Whether we have asked who it is, and may not: it answers all the same."""
+        return self._unanswered[0][1] is None and is_forbidden(error)
 
     def has_answered(self) -> None:
         """All that has come in at once is taken."""
@@ -280,7 +271,7 @@ class Connection:
         self._owed = None
         if not self._away:
             self._away = True
-            log.warning("store_away", store=str(self._address), why=why, waiting=len(self))
+            log.warning("store_away", store=str(self._discovery), why=why, waiting=len(self))
             self._loop.call_soon(self._say_away)
 
     def _count_down(self) -> None:
@@ -291,7 +282,7 @@ class Connection:
 
     def _come_back(self) -> None:
         self._away = False
-        log.info("store_back", store=str(self._address))
+        log.info("store_back", store=str(self._discovery))
         self._loop.call_soon(self._say_back)
 
     def _look(self) -> None:
@@ -305,65 +296,91 @@ class Connection:
         wire, silent_s = self._wire, now - self._heard
         if wire is None:
             return
-        if not self._unanswered:
-            if silent_s >= IDLE_S:
-                self._heard = now
-                self._unanswered.append((_PING, None, now))
-                wire.write(_PING)
-        elif silent_s >= LOST_AFTER_S:
+        if self._unanswered and silent_s >= LOST_AFTER_S:
             wire.end(f"no answer for {LOST_AFTER_S:.0f} s")
-        elif silent_s >= self._away_after_s:
+        elif self._unanswered and silent_s >= self._away_after_s:
             self._go_away(f"no answer for {silent_s:.1f} s")
+        elif now - self._asked >= IDLE_S and not wire.paused and len(self._unanswered) < IN_FLIGHT_MAX:
+            self._asked = now
+            if not self._unanswered:
+                self._heard = now
+            self._unanswered.append((_WHO, None, now))
+            wire.write(_WHO)
 
     # Connecting.
 
     async def _stay_connected(self) -> None:
+        longest = LONGEST_PAUSE_S if self._discovery.watch_s is None else LONGEST_PAUSE_MOVING_S
         pause = 0.0
         while True:
             began = self._loop.time()
             wire = await self._dial()
             if wire is not None:
                 self._attach(wire)
-                self._why = await wire.ended
+                self._why = await self._end_of(wire)
             if self._loop.time() - began > LONGEST_PAUSE_S + LOST_AFTER_S:
                 pause = 0.0  # it had lasted
-            pause = min(max(2 * pause, FIRST_PAUSE_S), LONGEST_PAUSE_S)
+            pause = min(max(2 * pause, FIRST_PAUSE_S), longest)
             await asyncio.sleep(pause)
+
+    async def _end_of(self, wire: _Wire) -> str:
+        """Why it has ended, or was ended, because another server is the primary now."""
+        while not wire.ended.done():
+            await asyncio.wait((wire.ended,), timeout=self._discovery.watch_s)
+            if wire.ended.done():
+                break
+            moved = asyncio.ensure_future(self._discovery.has_moved(wire.address))
+            await asyncio.wait((wire.ended, moved), return_when=asyncio.FIRST_COMPLETED)
+            if not moved.done():
+                moved.cancel()  # it has ended meanwhile, and need not wait for those who are slow to say so
+            elif moved.result() and not wire.ended.done():
+                wire.end(f"{wire.address} is not the primary any more")
+        return wire.ended.result()
 
     async def _dial(self) -> _Wire | None:
         """A greeted wire, or None, and `_why` says why."""
-        wire = _Wire(self, self._greeting)
-        address = self._address
+        wire = None
         try:
             async with asyncio.timeout(LOST_AFTER_S):
-                if address.path is not None:
-                    await self._loop.create_unix_connection(lambda: wire, address.path)
-                else:
-                    await self._loop.create_connection(lambda: wire, address.host, address.port, ssl=address.tls)
+                address = await self._discovery.find()
+                wire = _Wire(self, self._greeting(address), address)
+                await self._connect(wire)
                 await asyncio.wait((wire.greeted, wire.ended), return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
-            wire.end(f"no answer for {LOST_AFTER_S:.0f} s")
             self._why = "no answer"
+            if wire is not None:
+                wire.end(f"no answer for {LOST_AFTER_S:.0f} s")
         except OSError as error:
             self._why = str(error)
+            if isinstance(error, RefusedError):
+                self._refuse_to_start(self._why, hopeless=True)
         except asyncio.CancelledError:
-            wire.end("closed by us")
+            if wire is not None:
+                wire.end("closed by us")
             raise
-        if not wire.ended.done():
-            return wire if wire.greeted.done() else None
+        if wire is None or not wire.ended.done():
+            return wire if wire is not None and wire.greeted.done() else None
         self._why = wire.ended.result()
-        self._refuse_to_start(self._why)
+        self._refuse_to_start(
+            self._why, hopeless=is_unauthorized(self._why) or not passes(hiredis.ReplyError(self._why))
+        )
         return None
 
-    def _refuse_to_start(self, why: str) -> None:
-        """What the greeting's error says will not pass by waiting: whoever opens us shall know at once."""
-        hopeless = why.partition(" ")[0] in _UNAUTHORIZED or not passes(hiredis.ReplyError(why))
+    async def _connect(self, wire: _Wire) -> None:
+        address = wire.address
+        if address.path is not None:
+            await self._loop.create_unix_connection(lambda: wire, address.path)
+        else:
+            await self._loop.create_connection(lambda: wire, address.host, address.port, ssl=address.tls)
+
+    def _refuse_to_start(self, why: str, *, hopeless: bool) -> None:
+        """Of what will not pass by waiting, whoever opens us shall know at once."""
         if hopeless and self._connected is not None and not self._connected.done():
-            self._connected.set_exception(StartError(f"the store at {self._address} refuses us: {why}"))
+            self._connected.set_exception(StartError(f"the store at {self._discovery} refuses us: {why}"))
 
     def _attach(self, wire: _Wire) -> None:
         self._wire = wire
-        self._heard = self._loop.time()
+        self._heard = self._asked = self._loop.time()
         if self._connected is not None and not self._connected.done():
             self._connected.set_result(None)
         if self._away:

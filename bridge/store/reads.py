@@ -173,4 +173,7 @@ class RedisReads(RedisAsking):
                 facts[name] = "unknown"  # hosted services forbid to ask
             except (RedisError, OSError, TimeoutError) as error:
                 raise StoreUnavailable(f"CONFIG GET: {error}") from error
-        return facts
+        try:
+            return facts | await self._discovery.facts()
+        except OSError as error:
+            raise StoreUnavailable(str(error)) from error

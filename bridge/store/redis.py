@@ -1,14 +1,15 @@
 """The store in a Redis (or Valkey): the keys and scripts of survival.md §2.
 
 Hot writes leave through `connection`, all of a loop turn as one pipeline; each is one script, fenced, and may be
-repeated. Reads, claims and announcements go through redis-py, with its own retries off: retrying is ours. Refuses to
-know what is inside the records.
+repeated. Reads, claims and announcements go through redis-py, with its own retries off: retrying is ours. Where the store
+can fail over, both go where its primary is, and what must not be lost by that waits for a replica. Refuses to know what is
+inside the records.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
 import hiredis
@@ -16,7 +17,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from bridge.engine.commit import Ack, Commit, Postponed, Release
-from bridge.engine.inputs import CommitRefused, Committed, Input, StoreAway, StoreBack
+from bridge.engine.inputs import CommitRefused, Committed, Input, StoreAway, StoreBack, StoreReplaced
 from bridge.engine.registrations import (
     BindingsRead,
     ForgetEvents,
@@ -29,13 +30,15 @@ from bridge.engine.registrations import (
     stream_of,
 )
 from bridge.errors import StartError
-from bridge.store import REMEMBERED_S
 from bridge.store.asking import client
 from bridge.store.claims import RedisClaims
-from bridge.store.connection import Address, Connection, Reply, Tag
+from bridge.store.commands import commit_command, flat_acks, registration_arguments
+from bridge.store.connection import Connection, Tag
+from bridge.store.proving import Proofs, Provisional
 from bridge.store.reads import RedisReads
 from bridge.store.records import remembered_of, stream
 from bridge.store.scripts import ACKNOWLEDGE, COMMIT, FORGET, HOT, POSTPONE, PRUNE, REGISTER, RELEASE, pack
+from bridge.store.server import Address, Reply
 
 log = structlog.get_logger("bridge.store")
 
@@ -43,9 +46,10 @@ ACKNOWLEDGE_WITHIN_S = 0.005
 RELEASE_WITHIN_S = 0.05
 RELEASES_AT_ONCE = 64  # per script: none keeps a Redis busy for long
 DELIVERIES_AT_ONCE = 512
+OPEN_PATIENCE_S = 5.0
 CLOSE_PATIENCE_S = 2.0
-REMEMBERED_MS = int(REMEMBERED_S * 1000)
 
+_COMMIT = ("EVALSHA", COMMIT.digest)
 _APPLIED = 1
 _REFUSALS: dict[int, Literal["lost", "stale", "exists"]] = {-1: "lost", -2: "stale", -3: "exists"}
 _UNHEEDED: Final = "unheeded"  # tags of commands whose answer changes nothing ...
@@ -55,9 +59,9 @@ _PRUNED: Final = "pruned"  # ... or tells where to go on
 class RedisStore(RedisClaims, RedisReads):
     """`Store` over one Redis. Every key begins with `prefix`, whose braces make it one slot of a Redis Cluster.
 
-    `url` is what redis-py understands: `redis://`, `rediss://` or `unix://`, with its options. While the store is away
-    commits are kept up to `queue_bytes_max` bytes; those beyond are refused as stale once it is back, which has their
-    conversations written again as a whole. `observe` is told how long each command took, in seconds.
+    `url` is one of the forms of `urls`. While the store is away commits are kept up to `queue_bytes_max` bytes; those beyond
+    are refused as stale once it is back, which has their conversations written again as a whole. `observe` is told how long
+    each command took, in seconds; `unreplicated`, what no replica has acknowledged in time ("claim", "origination").
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class RedisStore(RedisClaims, RedisReads):
         queue_bytes_max: int = 256 * 1024 * 1024,
         observe: Callable[[float], None] | None = None,
         reads: Sequence[int] = (),
+        unreplicated: Callable[[str], None] = lambda what: None,
     ) -> None:
         self._url = url
         self._give = give
@@ -80,6 +85,8 @@ class RedisStore(RedisClaims, RedisReads):
         self._queue_bytes_max = queue_bytes_max
         self._observe = observe
         self._reads = "".join([f",{version}," for version in reads])
+        self._unreplicated = unreplicated
+        self._proofs = Proofs(give, self._ask_and_wait, _judged, unreplicated)
         self._away = False
         self._commits: list[Commit] = []
         self._under_way = 0  # commits that wait for their answer
@@ -101,22 +108,23 @@ class RedisStore(RedisClaims, RedisReads):
         """Connect. Raises StartError when the URL is wrong, or nobody answers there, or refuses us."""
         self._loop = asyncio.get_running_loop()
         try:
-            self._redis, address = client(self._url)
+            self._redis, self._discovery = client(self._url, self._prefix)
         except (ValueError, TypeError, RedisError, OSError) as error:
             raise StartError(f"store.url is not usable: {error}") from error
         self._connection = Connection(
-            address,
-            _greeting(address),
+            self._discovery,
+            _greeting,
             answered=self._answered,
             away=self._gone,
             back=self._came_back,
+            replaced=lambda: self._give(StoreReplaced()),
             away_after_s=self._away_after_s,
             observe=self._observe,
         )
         try:
-            await self._connection.open()
+            await self._connection.open(OPEN_PATIENCE_S)
         except StartError:
-            await self._redis.aclose()
+            await self._let_go()
             raise
 
     async def close(self) -> None:
@@ -128,7 +136,12 @@ class RedisStore(RedisClaims, RedisReads):
         self._write_acks()
         self._write_releases()
         await self._connection.close(CLOSE_PATIENCE_S)
+        await self._proofs.close()
+        await self._let_go()
+
+    async def _let_go(self) -> None:
         await self._redis.aclose()
+        await self._discovery.close()
 
     # Hot writes.
 
@@ -165,23 +178,8 @@ class RedisStore(RedisClaims, RedisReads):
         if self._connection.queued_bytes > self._queue_bytes_max:
             self._loop.call_soon(self._give, RegistrationRefused(write.ticket, None))
             return
-        node_id, _, incarnation = write.owner.rpartition(":")
-        command: list[str | bytes | int] = [
-            self._prefix,
-            write.aor,
-            write.expected,
-            write.version,
-            write.write,
-            node_id,
-            incarnation,
-            write.sequence,
-            write.bindings,
-            "" if write.expires_ms is None else write.expires_ms,
-            len(write.events),
-        ]
-        for event in write.events:
-            command += event
-        self._connection.send(REGISTER.call(f"{self._prefix}:reg:{write.aor}", *command), write)
+        arguments = registration_arguments(self._prefix, write)
+        self._connection.send(REGISTER.call(f"{self._prefix}:reg:{write.aor}", *arguments), write)
         self._ask_turn()
 
     def read_bindings(self, wanted: ReadBindings) -> None:
@@ -218,7 +216,9 @@ class RedisStore(RedisClaims, RedisReads):
                 self._dropped.append(commit.ticket)
                 continue
             self._under_way += 1
-            connection.send(self._pack_commit(commit, riding), Committed(commit.ticket))
+            packed = pack(*commit_command(_COMMIT, self._prefix, commit, riding, self._retention_ms))
+            plain = commit.claim is None and not self._proofs.held
+            connection.send(packed, Committed(commit.ticket) if plain else self._tag_of(commit))
             riding = []
         if riding:
             self._send_acks(riding)
@@ -226,52 +226,20 @@ class RedisStore(RedisClaims, RedisReads):
             self._send_postponed()
         connection.flush()
 
-    def _pack_commit(self, commit: Commit, riding: list[str | int]) -> bytes:
-        node_id, _, incarnation = commit.owner.rpartition(":")
-        calls, events, acks, endings, claim = commit.calls, commit.events, commit.acks, commit.endings, commit.claim
-        command: list[str | bytes | int] = [
-            "EVALSHA",
-            COMMIT.digest,
-            1,
-            f"{self._prefix}:conv:{commit.conversation}",
-            self._prefix,
-            commit.conversation,
-            commit.epoch,
-            commit.nonce,
-            commit.version,
-            node_id,
-            incarnation,
-            1 if commit.whole else 0,
-            self._retention_ms,
-            commit.head,
-            len(calls),
-            len(events),
-            len(acks) + len(riding) // 3,
-            len(endings),
-            0 if claim is None else 1,
-            len(commit.takes),
-        ]
-        for call in calls:
-            command += (call.call, call.created_ms, call.fixed or b"", call.variable or b"")
-        for event in events:
-            command += (event.call, event.sequence, event.body)
-        for ack in acks:
-            command += (ack.call, ack.endpoint, ack.sequence)
-        command += riding
-        for ending in endings:
-            command += (ending.call, ending.record)
-        if claim is not None:
-            command += (claim.key, claim.fingerprint, claim.call, claim.answer, REMEMBERED_MS)
-        for take in commit.takes:
-            command += (take.conversation, take.epoch, take.nonce, take.version, take.head, len(take.calls))
-            command += take.calls
-        return pack(*command)
+    def _tag_of(self, commit: Commit) -> Tag:
+        """What comes back with its answer. A failover must not lose a claimed key: that one's answer waits for a replica."""
+        if commit.claim is not None and self._discovery.replicas:
+            command = commit_command(("EVAL", COMMIT.text), self._prefix, commit, (), self._retention_ms)
+            return self._proofs.expect(commit.conversation, commit.ticket, tuple(command))
+        if commit.conversation in self._proofs.held:
+            return self._proofs.expect(commit.conversation, commit.ticket, None)
+        return Committed(commit.ticket)
 
     def _take_acks(self) -> list[str | int]:
         if self._acks_timer is not None:
             self._acks_timer.cancel()  # its waking would be for nothing
             self._acks_timer = None
-        flat = _flat_acks(self._acks)
+        flat = flat_acks(self._acks)
         self._acks = {}
         return flat
 
@@ -310,7 +278,7 @@ class RedisStore(RedisClaims, RedisReads):
             rows: list[str | int] = []
             batch = releases[start : start + RELEASES_AT_ONCE]
             for release, cursors in batch:
-                acks += _flat_acks(cursors)
+                acks += flat_acks(cursors)
                 node_id, _, incarnation = release.owner.rpartition(":")
                 rows += (release.conversation, node_id, incarnation, len(release.calls), *release.calls)
             head = (prefix, self._retention_ms, len(batch), len(acks) // 3)
@@ -336,15 +304,15 @@ class RedisStore(RedisClaims, RedisReads):
 
     def _answered(self, tag: Tag, reply: Reply) -> None:
         if type(tag) is Committed:
-            if reply == _APPLIED:
-                self._give(tag)
-            else:
-                self._refused(tag.ticket, reply)
+            self._give(tag if reply == _APPLIED else _judged(tag.ticket, reply))
             self._under_way -= 1
-            if self._dropped and not self._under_way:
-                dropped, self._dropped = self._dropped, []
-                for ticket in dropped:
-                    self._give(CommitRefused(ticket, "stale"))
+            if self._dropped:
+                self._refuse_dropped()
+        elif type(tag) is Provisional:
+            self._proofs.answered(tag, _judged(tag.ticket, reply))
+            self._under_way -= 1
+            if self._dropped:
+                self._refuse_dropped()
         elif type(tag) is WriteRegistration:
             self._give(_registered(tag, reply))
         elif type(tag) is ReadBindings:
@@ -357,17 +325,12 @@ class RedisStore(RedisClaims, RedisReads):
         elif tag is _PRUNED and isinstance(reply, bytes):
             self._prune_from = reply
 
-    def _refused(self, ticket: int, reply: Reply) -> None:
-        if isinstance(reply, int) and reply in _REFUSALS:
-            self._give(CommitRefused(ticket, _REFUSALS[reply]))
-            return
-        if isinstance(reply, list):
-            self._give(CommitRefused(ticket, "claimed", remembered_of(reply)))
-            return
-        # Somebody has meddled with our keys, and trying again will not help. This one conversation is let go, rather
-        # than all others held up behind it.
-        log.error("store_commit_failed", ticket=ticket, error=str(reply))
-        self._give(CommitRefused(ticket, "lost"))
+    def _refuse_dropped(self) -> None:
+        """What found the queue full is refused behind the last of those that did not."""
+        if not self._under_way:
+            dropped, self._dropped = self._dropped, []
+            for ticket in dropped:
+                self._give(CommitRefused(ticket, "stale"))
 
     def _gone(self) -> None:
         self._away = True
@@ -384,6 +347,20 @@ class RedisStore(RedisClaims, RedisReads):
         self._give(StoreBack())
 
 
+def _judged(ticket: int, reply: Reply) -> Committed | CommitRefused:
+    """What commit.lua says."""
+    if reply == _APPLIED:
+        return Committed(ticket)
+    if isinstance(reply, int) and reply in _REFUSALS:
+        return CommitRefused(ticket, _REFUSALS[reply])
+    if isinstance(reply, list):
+        return CommitRefused(ticket, "claimed", remembered_of(reply))
+    # Somebody has meddled with our keys, and trying again will not help. This one conversation is let go, rather
+    # than all others held up behind it.
+    log.error("store_commit_failed", ticket=ticket, error=str(reply))
+    return CommitRefused(ticket, "lost")
+
+
 def _registered(write: WriteRegistration, reply: Reply) -> RegistrationWritten | RegistrationRefused:
     """What register.lua says."""
     match reply:
@@ -395,10 +372,6 @@ def _registered(write: WriteRegistration, reply: Reply) -> RegistrationWritten |
             return RegistrationRefused(write.ticket, StoredRegistration(version, sequence, bindings))
     log.error("store_registration_failed", aor=write.aor, error=str(reply))
     return RegistrationRefused(write.ticket, None)
-
-
-def _flat_acks(acks: Mapping[str, Mapping[str, int]]) -> list[str | int]:
-    return [word for call, cursors in acks.items() for row in cursors.items() for word in (call, *row)]
 
 
 def _greeting(address: Address) -> list[bytes]:

@@ -21,6 +21,7 @@ _ANSWERS: Final = {1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
 _LIVE: Final[tuple[CallState, ...]] = ("initiated", "ringing", "answered")
 _REASONS_MAX: Final = 100  # distinct reasons for dropping something; the engine's list is far shorter
 _UNPROVEN: Final = ("wrong", "unknown_user", "stale", "replayed")
+_WAITED_FOR: Final = ("claim", "origination")
 OTHER: Final = "other"
 _OTHER: Final = b"other"
 
@@ -59,6 +60,7 @@ class Metrics:
         "registrations",
         "setup_seconds",
         "store_seconds",
+        "store_unreplicated",
         "takeovers",
         "unreadable",
     )
@@ -111,6 +113,13 @@ class Metrics:
         self.store_seconds = Histogram(
             "bridge_store_seconds", "From a write to its acknowledgement.", buckets=_STORE_S, registry=registry
         )
+        unreplicated = Counter(
+            "bridge_store_unreplicated",
+            "Writes that no replica acknowledged in time, each time, by what they were.",
+            ["write"],
+            registry=registry,
+        )
+        self.store_unreplicated = {write: unreplicated.labels(write) for write in _WAITED_FOR}
         self.loop_lag_seconds = Histogram(
             "bridge_loop_lag_seconds", "How late the event loop woke up.", buckets=_LAG_S, registry=registry
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bridge.calls.call import Plan
-from bridge.engine.inputs import CommitRefused, StoreAway, StoreBack
+from bridge.engine.inputs import CommitRefused, StoreAway, StoreBack, StoreReplaced
 from bridge.engine.settings import Application
 from bridge.outbox.effects import Endpoint
 from tests.engine.world import World, answered
@@ -20,6 +20,15 @@ def test_an_idle_call_is_written_again_to_a_store_that_came_back() -> None:
     (write,) = world.commits[before:]
     assert not write.whole
     assert write.events == ()
+
+
+def test_so_it_is_to_one_that_has_become_another_without_having_been_away() -> None:
+    world = answered()
+    before = len(world.commits)
+    world.give(StoreReplaced())
+    world.advance(0.1)
+    (write,) = world.commits[before:]
+    assert not write.whole
 
 
 def test_a_store_that_lost_it_is_told_everything() -> None:

@@ -84,6 +84,20 @@ def test_nothing_leaves_before_it_is_stored() -> None:
     assert bob.methods == ["INVITE", "ACK"]
 
 
+def test_one_that_is_stored_too_late_calls_nobody_any_more() -> None:
+    """A write may wait for the store, or for a replica of it, for longer than anything rings."""
+    world = World()
+    bob = Callee(world)
+    world.committing = False
+    assert originate(world, Target(bob.uri)) == []
+    world.advance(world.settings.applications[0].plan.ring_limit_s + 1.0)
+    world.commit_all()
+    world.advance(64.0)
+    assert bob.methods == []
+    assert ended(world)["reason"] == "unreachable"
+    assert world.leftovers() == {}
+
+
 @pytest.mark.parametrize(
     ("code", "reason"),
     [

@@ -176,10 +176,11 @@ def _left_at_phones(world: World) -> Iterator[str]:
 
 def _is_forgiven(world: World, complaint: str) -> bool:
     """A 487, and any refusal that has waited long for the store, leaves before it is stored: should its node die before it
-    is, or lose the call, whoever carries that on takes it for one that nobody has refused."""
+    is, or lose the call, whoever carries that on takes it for one that nobody has refused. And a node that does not know
+    that it has lost a call still answers the CANCEL of who has been answered elsewhere."""
     lost = any(noted.event == "conversation_let_go" for process in _processes(world) for noted in process.notes)
     carried_on = lost or any(machine.incarnations > 1 for machine in world.machines)
-    return carried_on and re.search(r"was answered [456]\d\d and then 2", complaint) is not None
+    return carried_on and re.search(r"was answered ([456]\d\d and then 2|2\d\d and then 487)", complaint) is not None
 
 
 def _left_at_nodes(world: World) -> Iterator[str]:

@@ -1,14 +1,15 @@
-"""The stores under test: one in memory, and a real one on each server that is found here."""
+"""The stores under test: one in memory, a real one on each server that is found here, and those that can fail over."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -17,6 +18,8 @@ from bridge.store.memory import MemoryStore
 from bridge.store.redis import RedisStore
 from tests.store.servers import Server, find_binary
 from tests.store.writes import Inbox, Node
+from tests.support.redis_cluster import ClusterRedis
+from tests.support.sentinel import SentinelRedis
 
 RETENTION_S = 100.0
 
@@ -31,10 +34,43 @@ class Hands:
         return self.time
 
 
+class Asked(Protocol):
+    """What answers at this URL."""
+
+    url: str
+
+    def ask(self, *words: str) -> bytes:
+        """One command's raw answer."""
+        ...
+
+
+class Watched:
+    """The primary that Sentinels watch."""
+
+    def __init__(self, store: SentinelRedis) -> None:
+        self.url = store.url
+        self._store = store
+
+    def ask(self, *words: str) -> bytes:
+        return self._store.primary.ask(*words)
+
+
+class Shared:
+    """The nodes of a cluster: what is asked of a key is asked of all, and one of them knows."""
+
+    def __init__(self, store: ClusterRedis) -> None:
+        self.url = store.url
+        self._store = store
+
+    def ask(self, *words: str) -> bytes:
+        answers = [node.ask(*words) for node in self._store.primaries]
+        return next(answer for answer in answers if not answer.startswith(b"-MOVED"))
+
+
 class Place:
     """One keyspace, and nodes that work on it."""
 
-    def __init__(self, kind: str, server: Server | None, prefix: str) -> None:
+    def __init__(self, kind: str, server: Asked | None, prefix: str) -> None:
         self.kind = kind
         self.server = server
         self.prefix = prefix
@@ -99,18 +135,46 @@ def valkey_server() -> Iterator[Server | None]:
     yield from _shared_server("valkey")
 
 
+@pytest.fixture(scope="session")
+def watched_redis() -> Iterator[Asked]:
+    with tempfile.TemporaryDirectory(prefix="bridge-store-") as name:
+        store = SentinelRedis(Path(name), sentinels=1)
+        try:
+            asyncio.run(store.start())
+            yield Watched(store)
+        finally:
+            store.kill()
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[Asked]:
+    with tempfile.TemporaryDirectory(prefix="bridge-store-") as name:
+        store = ClusterRedis(Path(name))
+        try:
+            asyncio.run(store.start())
+            yield Shared(store)
+        finally:
+            store.kill()
+
+
 _PREFIXES = count()
+_SERVERS = {"redis": "redis_server", "valkey": "valkey_server", "sentinel": "watched_redis", "cluster": "redis_cluster"}
 
 
-@pytest.fixture(params=["memory", "redis", "valkey"])
-async def place(
-    request: pytest.FixtureRequest, redis_server: Server | None, valkey_server: Server | None
-) -> AsyncIterator[Place]:
+@pytest.fixture(params=["memory", *_SERVERS])
+def kind_and_server(request: pytest.FixtureRequest) -> tuple[str, Asked | None]:
+    """Each of them, started when it is wanted first; outside of any test's loop."""
+    kind: str = request.param
+    server = None if kind == "memory" else request.getfixturevalue(_SERVERS[kind])
+    if server is None and kind != "memory":
+        pytest.skip(f"no {kind}-server here: apt install {kind}-server")
+    return kind, server
+
+
+@pytest.fixture
+async def place(kind_and_server: tuple[str, Asked | None]) -> AsyncIterator[Place]:
     """Each test on each store, with keys of its own."""
-    server = {"memory": None, "redis": redis_server, "valkey": valkey_server}[request.param]
-    if server is None and request.param != "memory":
-        pytest.skip(f"no {request.param}-server here: apt install {request.param}-server")
-    place = Place(request.param, server, f"{{test{next(_PREFIXES)}}}")
+    place = Place(*kind_and_server, f"{{test{next(_PREFIXES)}}}")
     yield place
     await place.close()
 

@@ -13,8 +13,10 @@ import pytest
 import uvloop
 
 from bridge.errors import StartError
-from bridge.store.connection import Address, Connection, passes
+from bridge.store.connection import Connection
+from bridge.store.discovery import FixedDiscovery
 from bridge.store.redis import RedisStore
+from bridge.store.server import Address, passes
 from tests.store.servers import Server
 from tests.store.writes import CALL, Inbox, Node, commit
 
@@ -24,6 +26,16 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def certified(directory: Path) -> tuple[Path, list[tuple[str, str]]]:
+    """A certificate for this machine that proves itself, and what a server's configuration says of it."""
+    key, certificate = directory / "key.pem", directory / "certificate.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
+    made += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run([*made, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    files = [("tls-cert-file", str(certificate)), ("tls-key-file", str(key)), ("tls-ca-cert-file", str(certificate))]
+    return certificate, [*files, ("tls-auth-clients", "no")]
 
 
 async def _lives(url: str) -> bool:
@@ -64,9 +76,8 @@ async def test_a_wrong_password_stops_the_start_at_once(make_server: Callable[..
 
 
 async def test_no_server_there_stops_the_start_with_the_remedy() -> None:
-    connection = Connection(
-        Address("127.0.0.1", free_port()), (), answered=lambda *_: None, away=lambda: None, back=lambda: None
-    )
+    said = {name: lambda *_: None for name in ("answered", "away", "back", "replaced")}
+    connection = Connection(FixedDiscovery(Address("127.0.0.1", free_port())), lambda _: (), **said)
     with pytest.raises(StartError, match=r"Connect call failed.*store\.url"):
         await connection.open(patience_s=0.2)
 
@@ -78,13 +89,9 @@ async def test_a_url_that_means_nothing_stops_the_start(url: str) -> None:
 
 
 async def test_rediss_is_verified(make_server: Callable[..., Server], directory: Path) -> None:
-    key, certificate = directory / "key.pem", directory / "certificate.pem"
-    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
-    made += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    subprocess.run([*made, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    certificate, options = certified(directory)
     port = free_port()
-    options = ("--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key))
-    make_server(*options, "--tls-ca-cert-file", str(certificate), "--tls-auth-clients", "no")
+    make_server("--tls-port", str(port), *(word for name, value in options for word in (f"--{name}", value)))
     assert await _lives(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}")
 
 

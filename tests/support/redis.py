@@ -5,29 +5,39 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.support.programs import PORTS, Program, find_program
 from tests.support.waiting import until
 
 
-class RedisServer:
-    """With an append-only file if it shall remember."""
+def client(port: int, **options: Any) -> Redis:
+    """A redis-py client that says at once when nobody answers."""
+    return Redis(port=port, socket_timeout=2, retry=Retry(NoBackoff(), 0), **options)
 
-    def __init__(self, directory: Path, *, remembers: bool = False) -> None:
+
+class RedisServer:
+    """With an append-only file if it shall remember, and further `options` of its command line."""
+
+    def __init__(self, directory: Path, *, remembers: bool = False, options: Sequence[str] = ()) -> None:
         self.port = PORTS.one()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._directory = directory
         self._command = [find_program("redis-server"), "--port", str(self.port), "--bind", "127.0.0.1"]
-        self._command += ["--dir", str(directory), "--save", "", "--appendonly", "yes" if remembers else "no"]
+        self._command += ["--dir", str(directory), "--save", "", "--appendonly", "yes" if remembers else "no", *options]
         self._program: Program | None = None
 
     async def start(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._program = Program(self._command, output=self._directory / "log")
-        await until(lambda: self.ask("PING") == b"+PONG\r\n", "redis-server answers")
+        # One that wants a password first answers too.
+        await until(lambda: self.ask("PING").startswith((b"+PONG", b"-NOAUTH")), "redis-server answers")
 
     def ask(self, *words: str) -> bytes:
         """One command's raw answer, as far as one packet holds it; empty when nobody answers."""
@@ -45,7 +55,7 @@ class RedisServer:
     def contents(self) -> bytes:
         """Every key and every value that it holds now."""
         held = []
-        with Redis(port=self.port) as redis:
+        with client(self.port) as redis:
             for key in redis.scan_iter():
                 read = {
                     b"string": lambda key: [redis.get(key)],

@@ -32,7 +32,7 @@ NAMES = {
     "bridge_lease_lost_total": set(),
 }
 # and beside it
-NAMES |= {"bridge_sip_connections": set()}
+NAMES |= {"bridge_sip_connections": set(), "bridge_store_unreplicated_total": {"write"}}
 
 
 def read(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

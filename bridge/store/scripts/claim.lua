@@ -7,7 +7,8 @@
 -- Gives false when there is nothing to take; its version, when it could be taken and that is not among them; else: the
 --       conversation's fields, and per call its id and its `out` fields
 --
--- Repeated with the same nonce (its answer was lost) it takes nothing more and gives the same again.
+-- Repeated with the same nonce (its answer was lost) it takes nothing more and gives the same again. The new index is
+-- written before the fence and the old one after it: broken off anywhere and repeated, it leaves no conversation unlisted.
 
 local prefix, conversation, node, incarnation, nonce, from = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local stored = redis.call('HMGET', KEYS[1], 'epoch', 'nonce', 'owner', 'released', 'head')
@@ -25,9 +26,11 @@ elseif stored[3] == owner or not may_take(prefix, from, node) then
 elseif reads ~= '' and written and not string.find(reads, ',' .. written .. ',', 1, true) then
   return tonumber(written)
 else
-  redis.call('HSET', KEYS[1], 'epoch', tonumber(stored[1]) + 1, 'nonce', nonce, 'owner', owner)
-  redis.call('HDEL', prefix .. ':owned:' .. from, conversation)
   redis.call('HSET', prefix .. ':owned:' .. node, conversation, incarnation)
+  redis.call('HSET', KEYS[1], 'epoch', tonumber(stored[1]) + 1, 'nonce', nonce, 'owner', owner)
+  if from ~= node then
+    redis.call('HDEL', prefix .. ':owned:' .. from, conversation)
+  end
 end
 
 local fields = redis.call('HGETALL', KEYS[1])

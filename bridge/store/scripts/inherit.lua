@@ -24,8 +24,10 @@ elseif redis.call('HEXISTS', index, aor) == 0 then
 elseif not may_take(prefix, from, node) then
   return false
 else
+  redis.call('HSET', own_index, aor, ARGV[4]) -- before the fence: broken off and repeated, it leaves no stream unlisted
   redis.call('HSET', KEYS[1], 'owner', me)
-  redis.call('HDEL', index, aor)
-  redis.call('HSET', own_index, aor, ARGV[4])
+  if from ~= node then
+    redis.call('HDEL', index, aor)
+  end
 end
 return redis.call('HGETALL', prefix .. ':out:aor:' .. aor)

@@ -16,10 +16,13 @@ local incarnation = redis.call('HGET', ARGV[1] .. ':node:' .. ARGV[7], 'incarnat
 if incarnation and incarnation ~= ARGV[8] then
   return 0
 end
--- Until the next owner has written a newer version its ports are still where they were: whoever claims it has to know that.
+-- The new index, the fence, the old index: broken off anywhere and repeated, it leaves no conversation unlisted. Until the
+-- next owner has written a newer version its ports are still where they were: whoever claims it has to know that.
+redis.call('HSET', ARGV[1] .. ':owned:' .. ARGV[7], ARGV[2], ARGV[8])
 redis.call(
   'HSET', KEYS[1], 'owner', heir, 'epoch', tonumber(ARGV[5]) + 1, 'nonce', ARGV[9], 'handed', ARGV[6] .. ' ' .. ARGV[3]
 )
-redis.call('HDEL', ARGV[1] .. ':owned:' .. ARGV[3], ARGV[2])
-redis.call('HSET', ARGV[1] .. ':owned:' .. ARGV[7], ARGV[2], ARGV[8])
+if ARGV[3] ~= ARGV[7] then
+  redis.call('HDEL', ARGV[1] .. ':owned:' .. ARGV[3], ARGV[2])
+end
 return 1
