@@ -20,7 +20,7 @@ from bridge.calls.peering import PeerGone
 from bridge.calls.sealing import unreadable
 from bridge.calls.search import InviteAttempt, Stage
 from bridge.calls.streams import rule_of, video_rule_of, video_session
-from bridge.engine import seeking
+from bridge.engine import linking, seeking
 from bridge.engine.carrying import drop, forget, open_ports, release, sip_outcomes, step
 from bridge.engine.commit import Ending, EventWrite, Remembered, StoredCall, StoredConversation
 from bridge.engine.delivering import carry_deliveries, finish_if_done, let_go, publish
@@ -197,6 +197,9 @@ def claimed(
             if leg.call.link is not None and not _is_linked_back(holdings, leg):
                 step(holdings, leg, PeerGone(ended=False), now=now)
         finish_if_done(holdings, holding, now=now)
+    for holding, _ in revived:
+        for leg in list(holding.legs.values()):
+            linking.join_again(holdings, leg, now=now)
     if conversations:
         whose = (("former", former.node_id),) if former is not None else ()
         holdings.out.append(Noted("info", "conversations_claimed", None, (("count", len(conversations)), *whose)))

@@ -25,6 +25,8 @@ from bridge.engine.node import Node
 from bridge.engine.registrations import Deregistered
 from bridge.engine.settings import Application, Listener, NodeSettings
 from bridge.errors import PeerGone
+from bridge.fetching import Fetching
+from bridge.handing import HandingOver
 from bridge.membership import Membership
 from bridge.nodes import Nodes
 from bridge.outbox.effects import Delivery, Endpoint
@@ -90,6 +92,7 @@ class Wire:
     async def close(self) -> None:
         for node in self.nodes.values():
             await node.draining.close()
+            await node.fetching.close()
             await node.switchboard.close()
             node.pump.close()
 
@@ -175,16 +178,26 @@ class Linked:
             reads=reads,
         )
         self.unready = False
-        self.draining = Draining(
-            owner=owner,
+        self.handing = HandingOver(
+            pump=self.pump, store=self.store, switchboard=self.switchboard, membership=self.membership
+        )
+        self.fetching = Fetching(
             pump=self.pump,
             store=self.store,
+            switchboard=self.switchboard,
+            membership=self.membership,
+            handing=self.handing,
+        )
+        self.draining = Draining(
+            pump=self.pump,
             membership=self.membership,
             switchboard=self.switchboard,
+            handing=self.handing,
             began=self._drains,
             supervised=self._ended,
         )
-        self.switchboard.connect(cast(Cluster, _Links(owner, wire)), self.membership, self.draining.begin)
+        links = cast(Cluster, _Links(owner, wire))
+        self.switchboard.connect(links, self.membership, self.fetching, self.draining.begin)
         self.nodes = Nodes(
             owner=owner, membership=self.membership, switchboard=self.switchboard, draining=self.draining
         )
