@@ -40,7 +40,9 @@ def let_go(holdings: Holdings, given: Yield, *, now: float) -> None:
 
 
 def stay(holdings: Holdings, call: Call) -> None:
-    """It has come back before its ports were closed: they are its own again."""
+    """It has come back before its ports were closed: they are its own again, unless it has ended elsewhere."""
+    if call.is_over:
+        return
     for session in (call.id, video_session(call.id)):
         holdings.lingering.disarm(session)
 
