@@ -320,6 +320,8 @@ def _resume(holdings: Holdings, leg: Leg, stored: StoredCall, former: Former | N
     _cancel_again(holdings, leg, former, now=now)
     if former is not None and call.is_sought:
         _seek_elsewhere(holdings, leg, now=now)
+    if former is not None:
+        seeking.forget_last_words(holdings, call)
     move = call.move
     if former is not None and call.media_open:
         move = Move(former.node_id, holdings.settings.node_id, former.silent_since)

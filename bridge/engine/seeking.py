@@ -29,7 +29,7 @@ from bridge.sip.invite_usage import AckSent as UsageAckSent
 from bridge.sip.invite_usage import InviteSent, UsageState
 from bridge.sip.message import Request
 from bridge.sip.registrar import AddressOfRecord, Binding, address_of_record
-from bridge.sip.transaction import TransactionKey, client_key
+from bridge.sip.transaction import State, TransactionKey, client_key
 from bridge.sip.uri import SipUri, parse_uri
 from bridge.sip.user_agent import Capabilities, new_invite, via_value
 
@@ -169,19 +169,31 @@ def send_invite(holdings: Holdings, leg: Leg, number: int, sequence: int, *, now
             sign(holdings, leg.call, number)
             flow, request = by_tcp, _invite(holdings, leg, attempt, by_tcp)
     ours = OurRequest(leg.call.id, request, flow, number, attempt.target.auth, attempt.challenges)
+    holdings.endpoint.abandon(client_key(request))  # from when the call was here before, and gave it up without a write
     return send(holdings, ours, now=now)
 
 
 def take_up_invite(holdings: Holdings, leg: Leg, number: int) -> None:
-    """Go on with an attempt's INVITE that a dead process has sent, without sending it again."""
+    """Go on with an attempt's INVITE that a dead process has sent, without sending it again. One that was given up here before
+    its call went to another node and came back is going on already."""
     attempt = attempt_of(leg.call, number)
     flow = _way(holdings, attempt)
     if flow is None:
         return
     request = _invite(holdings, leg, attempt, flow)
     ours = OurRequest(leg.call.id, request, flow, number, attempt.target.auth, attempt.challenges)
-    holdings.ours[client_key(request)] = ours
-    holdings.endpoint.take_up(request, flow)
+    key = client_key(request)
+    holdings.ours[key] = ours
+    if holdings.endpoint.state(key) is None:
+        holdings.endpoint.take_up(request, flow)
+
+
+def forget_last_words(holdings: Holdings, call: Call) -> None:
+    """Wait for no final response that cannot come to us, or has come while the call was another node's."""
+    for attempt in call.search.attempts if call.search is not None else ():
+        key = TransactionKey(_invite_branch(holdings, call, attempt, attempt.sequence), "", "INVITE")
+        if holdings.endpoint.state(key) not in (State.CALLING, State.PROCEEDING):
+            attempt.given_up_at = 0.0
 
 
 def send(holdings: Holdings, ours: OurRequest, *, now: float, otherwise: Flow | None = None) -> list[Outcome]:

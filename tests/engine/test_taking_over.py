@@ -10,7 +10,7 @@ import pytest
 from bridge.calls.actions import Answer, Dial, Hangup, Hold, Mute, Park, Pause, Target
 from bridge.calls.call import Identity
 from bridge.calls.facts import CallId
-from bridge.engine.inputs import Claimed, Former
+from bridge.engine.inputs import Claimed, Former, StoreAway, StoreBack
 from bridge.engine.settings import Listener
 from bridge.sip.flow import Send
 from bridge.sip.message import Request
@@ -390,3 +390,23 @@ def test_the_heir_sends_by_its_own_listener(direction: str) -> None:
     heir = survivor(world)
     sent = [effect for effect in heir.effects if isinstance(effect, Send)]
     assert {effect.flow.listener for effect in sent} == {HEIRS}
+
+
+@pytest.mark.parametrize("heard", [False, True], ids=["silent", "its last word has come meanwhile"])
+def test_what_was_given_up_here_may_come_back(heard: bool) -> None:
+    """A node that stood still has lost a call whose INVITE it had canceled, and takes it over again from its heir."""
+    world, bob, _ = ringing()
+    bob.deaf = True
+    world.ask(Hangup())
+    (conversation,) = [each.id for each in world.node.conversations()]
+    survivor(world)
+    world.give(StoreAway(), StoreBack())
+    world.advance(1.0)
+    assert list(world.node.calls()) == [], "it has been told that they are another node's"
+    if heard:
+        bob.world = world
+        bob.answer(487)
+    world.give(Claimed(tuple(world.keyspace.claim("n1:1", "again", "n2", [conversation])), Former("n2", world.now)))
+    assert (world.node.conversation(conversation) is None) is heard, "nobody is waited for any more"
+    world.advance(120.0)
+    assert world.leftovers() == {}
