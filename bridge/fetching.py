@@ -9,9 +9,9 @@ what a join is: the engine asks for a call, and hears that it is here, or why no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Container, Mapping
+from collections.abc import Awaitable, Container, Coroutine, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
@@ -19,7 +19,7 @@ from bridge.calls.facts import CallId, ConversationId
 from bridge.engine.effects import Fetch
 from bridge.engine.inputs import Fetched, Former, NotFetched
 from bridge.errors import PeerGone, StoreUnavailable
-from bridge.handing import Given, HandingOver
+from bridge.handing import Choice, HandingOver
 from bridge.membership import Membership
 from bridge.pump import Pump
 from bridge.store import Store
@@ -30,6 +30,8 @@ FETCH_S = (
 )
 AGAIN_S = 0.2  # until it is tried again
 FETCHES_MOST = 256  # at once
+
+T = TypeVar("T")
 
 log = structlog.get_logger("bridge.fetching")
 
@@ -79,7 +81,7 @@ class Fetching:
         self._fetches += 1
         self._begin(self._fetch(wanted)).add_done_callback(partial(self._over, wanted))
 
-    def _begin(self, work: Any) -> asyncio.Task[Any]:
+    def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work, name="fetch")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -176,12 +178,10 @@ class Fetching:
         if choice(0, ()) is None:
             return {"given": "busy"}  # it is about to stop, or we have not heard of it yet
         # Whoever asks may give up waiting: what has been let go of is written over all the same.
-        given: Given = await asyncio.shield(
-            self._begin(self._handing.give(carried.conversation_id, choice, wanted_by=by))
-        )
+        given = await asyncio.shield(self._begin(self._handing.give(carried.conversation_id, choice, wanted_by=by)))
         return {"given": given}
 
-    def _choice(self, owner: str) -> Any:
+    def _choice(self, owner: str) -> Choice:
         """That node and no other, as long as it takes new calls and reads what is written of these."""
 
         def choose(snapshot: int, besides: Container[str]) -> Neighbour | None:
