@@ -300,6 +300,7 @@ class TestFetching:
     async def test_an_answer_that_is_not_understood_fails_the_join(
         self, wire: Wire, monkeypatch: pytest.MonkeyPatch, answer: bytes
     ) -> None:
+        monkeypatch.setattr(fetching, "FETCH_S", 0.1)
         first, second, _ = await three(wire)
         one, _ = await first.talking("one")
         two, _ = await second.talking("two")
