@@ -1,7 +1,6 @@
 """A drain: nothing new here, and every call goes to another node while this one still plays (survival §4).
 
-One conversation after the other is let go of here, written over to its next node in the store, and taken up there; who
-speaks to us of it in between is heard there. What is not at rest is asked again until it is.
+One conversation after the other is handed over to the node that it falls to. What is not at rest is asked again until it is.
 
 There are two of them. One that was asked for goes on for as long as the process lives, and ends no call: what nobody takes
 stays until it ends by itself. A stop goes on from there, within a time; whoever stops us sees to what is left.
@@ -10,28 +9,25 @@ stays until it ends by itself. A stop goes on from there, within a time; whoever
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Container
 from contextlib import suppress
+from functools import partial
 
 import structlog
 
 from bridge.announcing import age
 from bridge.calls.facts import ConversationId
-from bridge.engine.commit import HandOver
-from bridge.engine.effects import Yielded
-from bridge.engine.inputs import Drain, Yield
-from bridge.errors import BridgeError, PeerGone, StoreUnavailable
+from bridge.engine.inputs import Drain
+from bridge.errors import StoreUnavailable
+from bridge.handing import HandingOver
 from bridge.membership import Membership, heir_of
 from bridge.pump import Pump
-from bridge.store import Store
 from bridge.switchboard import Neighbour, Switchboard
 
 AT_ONCE = 8  # conversations under way: each wants two ports and a re-INVITE there
-AGAIN_S = 0.2  # until what was busy, or did not answer, is asked again
+AGAIN_S = 0.2  # until what was busy is asked again
 ALONE_S = 5.0  # until nobody comes any more: another node may just be starting, or the store may be away
 PARTING_S = 2.0  # after the last conversation has moved: until then somebody may still send its media here
-TOLD_MOST = 5  # times that an heir is told; each may take as long as its answer is waited for
 
 log = structlog.get_logger("bridge.draining")
 
@@ -42,25 +38,22 @@ class Draining:
     def __init__(
         self,
         *,
-        owner: str,
         pump: Pump,
-        store: Store,
         membership: Membership,
         switchboard: Switchboard | None,
+        handing: HandingOver | None,
         began: Callable[[], None],
         supervised: Callable[[asyncio.Task[None]], None],
     ) -> None:
-        """`switchboard`: None where there is no way to other nodes; `began`: nothing new shall come here from now on;
+        """`switchboard`, `handing`: None where there is no way to other nodes; `began`: nothing new shall come here from now on;
         `supervised` is told when the drain that goes on for ever does not."""
-        self._owner = owner
         self._pump = pump
-        self._store = store
         self._membership = membership
         self._switchboard = switchboard
+        self._handing = handing
         self._began = began
         self._supervised = supervised
         self._moved = 0
-        self._moved_at = -math.inf  # by our loop's clock
         self._standing: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
@@ -91,7 +84,8 @@ class Draining:
 
     async def part(self) -> None:
         """Stay until the far ends of what has moved have been told where to send: some still send here, and are relayed."""
-        await asyncio.sleep(max(0.0, self._moved_at + PARTING_S - asyncio.get_running_loop().time()))
+        if self._handing is not None:
+            await asyncio.sleep(max(0.0, self._handing.given_at + PARTING_S - asyncio.get_running_loop().time()))
 
     async def close(self) -> None:
         """End what goes on."""
@@ -137,23 +131,10 @@ class Draining:
             await asyncio.gather(*(self._move(name) for name in names[start : start + AT_ONCE]))
 
     async def _move(self, conversation: ConversationId) -> None:
-        if self._switchboard is None or self._heir(conversation) is None:
+        if self._handing is None or self._heir(conversation) is None:
             return
-        try:
-            said = await self._pump.ask(Yield(self._pump.new_request(), conversation))
-        except BridgeError:
-            return  # a fault that the pump has told of: this one stays, and the others are asked
-        if not isinstance(said, Yielded):
-            return
-        self._switchboard.hold(said.calls)
-        try:
-            heir = await self._write_over(said)
-            if heir is not None:
-                self._moved += 1
-                self._moved_at = asyncio.get_running_loop().time()
-                await self._tell(self._switchboard, heir, conversation)
-        finally:
-            self._switchboard.let_through(said.calls)
+        if await self._handing.give(conversation, partial(self._heir, conversation)) == "given":
+            self._moved += 1
 
     def _heir(self, conversation: ConversationId, snapshot: int = 0, besides: Container[str] = ()) -> Neighbour | None:
         """As the nodes are now: one may have died since the last conversation. Of those that can read what is written of it
@@ -166,34 +147,3 @@ class Draining:
         heirs = {each.owner: each for each in able if age(each.release) == newest}
         name = heir_of(conversation, heirs)
         return None if name is None else heirs[name]
-
-    async def _write_over(self, said: Yielded) -> Neighbour | None:
-        """Whose it is now. The store refuses one that has been started anew meanwhile: then another one gets it."""
-        refused: set[str] = set()
-        while (heir := self._heir(said.conversation, said.snapshot, refused)) is not None:
-            given = HandOver(said.conversation, self._owner, said.epoch, said.version, heir.owner, heir.nonce)
-            while True:
-                try:
-                    written = await self._store.hand_over(given)
-                    break
-                except StoreUnavailable:
-                    await asyncio.sleep(AGAIN_S)  # the same heir: the store may have done it
-            if written:
-                return heir
-            refused.add(heir.owner)
-        # It is ours in the store, and free for others once we have departed.
-        log.error("not_handed_over", conversation=said.conversation, refused_by=sorted(refused))
-        return None
-
-    async def _tell(self, switchboard: Switchboard, heir: Neighbour, conversation: ConversationId) -> None:
-        """Have it taken up. It bears being said again; a node that dies has heirs of its own, who see to it."""
-        for _ in range(TOLD_MOST):
-            try:
-                await switchboard.hand(heir, conversation)
-                return
-            except PeerGone as error:
-                why = str(error)
-            if not switchboard.is_leased(heir.owner):
-                break
-            await asyncio.sleep(AGAIN_S)
-        log.warning("heir_gone", conversation=conversation, node=heir.owner, why=why)

@@ -26,6 +26,7 @@ from bridge.engine.effects import (
     Deliver,
     Dropped,
     Effect,
+    Fetch,
     HeldPorts,
     Noted,
     OpenPorts,
@@ -43,6 +44,7 @@ from bridge.engine.inputs import (
     Delivered,
     FlowLost,
     Input,
+    NotFetched,
     Originate,
     Packet,
     Returned,
@@ -120,6 +122,7 @@ class NodeOutlet(Protocol):
     """The way to other nodes."""
 
     def pass_on(self, wanted: PassOn) -> None: ...
+    def fetch(self, wanted: Fetch) -> None: ...
     def send_there(self, send: Send) -> None: ...
 
 
@@ -203,6 +206,7 @@ class Pump:
         }
         self._nodes = nodes
         self._carry[PassOn] = self._give_back if nodes is None else nodes.pass_on
+        self._carry[Fetch] = self._not_fetched if nodes is None else nodes.fetch
 
     def close(self) -> None:
         """Deaf and still from now on: what adapters say while they are closed, or find out later, is not heard."""
@@ -380,6 +384,10 @@ class Pump:
     def _give_back(self, wanted: PassOn) -> None:
         """There are no other nodes."""
         self.give(Returned(wanted.data, wanted.flow))
+
+    def _not_fetched(self, wanted: Fetch) -> None:
+        """As above."""
+        self.give(NotFetched(wanted.call, wanted.action_id, "not_found", f"{wanted.other} is not alive here"))
 
     def leave(self, send: Send) -> None:
         """Send what another node says, by the listener of this flow, or by one like it."""

@@ -16,13 +16,13 @@ from bridge.ambient import Seal, Tokens
 from bridge.api import CallFilters, Page, Position, Resource
 from bridge.calls import snapshot
 from bridge.calls.actions import Action
-from bridge.calls.call import Identity, Plan
+from bridge.calls.call import Call, Identity, Plan
 from bridge.calls.facts import CallId, ConversationId
 from bridge.contract.originating import OriginateBody
 from bridge.contract.render import call_resource, conversation_resource
 from bridge.engine.commit import Claim, Remembered
 from bridge.engine.effects import CommandAccepted, CommandRefused, Originated, OriginateRefused
-from bridge.engine.inputs import Command
+from bridge.engine.inputs import Command, Originate
 from bridge.errors import StoreUnavailable
 from bridge.pump import Pump
 from bridge.store import Store
@@ -40,6 +40,7 @@ class Nodes(Protocol):
     async def command(
         self, call: CallId, actions: tuple[Action, ...], *, listed: bool
     ) -> CommandAccepted | CommandRefused: ...
+    async def originate(self, wanted: Originate) -> Originated | OriginateRefused: ...
 
 
 class Reader:
@@ -67,7 +68,14 @@ class Reader:
     async def originate(self, wanted: OriginateBody, claim: Claim | None) -> Originated | OriginateRefused:
         """Call a party. Answered once the call is stored, or nothing was made; events tell what comes of it."""
         call = CallId("call_" + self._tokens.token(24))
-        return await self._pump.ask(wanted.to_originate(self._pump.new_request(), call, claim))
+        asked = wanted.to_originate(self._pump.new_request(), call, claim)
+        said = await self._pump.ask(asked)
+        if not isinstance(said, OriginateRefused) or said.code != "not_found" or asked.conversation is None:
+            return said
+        stored = await self._store.conversation(asked.conversation)
+        if stored is not None and stored.merged_into is not None:
+            return OriginateRefused(said.request, "merged", f"a join has moved its calls to {stored.merged_into}")
+        return said if stored is None or self._nodes is None else await self._nodes.originate(asked)
 
     async def remembered(self, key: str) -> Remembered | None:
         return await self._store.remembered(key)
@@ -93,14 +101,19 @@ class Reader:
             raise StoreUnavailable(str(problem)) from problem
 
     async def _elsewhere(self, call: CallId) -> Resource | None:
-        """A live call that another node carries, as it was last written. Raises UnreadableSnapshot."""
+        """A live call that another node carries. Raises UnreadableSnapshot."""
+        stored = await self._stored(call)
+        return None if stored is None else call_resource(stored)
+
+    async def _stored(self, call: CallId) -> Call | None:
+        """A live call, as it was last written. Raises UnreadableSnapshot."""
         place = await self._store.whereabouts(call)
         stored = None if place is None else await self._store.stored_call(call)
         if place is None or stored is None:
             return None
         try:
             fixed, variable = snapshot.read(stored.fixed), snapshot.read(stored.variable)
-            shown = snapshot.revive(
+            return snapshot.revive(
                 id=call,
                 conversation_id=place.conversation,
                 fixed=fixed,
@@ -114,7 +127,6 @@ class Reader:
             raise snapshot.UnreadableSnapshot(
                 f"{call} was written by another release: ask the node that carries it"
             ) from problem
-        return call_resource(shown)
 
     async def calls(self, filters: CallFilters, *, before: Position | None, limit: int) -> Page:
         found: list[Resource] = []
@@ -145,7 +157,19 @@ class Reader:
         if stored is None:
             return None
         created_at = float(_object(stored.head)["created_at"])
-        return conversation_resource(conversation, stored.calls, created_at=created_at, merged_into=stored.merged_into)
+        try:
+            joined = [
+                call for each in stored.calls if (call := await self._stored(each)) is not None and call.is_joined
+            ]
+        except snapshot.UnreadableSnapshot as problem:
+            raise StoreUnavailable(str(problem)) from problem
+        return conversation_resource(
+            conversation,
+            stored.calls,
+            created_at=created_at,
+            joined=bool(joined),
+            merged_into=stored.merged_into,
+        )
 
     async def conversations(self, *, before: Position | None, limit: int) -> Page:
         places = sorted(

@@ -48,6 +48,8 @@ from bridge.engine.settings import Application as EngineApplication
 from bridge.engine.settings import Listener as EngineListener
 from bridge.engine.settings import Match, NodeSettings, RegistrarSettings
 from bridge.errors import StartError, StoreUnavailable
+from bridge.fetching import Fetching
+from bridge.handing import HandingOver
 from bridge.media.client import MediaClient
 from bridge.membership import Membership
 from bridge.net.addresses import host_port, outward_address
@@ -255,19 +257,23 @@ class Service:
             heard=_nobody_listens if switchboard is None else switchboard.heard,
             measured=partial(_load, node, media, settings.max_calls),
         )
+        handing = None
+        if switchboard is not None:
+            handing = HandingOver(pump=pump, store=store, switchboard=switchboard, membership=membership)
         draining = self._draining = Draining(
-            owner=self._owner,
             pump=pump,
-            store=store,
             membership=membership,
             switchboard=switchboard,
+            handing=handing,
             began=self._readiness.drains,
             supervised=self._supervised,
         )
         stack.push_async_callback(draining.close)
-        if switchboard is not None and cluster is not None:
+        if switchboard is not None and cluster is not None and handing is not None:
             membership.facts |= {"cluster": self._cluster_address(cluster), "hint": node.hint}
-            switchboard.connect(cluster, membership, draining.begin)
+            fetching = Fetching(pump=pump, store=store, switchboard=switchboard, membership=membership, handing=handing)
+            switchboard.connect(cluster, membership, fetching, draining.begin)
+            stack.push_async_callback(fetching.close)
         await membership.announce()
         # What is taken over may have to be said again at once; what comes meanwhile waits in the sockets.
         await membership.succeed()

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 
@@ -22,11 +23,12 @@ from bridge.calls.sealing import sealed_actions
 from bridge.cluster import Envelope
 from bridge.cluster.peers import Cluster
 from bridge.engine.commit import UNNAMED
-from bridge.engine.effects import CommandAccepted, CommandRefused, PassOn
-from bridge.engine.inputs import Command, Former, Packet, Returned
+from bridge.engine.effects import CommandAccepted, CommandRefused, Fetch, Originated, OriginateRefused, PassOn
+from bridge.engine.inputs import Command, Former, Originate, Packet, Returned
 from bridge.errors import PeerGone, StoreUnavailable
 from bridge.membership import Membership, heir_of
 from bridge.pump import Pump
+from bridge.questions import originate_from_data, originate_to_data, originated_from_data, originated_to_data
 from bridge.sip.flow import Send
 from bridge.store import Lease, Store, Whereabouts
 
@@ -37,6 +39,7 @@ QUESTIONS = 1  # the version of what nodes ask each other; one that is not under
 ARRIVING_S = 0.1  # until a call that the store says is ours, and that is not here, is looked for again
 ARRIVING_MOST = 30
 
+_NOBODY_ANSWERS = "the node that carries it does not answer, and is not known to be dead yet"
 _REFUSALS = frozenset({"not_found", "wrong_state", "ended", "store_away"})
 
 log = structlog.get_logger("bridge.switchboard")
@@ -65,6 +68,13 @@ class _Held:
         self.over = asyncio.Event()
 
 
+class Fetcher(Protocol):
+    """Who brings calls of other nodes here, and ours there."""
+
+    def fetch(self, wanted: Fetch) -> None: ...
+    def asked(self, question: Mapping[str, Any]) -> Awaitable[Mapping[str, Any]]: ...
+
+
 class Switchboard:
     """`Members` and `Receiver` of the cluster; the pump's way to other nodes."""
 
@@ -79,6 +89,7 @@ class Switchboard:
         self._dropped = dropped
         self._membership: Membership
         self._cluster: Cluster
+        self._fetcher: Fetcher
         self._begin_draining: Callable[[], Awaitable[bytes]]
         self._neighbours: dict[str, Neighbour] = {}  # by owner
         self._by_hint: dict[str, Neighbour] = {}
@@ -87,10 +98,18 @@ class Switchboard:
         self._brought = False  # what is passed on right now has come from another node
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def connect(self, cluster: Cluster, membership: Membership, begin_draining: Callable[[], Awaitable[bytes]]) -> None:
-        """Whose links, who takes over what falls to us, and who empties us and says how it stands then."""
+    def connect(
+        self,
+        cluster: Cluster,
+        membership: Membership,
+        fetcher: Fetcher,
+        begin_draining: Callable[[], Awaitable[bytes]],
+    ) -> None:
+        """Whose links, who takes over what falls to us, who brings what a join wants, and who empties us and says how it
+        stands then."""
         self._cluster = cluster
         self._membership = membership
+        self._fetcher = fetcher
         self._begin_draining = begin_draining
 
     async def close(self) -> None:
@@ -137,6 +156,10 @@ class Switchboard:
         else:
             self._cluster.send(holder.owner, holder.address, bare, send.data)
 
+    def fetch(self, wanted: Fetch) -> None:
+        """Have a call brought here that one of ours shall be joined with."""
+        self._fetcher.fetch(wanted)
+
     def pass_on(self, wanted: PassOn) -> None:
         """To the node that has the call."""
         if wanted.call == UNNAMED:
@@ -180,7 +203,7 @@ class Switchboard:
 
     async def _look_for(self, call: CallId) -> None:
         try:
-            place = await self._find(call)
+            place = await self.find(call)
         except StoreUnavailable:
             self._dropped("store_away")  # SIP repeats it
             return
@@ -195,7 +218,7 @@ class Switchboard:
             else:
                 self._dropped("owner_unknown")  # it is not dead for sure: SIP repeats it
 
-    async def _find(self, call: CallId) -> Whereabouts | None:
+    async def find(self, call: CallId) -> Whereabouts | None:
         """Who has it; ourselves, once it has been claimed from a dead node. One that is being handed over, by us or to us, is
         waited for: an answer that there is no such call would end it."""
         place = None
@@ -261,16 +284,16 @@ class Switchboard:
 
     async def hand(self, heir: Neighbour, conversation: ConversationId) -> None:
         """Have that node take up what has been written over to it. Raises PeerGone, also where it has not understood."""
-        answer = await self._question(heir, {"take": conversation, "node": self._owner})
+        answer = await self.question(heir, {"take": conversation, "node": self._owner})
         if "taken" not in answer:
             raise PeerGone(f"{heir.owner} has not understood what it was handed")
 
     async def drain(self, neighbour: Neighbour) -> bytes | None:
         """Have that node drain. What it says of itself then; None: its release cannot be asked that. Raises PeerGone."""
-        answer = await self._question(neighbour, {"drain": True})
+        answer = await self.question(neighbour, {"drain": True})
         return json.dumps(answer["draining"]).encode() if "draining" in answer else None
 
-    async def _question(self, neighbour: Neighbour, question: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def question(self, neighbour: Neighbour, question: Mapping[str, Any]) -> Mapping[str, Any]:
         """What that node answers. Raises PeerGone where it answers nothing, or what we do not understand."""
         asked = json.dumps({"v": QUESTIONS, **question}).encode()
         said = await self._cluster.ask(neighbour.owner, neighbour.address, asked, timeout_s=ASK_TIMEOUT_S)
@@ -289,7 +312,7 @@ class Switchboard:
     ) -> CommandAccepted | CommandRefused:
         """Have the node that carries this call run these actions. Raises StoreUnavailable, and TimeoutError where nobody
         knows what has become of them."""
-        place = await self._find(call)
+        place = await self.find(call)
         request = self._pump.new_request()
         if place is None:
             return CommandRefused(request, "not_found", "no such call is alive")
@@ -297,7 +320,7 @@ class Switchboard:
             return await self._pump.ask(Command(request, call, actions, listed))
         neighbour = self._neighbours.get(place.owner)
         if neighbour is None:
-            raise StoreUnavailable("the node that carries this call does not answer, and is not known to be dead yet")
+            raise StoreUnavailable(_NOBODY_ANSWERS)
         question = {
             "v": QUESTIONS,
             "call": call,
@@ -312,9 +335,50 @@ class Switchboard:
             raise TimeoutError(str(error)) from error
         return _read_answer(request, said)
 
+    async def originate(self, wanted: Originate) -> Originated | OriginateRefused:
+        """Have the node that carries this conversation make the call. Raises as `command` does."""
+        said = OriginateRefused(wanted.request, "not_found", f"there is no conversation {wanted.conversation}")
+        for _ in range(ARRIVING_MOST):
+            place = await self._carrier(wanted.conversation)
+            if place is None:
+                break
+            if self._pump.node.conversation(place.conversation) is not None:
+                return await self._pump.ask(replace(wanted, request=self._pump.new_request()))
+            answer = await self._originate_there(wanted, place)
+            if not isinstance(answer, OriginateRefused) or answer.code != "not_found":
+                return answer
+            await asyncio.sleep(ARRIVING_S)  # it is on its way to yet another node
+        return said
+
+    async def _carrier(self, conversation: ConversationId | None) -> Whereabouts | None:
+        """Who carries a conversation; None where nobody does any more."""
+        stored = None if conversation is None else await self._store.conversation(conversation)
+        for call in () if stored is None else stored.calls:
+            place = await self.find(call)
+            if place is not None and place.conversation == conversation:
+                return place
+        return None
+
+    async def _originate_there(self, wanted: Originate, place: Whereabouts) -> Originated | OriginateRefused:
+        neighbour = self._neighbours.get(place.owner)
+        if neighbour is None:
+            raise StoreUnavailable(_NOBODY_ANSWERS)
+        try:
+            answer = originated_from_data(
+                await self.question(neighbour, originate_to_data(wanted, self._seal)), wanted.request
+            )
+        except PeerGone as error:
+            raise TimeoutError(str(error)) from error
+        except (ValueError, TypeError, LookupError) as problem:
+            raise TimeoutError("the node that has the conversation has answered what we do not understand") from problem
+        if isinstance(answer, OriginateRefused) and answer.code == "key_reused" and wanted.claim is not None:
+            return replace(answer, remembered=await self._store.remembered(wanted.claim.key))
+        return answer
+
     async def answer(self, question: bytes) -> bytes:
-        """A command that came to another node, a conversation that it hands over, or its wish that we drain. A newer release
-        may ask for more than we understand: whoever asks hears that nothing has been done."""
+        """A command that came to another node, a conversation that it hands over or wants, a call that belongs into one of
+        ours, or its wish that we drain. A newer release may ask for more than we understand: whoever asks hears that
+        nothing has been done."""
         try:
             work = self._understood(question)
         except (ValueError, TypeError, LookupError, AttributeError) as problem:
@@ -333,6 +397,10 @@ class Switchboard:
             return self._take_up(ConversationId(str(asked["take"])), str(asked["node"]))
         if "drain" in asked:
             return self._drain()
+        if "fetch" in asked:
+            return self._fetcher.asked(asked)
+        if "originate" in asked:
+            return self._originate(originate_from_data(asked, self._pump.new_request(), self._seal))
         actions = tuple([from_data(each, self._seal) for each in asked["actions"]])
         return self._command(
             Command(self._pump.new_request(), CallId(str(asked["call"])), actions, bool(asked["listed"]))
@@ -344,6 +412,9 @@ class Switchboard:
 
     async def _drain(self) -> Mapping[str, Any]:
         return {"draining": json.loads(await self._begin_draining())}
+
+    async def _originate(self, wanted: Originate) -> Mapping[str, Any]:
+        return originated_to_data(await self._pump.ask(wanted))
 
     async def _command(self, wanted: Command) -> Mapping[str, Any]:
         said = await self._pump.ask(wanted)

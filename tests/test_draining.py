@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bridge import draining
+from bridge import draining, handing
 from bridge.calls.facts import CallId
 from bridge.engine.commit import HandOver
 from bridge.errors import PeerGone, StoreUnavailable
@@ -18,6 +18,7 @@ from tests.support.waiting import until
 @pytest.fixture
 async def wire(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Wire]:
     monkeypatch.setattr(draining, "AGAIN_S", 0.01)
+    monkeypatch.setattr(handing, "AGAIN_S", 0.01)
     monkeypatch.setattr(draining, "ALONE_S", 0.1)
     wire = Wire()
     yield wire

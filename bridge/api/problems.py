@@ -34,6 +34,7 @@ REFUSALS: Final[Mapping[str, Code]] = {
 NOT_ORIGINATED: Final[Mapping[str, tuple[Code, str | None]]] = {
     "no_such_application": ("invalid", "application"),
     "not_found": ("not_found", None),
+    "merged": ("merged", None),
     "key_reused": ("key_reused", None),
     "overload": ("overload", None),
     "draining": ("not_ready", None),

@@ -32,6 +32,16 @@ def join(call: Call, action: Join, action_id: ActionId) -> None:
     call.out.append(JoinWith(CallId(action.call_id), action_id, action.end_with_peer))
 
 
+def waiting(call: Call) -> JoinWith | None:
+    """The join that has begun and whose other call has not been brought into this conversation yet."""
+    current = call.list.current if call.list is not None else None
+    if current is None or not isinstance(current.action, Join) or call.is_over:
+        return None
+    if call.link is not None and call.link.action_id == current.action_id:
+        return None
+    return JoinWith(CallId(current.action.call_id), current.action_id, current.action.end_with_peer)
+
+
 def linked(call: Call, link: Link, agreed: Negotiated | None, *, now: float) -> None:
     """Another call is to be heard from now on; whichever was before is not. `agreed`: what that one speaks, if anything."""
     before = call.link
@@ -190,7 +200,9 @@ def _waits_for(call: Call, link: Link) -> bool:
 
 
 def _is_ready(call: Call) -> bool:
-    return call.phase is Phase.ANSWERED and call.reoffer is None and call.hangup_wanted is None
+    quiet = call.reoffer is None and call.hangup_wanted is None
+    # One that has come from another node is heard once its far end knows where it is.
+    return call.phase is Phase.ANSWERED and quiet and call.move is None
 
 
 def _unlink(call: Call, *, caused_by: ActionId | None = None) -> None:

@@ -60,6 +60,7 @@ class InviteAttempt:
         "reason",
         "reliable",
         "sent_at",
+        "sent_by",
         "sequence",
         "sip_call_id",
         "stage",
@@ -75,6 +76,7 @@ class InviteAttempt:
         self.place: Place | None = None
         self.sequence = 0  # CSeq number of its last INVITE; 0: none yet
         self.sent_at = 0.0  # when that one was made (seconds UTC)
+        self.sent_by = ""  # in its Via: where its responses go (§18.2.2); empty: nobody has written that down
         self.expires_at = 0.0  # when it has rung for long enough (seconds UTC); 0.0: it has not begun
         self.challenges = 0  # answered so far
         self.proof: tuple[tuple[str, str], ...] = ()  # the header lines that answer the last one
@@ -201,6 +203,7 @@ def _attempt_to_data(attempt: InviteAttempt) -> dict[str, Any]:
     for name in (
         "sequence",
         "sent_at",
+        "sent_by",
         "given_up_at",
         "expires_at",
         "challenges",
@@ -228,6 +231,7 @@ def _attempt_from_data(number: int, data: dict[str, Any], seal: Seal) -> InviteA
         attempt.place = Place(uri, None if flow is None else Flow(*flow), tuple(routes))
     attempt.sequence = data.get("sequence", 0)
     attempt.sent_at, attempt.given_up_at = data.get("sent_at", 0.0), data.get("given_up_at", 0.0)
+    attempt.sent_by = data.get("sent_by", "")
     attempt.expires_at = data.get("expires_at", 0.0)
     attempt.challenges = data.get("challenges", 0)
     attempt.proof = tuple([(name, value) for name, value in data.get("proof", ())])

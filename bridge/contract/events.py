@@ -29,9 +29,10 @@ FAILURES: dict[str, str] = {
     "invalid_reply": "The application's reply is not of the documented shape; `field` says where.",
     "no_reply": "The application did not answer the decision in time, or not at all.",
     "no_common_codec": "The two calls have no codec in common, and each has refused the other's.",
-    "overload": "There are as many calls as there may be: nobody is sought.",
+    "overload": "There are as many calls as there may be: nobody is sought, or brought here from another node.",
     "refused": "The far end has refused the re-INVITE that this needs.",
-    "not_found": "The call to join with is not alive on this node.",
+    "not_found": "The call to join with is not alive.",
+    "unreachable": "The call to join with is carried by another node, which has not let go of it in time.",
     "ended": "The call to join with has ended.",
     "invalid": "A call cannot be joined with itself.",
 }

@@ -86,7 +86,7 @@ _CALLS: tuple[Operation, ...] = (
         answers={201: ("The call as it was stored; `Location` names it.", Call)},
         problems=(
             *_PROTECTED,
-            *("no_route", "key_reused", "not_found", "not_ready", "overload", "store_unavailable", "timeout"),
+            *("no_route", "key_reused", "not_found", "merged", "not_ready", "overload", "store_unavailable", "timeout"),
             *_BODY,
         ),
     ),

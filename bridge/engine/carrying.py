@@ -151,6 +151,7 @@ def _carry_request(holdings: Holdings, leg: Leg, effect: CallEffect, *, now: flo
         case Locate(attempt):
             seeking.locate(holdings, leg, attempt)
         case SendInvite(attempt, sequence):
+            seeking.sign(holdings, call, attempt)
             holdings.changed(leg.holding).waiting.append(Inviting(call.id, attempt, sequence))
         case SendReinvite():
             holdings.changed(leg.holding).waiting.append(Inviting(call.id))

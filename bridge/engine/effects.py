@@ -107,7 +107,18 @@ class YieldRefused:
     """The answer to a `Yield`: nothing has changed."""
 
     request: int
-    why: Literal["gone", "busy"]  # it is not here; something about it is under way
+    # It is not here; something about it is under way, which passes; one of its calls is not answered yet.
+    why: Literal["gone", "busy", "ringing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """A call that is not here shall be joined with one of ours: have its conversation handed over to us. `Fetched` or
+    `NotFetched` comes back, whatever happens; neither, where our own call goes to the other one's node instead."""
+
+    call: CallId  # ours, whose list waits for that
+    action_id: ActionId  # of the join
+    other: CallId
 
 
 class PassOn(NamedTuple):
@@ -142,8 +153,8 @@ class OriginateRefused:
     """The answer to an `Originate`: nobody is called."""
 
     request: int
-    # `not_found`: no such conversation, or not any more.
-    code: Literal["no_such_application", "overload", "draining", "store_away", "not_found", "key_reused"]
+    # `not_found`: no such conversation, or not any more; `merged`: a join has taken its calls over.
+    code: Literal["no_such_application", "overload", "draining", "store_away", "not_found", "merged", "key_reused"]
     detail: str
     remembered: Remembered | None = None  # of `key_reused`; whether it was the same request, its fingerprint tells
 
@@ -185,6 +196,7 @@ Effect: TypeAlias = (
     | OriginateRefused
     | Yielded
     | YieldRefused
+    | Fetch
     | ReadBindings
     | WriteRegistration
     | ForgetEvents

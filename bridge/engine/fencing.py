@@ -14,14 +14,14 @@ from bridge.calls.facts import CallId
 from bridge.engine.effects import CommandRefused, OriginateRefused
 from bridge.engine.gate import Created
 from bridge.engine.holdings import Holding, Holdings, NodeTimer, TimerKey
-from bridge.engine.inputs import Command, Delivered, Input, Leased, MediaLost, MediaTimedOut, Originate
+from bridge.engine.inputs import Command, Delivered, Fetched, Input, Leased, MediaLost, MediaTimedOut, Originate
 
 _LATER_S = 0.5  # until a deadline that was put off is looked at again
 _AUDIT_PACE_S = 0.0005  # between two conversations: 10,000 take 5 s
 _DETAIL = "this node has lost touch with the store; live calls go on"
 
 WITHHELD = frozenset(
-    {Command, Delivered, MediaLost, MediaTimedOut, Originate}
+    {Command, Delivered, Fetched, MediaLost, MediaTimedOut, Originate}
 )  # what `put_aside` has to be asked about
 
 
@@ -46,7 +46,7 @@ def put_aside(holdings: Holdings, given: Input, *, now: float) -> bool:
             refused = CommandRefused if isinstance(given, Command) else OriginateRefused
             holdings.out.append(refused(given.request, "store_away", _DETAIL))
             return True
-        case Command():
+        case Command() | Fetched():
             leg = holdings.legs.get(given.call)
             return leg is not None and _wait(holdings, leg.holding, given, now=now)
         case MediaTimedOut(session):

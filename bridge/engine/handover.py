@@ -6,7 +6,9 @@ ends have been told where to send, one of them still sends here, and hears what 
 
 from __future__ import annotations
 
+from bridge.calls import joining
 from bridge.calls.call import Call, Phase
+from bridge.calls.facts import ConversationId
 from bridge.calls.streams import video_session
 from bridge.engine.carrying import drop
 from bridge.engine.effects import ClosePorts, Yielded, YieldRefused
@@ -21,8 +23,12 @@ LINGER_S = 10.0  # a far end that has not answered a re-INVITE by then is heard 
 def let_go(holdings: Holdings, given: Yield, *, now: float) -> None:
     """Forget the conversation without a word to anybody, unless something about it is under way."""
     holding = holdings.conversations.get(given.conversation)
-    if holding is None or not _is_at_rest(holdings, holding, now=now):
-        holdings.out.append(YieldRefused(given.request, "gone" if holding is None else "busy"))
+    if holding is None:
+        holdings.out.append(YieldRefused(given.request, "gone"))
+        return
+    if _stays(holding, given.wanted_by) or not _is_at_rest(holdings, holding, now=now):
+        rings = any(_is_unanswered(leg.call) for leg in holding.legs.values())
+        holdings.out.append(YieldRefused(given.request, "ringing" if rings else "busy"))
         return
     for leg in holding.legs.values():
         for session in _sessions(leg.call):
@@ -34,7 +40,9 @@ def let_go(holdings: Holdings, given: Yield, *, now: float) -> None:
 
 
 def stay(holdings: Holdings, call: Call) -> None:
-    """It has come back before its ports were closed: they are its own again."""
+    """It has come back before its ports were closed: they are its own again, unless it has ended elsewhere."""
+    if call.is_over:
+        return
     for session in (call.id, video_session(call.id)):
         holdings.lingering.disarm(session)
 
@@ -43,6 +51,18 @@ def wake(holdings: Holdings, *, now: float) -> None:
     """Close the ports of those that have gone."""
     while (session := holdings.lingering.pop_due(now)) is not None:
         holdings.out.append(ClosePorts(session))
+
+
+def _stays(holding: Holding, wanted_by: ConversationId | None) -> bool:
+    """Whether a call of it waits for one that is to come here, and has the order on its side: of two that each want the
+    other's, and of many in a circle, one gives in."""
+    if wanted_by is None or wanted_by < holding.id:
+        return False
+    return any(joining.waiting(leg.call) is not None for leg in holding.legs.values())
+
+
+def _is_unanswered(call: Call) -> bool:
+    return call.phase in (Phase.UNANSWERED, Phase.ANSWERING)
 
 
 def _is_at_rest(holdings: Holdings, holding: Holding, *, now: float) -> bool:

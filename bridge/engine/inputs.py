@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 from bridge.calls.actions import Action, Fork, OnRedirect, Target
-from bridge.calls.facts import CallId, ConversationId, Quality
+from bridge.calls.facts import ActionId, CallId, ConversationId, Quality
 from bridge.engine.commit import Claim, Remembered, StoredConversation
 from bridge.engine.registrations import (
     BindingsRead,
@@ -225,6 +225,26 @@ class Yield:
 
     request: int  # the asker's number, echoed in the answer
     conversation: ConversationId
+    # Of a call that shall be joined with one of these. Where both wait for the other, that of the smaller name stays.
+    wanted_by: ConversationId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The other call of a join has been brought here."""
+
+    call: CallId  # whose list waits for it
+    action_id: ActionId
+
+
+@dataclass(frozen=True, slots=True)
+class NotFetched:
+    """The other call of a join cannot be brought here."""
+
+    call: CallId
+    action_id: ActionId
+    code: str  # as in `action.failed`
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +292,8 @@ Input: TypeAlias = (
     | UsersChanged
     | Deregister
     | Yield
+    | Fetched
+    | NotFetched
     | Drain
     | HangUpAll
     | Woken

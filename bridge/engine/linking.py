@@ -6,7 +6,7 @@ all that is stored of it, in one step for both (survival §6). What the calls sa
 
 from __future__ import annotations
 
-from bridge.calls import dialing
+from bridge.calls import dialing, joining
 from bridge.calls.actions import Dial
 from bridge.calls.call import Call, Link, Phase
 from bridge.calls.effects import JoinWith
@@ -14,8 +14,10 @@ from bridge.calls.facts import ActionId, CallId, ConversationId
 from bridge.calls.inputs import DialRefused, JoinRefused, Linked
 from bridge.calls.search import Search
 from bridge.engine.commit import Release, Take
+from bridge.engine.effects import Fetch
 from bridge.engine.gate import Moved
 from bridge.engine.holdings import Begin, Holding, Holdings, Leg
+from bridge.engine.inputs import Fetched, NotFetched
 from bridge.engine.settings import Application, Listener
 from bridge.engine.writing import head_of, write
 from bridge.sip.invite_usage import InviteUsage
@@ -78,9 +80,14 @@ def make_call(
     return leg
 
 
-def join_with(holdings: Holdings, leg: Leg, wanted: JoinWith, *, now: float) -> None:
-    """Bring another call into one conversation with this one: that of the smaller name (survival §6)."""
+def join_with(holdings: Holdings, leg: Leg, wanted: JoinWith, *, fetched: bool = False, now: float) -> None:
+    """Bring another call into one conversation with this one: that of the smaller name (survival §6). One that another node
+    may have is asked for first. `fetched`: that has been done."""
     other = holdings.legs.get(wanted.other)
+    if other is None and holdings.settings.clustered and not fetched:
+        holdings.changed(leg.holding)  # whoever carries this one on begins here
+        holdings.out.append(Fetch(leg.call.id, wanted.action_id, wanted.other))
+        return
     refusal = _why_not(leg.call, other, wanted)
     if other is None or refusal is not None:
         holdings.errands.append((leg.call.id, JoinRefused(wanted.action_id, *(refusal or _unknown(wanted)))))
@@ -94,6 +101,26 @@ def join_with(holdings: Holdings, leg: Leg, wanted: JoinWith, *, now: float) -> 
     link = Link(other.call.id, "join", asked=True, action_id=wanted.action_id, end_with_peer=wanted.end_with_peer)
     holdings.errands.append((leg.call.id, Linked(link, other.call.negotiated)))
     holdings.errands.append((other.call.id, Linked(link.mirrored(leg.call.id), leg.call.negotiated)))
+
+
+def fetched(holdings: Holdings, given: Fetched | NotFetched, *, now: float) -> None:
+    """The other call of a join is here, or cannot be had. Nobody waits for that where the list has been replaced, or has
+    gone to another node."""
+    leg = holdings.legs.get(given.call)
+    wanted = None if leg is None else joining.waiting(leg.call)
+    if leg is None or wanted is None or wanted.action_id != given.action_id:
+        return
+    if isinstance(given, Fetched):
+        join_with(holdings, leg, wanted, fetched=True, now=now)
+    else:
+        holdings.errands.append((leg.call.id, JoinRefused(wanted.action_id, given.code, given.detail)))
+
+
+def join_again(holdings: Holdings, leg: Leg, *, now: float) -> None:
+    """Go on with a join that whoever carried this call before us had begun, if there is one."""
+    wanted = joining.waiting(leg.call)
+    if wanted is not None:
+        join_with(holdings, leg, wanted, now=now)
 
 
 def move_out(holdings: Holdings, leg: Leg, *, now: float) -> None:

@@ -46,7 +46,12 @@ class Names:
 
     def branch(self, call: CallId, number: int | str) -> str:
         """A Via branch of a request of ours (§8.1.1.7); `number`, a token, makes it the only one of its call."""
-        return f"{_BRANCH_COOKIE}{self.tag(call)}.{number}"
+        return self.branch_of(self.tag(call), number)
+
+    @staticmethod
+    def branch_of(tag: str, number: int | str) -> str:
+        """The same with the tag that the call bears, which another node may have made: whoever repeats a request says this."""
+        return f"{_BRANCH_COOKIE}{tag}.{number}"
 
     def call_of_tag(self, tag: str | None) -> CallId | None:
         """The call that this tag of ours names; None for anything we have not made."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from bridge.ambient import Seal, Tokens
+from bridge.calls import joining
 from bridge.calls.call import Call
 from bridge.calls.effects import CallTimer
-from bridge.calls.facts import CallId, ConversationId
+from bridge.calls.facts import ActionId, CallId, ConversationId
 from bridge.calls.inputs import (
     CallInput,
     Commanded,
@@ -27,7 +28,7 @@ from bridge.calls.inputs import (
     StoreTooLate,
 )
 from bridge.calls.sealing import sealed_actions
-from bridge.engine import fencing, handover, ownership, registering, responses, signalling
+from bridge.engine import fencing, handover, linking, ownership, registering, responses, signalling
 from bridge.engine.carrying import hurry, send_trying, settle, step
 from bridge.engine.delivering import acknowledge, carry_deliveries
 from bridge.engine.effects import ClosePorts, CommandRefused, Effect
@@ -40,6 +41,7 @@ from bridge.engine.inputs import (
     Delivered,
     Drain,
     DtmfHeard,
+    Fetched,
     FlowLost,
     HangUpAll,
     Input,
@@ -47,6 +49,7 @@ from bridge.engine.inputs import (
     MediaLost,
     MediaTimedOut,
     NoPortLeft,
+    NotFetched,
     Originate,
     Packet,
     PortsClosed,
@@ -174,6 +177,8 @@ class Node:
                 signalling.outcomes(holdings, holdings.endpoint.transport_failed(flow, now=now), now=now)
             case StreamBroken(data, flow, reason, status):
                 signalling.stream_broken(holdings, data, flow, reason, status)
+            case Fetched() | NotFetched():
+                linking.fetched(holdings, given, now=now)
             case Yield():
                 handover.let_go(holdings, given, now=now)
             case Drain():
@@ -215,6 +220,12 @@ class Node:
 
     def conversations(self) -> Iterator[Holding]:
         return iter(self._holdings.conversations.values())
+
+    def awaits(self, call: CallId, action_id: ActionId) -> bool:
+        """Whether this call's list waits for this join's other call to be brought here."""
+        leg = self._holdings.legs.get(call)
+        wanted = None if leg is None else joining.waiting(leg.call)
+        return wanted is not None and wanted.action_id == action_id
 
     @property
     def live(self) -> int:

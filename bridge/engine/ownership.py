@@ -20,8 +20,8 @@ from bridge.calls.peering import PeerGone
 from bridge.calls.sealing import unreadable
 from bridge.calls.search import InviteAttempt, Stage
 from bridge.calls.streams import rule_of, video_rule_of, video_session
-from bridge.engine import seeking
-from bridge.engine.carrying import drop, forget, open_ports, release, sip_outcomes, step
+from bridge.engine import linking, seeking
+from bridge.engine.carrying import drop, forget, open_ports, release, settle, sip_outcomes, step
 from bridge.engine.commit import Ending, EventWrite, Remembered, StoredCall, StoredConversation
 from bridge.engine.delivering import carry_deliveries, finish_if_done, let_go, publish
 from bridge.engine.effects import AdoptPorts, HeldPorts, Noted, OpenPorts, OriginateRefused
@@ -197,6 +197,9 @@ def claimed(
             if leg.call.link is not None and not _is_linked_back(holdings, leg):
                 step(holdings, leg, PeerGone(ended=False), now=now)
         finish_if_done(holdings, holding, now=now)
+    for leg in [leg for holding, _, _ in revived for leg in holding.legs.values()]:
+        linking.join_again(holdings, leg, now=now)
+        settle(holdings, now=now)  # the next one may wait for this one
     if conversations:
         whose = (("former", former.node_id),) if former is not None else ()
         holdings.out.append(Noted("info", "conversations_claimed", None, (("count", len(conversations)), *whose)))
@@ -314,13 +317,11 @@ def _resume(holdings: Holdings, leg: Leg, stored: StoredCall, former: Former | N
     call = leg.call
     if call.phase is not Phase.ENDED:
         holdings.live += 1
-    if former is None:
-        _cancel_again(holdings, leg, now=now)
+    _cancel_again(holdings, leg, former, now=now)
     if former is not None and call.is_sought:
         _seek_elsewhere(holdings, leg, now=now)
-    if former is not None and call.search is not None:
-        for attempt in call.search.attempts:
-            attempt.given_up_at = 0.0  # its last word goes to the other node: here nobody waits for it
+    if former is not None:
+        seeking.forget_last_words(holdings, call)
     move = call.move
     if former is not None and call.media_open:
         move = Move(former.node_id, holdings.settings.node_id, former.silent_since)
@@ -343,13 +344,19 @@ def _resume(holdings: Holdings, leg: Leg, stored: StoredCall, former: Former | N
 
 
 def _seek_elsewhere(holdings: Holdings, leg: Leg, *, now: float) -> None:
-    """A party that another node was seeking: what it has sent bears its address, and its answers go there. Where nothing
-    has been sent yet the search begins here."""
+    """A party that another node was seeking. Where nothing has been sent yet the search begins here. What was sent bears an
+    address: where that is ours too the search goes on, and a re-INVITE tells whoever answers where our ports are. Else the
+    answers go to the other node. Then each INVITE gets a CANCEL with the Via that it had (§9.1), as well as can be: the
+    CANCEL's own answer comes to whence it was sent (RFC 3581 §4), and the INVITE's never comes."""
     call = leg.call
-    if call.search is not None and any(attempt.is_out for attempt in call.search.attempts):
+    out = [attempt for attempt in call.search.attempts if attempt.is_out] if call.search is not None else []
+    if not out:
+        call.media_open, call.local_sdp, call.video_port = False, None, None
+    elif not all(seeking.reaches_us(holdings, attempt) for attempt in out):
+        for attempt in out:
+            if seeking.can_cancel(holdings, attempt):
+                seeking.take_up_invite(holdings, leg, attempt.number)
         step(holdings, leg, MediaGone(), now=now)
-        return
-    call.media_open, call.local_sdp, call.video_port = False, None, None
 
 
 def _seek_on(holdings: Holdings, leg: Leg, *, now: float) -> None:
@@ -400,15 +407,16 @@ def _invite_on(holdings: Holdings, leg: Leg, attempts: Sequence[InviteAttempt], 
         step(holdings, leg, InviteLost(number), now=now)
 
 
-def _cancel_again(holdings: Holdings, leg: Leg, *, now: float) -> None:
+def _cancel_again(holdings: Holdings, leg: Leg, former: Former | None, *, now: float) -> None:
     """Those who were given up and have not said their last word: nobody knows whether the CANCEL has left, or arrived. Its
-    INVITE is not repeated: whoever has never heard of it need not begin to ring."""
+    INVITE is not repeated: whoever has never heard of it need not begin to ring. Where that node lives it sees to it itself."""
     call, search = leg.call, leg.call.search
     for attempt in search.attempts if search is not None else ():
         if not attempt.given_up_at:
             continue
-        if now - attempt.given_up_at >= call.plan.ring_limit_s:
-            attempt.given_up_at = 0.0  # nothing rings for so long
+        elsewhere = former is not None and (former.holds or not seeking.can_cancel(holdings, attempt))
+        if elsewhere or now - attempt.given_up_at >= call.plan.ring_limit_s:
+            attempt.given_up_at = 0.0  # nobody here waits for its last word; or nothing rings for so long
             continue
         seeking.take_up_invite(holdings, leg, attempt.number)
         reason = ELSEWHERE if call.answered_at is not None else None

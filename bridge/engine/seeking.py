@@ -29,7 +29,7 @@ from bridge.sip.invite_usage import AckSent as UsageAckSent
 from bridge.sip.invite_usage import InviteSent, UsageState
 from bridge.sip.message import Request
 from bridge.sip.registrar import AddressOfRecord, Binding, address_of_record
-from bridge.sip.transaction import TransactionKey, client_key
+from bridge.sip.transaction import State, TransactionKey, client_key
 from bridge.sip.uri import SipUri, parse_uri
 from bridge.sip.user_agent import Capabilities, new_invite, via_value
 
@@ -128,6 +128,27 @@ def listener_for(holdings: Holdings, transport: str, host: str) -> Listener | No
     return None
 
 
+def sign(holdings: Holdings, call: Call, number: int) -> None:
+    """Write down what the Via of an attempt's INVITE will say: whoever carries the call on has to repeat it."""
+    attempt = attempt_of(call, number)
+    attempt.sent_by = _sender_of(holdings, attempt)
+
+
+def reaches_us(holdings: Holdings, attempt: InviteAttempt) -> bool:
+    """Whether the answers to this attempt's INVITE come to us, although another node has sent it: all nodes have one
+    address. Those to one that went by a connection came by that, and it is gone."""
+    flow = _way(holdings, attempt)
+    if flow is None or flow.transport != "udp":
+        return False
+    return attempt.sent_by == _sender_of(holdings, attempt)
+
+
+def can_cancel(holdings: Holdings, attempt: InviteAttempt) -> bool:
+    """Whether we can send a CANCEL for an INVITE of another node's: its Via is known, and we speak that transport."""
+    flow = _way(holdings, attempt)
+    return bool(attempt.sent_by) and flow is not None and listener_for(holdings, flow.transport, flow.host) is not None
+
+
 def send_invite(holdings: Holdings, leg: Leg, number: int, sequence: int, *, now: float) -> list[Outcome]:
     """An attempt's INVITE leaves. Nothing happens where it is not wanted any more, or a newer one has taken its place."""
     attempt = attempt_of(leg.call, number)
@@ -139,26 +160,40 @@ def send_invite(holdings: Holdings, leg: Leg, number: int, sequence: int, *, now
     flow = _way(holdings, attempt)
     if flow is None:
         return []
+    sign(holdings, leg.call, number)
     request = _invite(holdings, leg, attempt, flow)
     if flow.transport == "udp" and not attempt.datagram_only and len(request.encode()) > UDP_MOST:
         by_tcp = _by_tcp(holdings, flow)
         if by_tcp is not None:
             attempt.reliable = True
+            sign(holdings, leg.call, number)
             flow, request = by_tcp, _invite(holdings, leg, attempt, by_tcp)
     ours = OurRequest(leg.call.id, request, flow, number, attempt.target.auth, attempt.challenges)
+    holdings.endpoint.abandon(client_key(request))  # from when the call was here before, and gave it up without a write
     return send(holdings, ours, now=now)
 
 
 def take_up_invite(holdings: Holdings, leg: Leg, number: int) -> None:
-    """Go on with an attempt's INVITE that a dead process has sent, without sending it again."""
+    """Go on with an attempt's INVITE that a dead process has sent, without sending it again. One that was given up here before
+    its call went to another node and came back is going on already."""
     attempt = attempt_of(leg.call, number)
     flow = _way(holdings, attempt)
     if flow is None:
         return
     request = _invite(holdings, leg, attempt, flow)
     ours = OurRequest(leg.call.id, request, flow, number, attempt.target.auth, attempt.challenges)
-    holdings.ours[client_key(request)] = ours
-    holdings.endpoint.take_up(request, flow)
+    key = client_key(request)
+    holdings.ours[key] = ours
+    if holdings.endpoint.state(key) is None:
+        holdings.endpoint.take_up(request, flow)
+
+
+def forget_last_words(holdings: Holdings, call: Call) -> None:
+    """Wait for no final response that cannot come to us, or has come while the call was another node's."""
+    for attempt in call.search.attempts if call.search is not None else ():
+        key = TransactionKey(_invite_branch(holdings, call, attempt, attempt.sequence), "", "INVITE")
+        if holdings.endpoint.state(key) not in (State.CALLING, State.PROCEEDING):
+            attempt.given_up_at = 0.0
 
 
 def send(holdings: Holdings, ours: OurRequest, *, now: float, otherwise: Flow | None = None) -> list[Outcome]:
@@ -288,6 +323,7 @@ def _invite(holdings: Holdings, leg: Leg, attempt: InviteAttempt, flow: Flow) ->
     if call.search is None or place is None:
         raise AssertionError("an INVITE has a target")
     listener = holdings.settings.listener_of(flow)
+    sent_by = attempt.sent_by or listener.sent_by
     branch = _invite_branch(holdings, call, attempt, attempt.sequence)
     extra = [(name, value) for name, values in attempt.target.headers.items() for value in values]
     return new_invite(
@@ -296,7 +332,7 @@ def _invite(holdings: Holdings, leg: Leg, attempt: InviteAttempt, flow: Flow) ->
         to=f"<{attempt.target.uri}>",
         call_id=attempt.sip_call_id,
         sequence=attempt.sequence,
-        via=via_value(flow.transport, listener.sent_by, branch),
+        via=via_value(flow.transport, sent_by, branch),
         contact=listener.identity.contact,
         offer=call.local_sdp or b"",
         capabilities=Capabilities(server=call.identity.server),
@@ -308,13 +344,19 @@ def _invite(holdings: Holdings, leg: Leg, attempt: InviteAttempt, flow: Flow) ->
 def _invite_branch(holdings: Holdings, call: Call, attempt: InviteAttempt, sequence: int) -> str:
     # What could not be brought by TCP is another transaction by UDP.
     again = "u" if attempt.datagram_only else ""
-    return holdings.names.branch(call.id, f"i{attempt.number}.{sequence}{again}")
+    return holdings.names.branch_of(call.tag, f"i{attempt.number}.{sequence}{again}")
 
 
 def _way(holdings: Holdings, attempt: InviteAttempt) -> Flow | None:
     """The way that its INVITE goes."""
     flow = None if attempt.place is None else attempt.place.flow
     return (_by_tcp(holdings, flow) or flow) if flow is not None and attempt.reliable else flow
+
+
+def _sender_of(holdings: Holdings, attempt: InviteAttempt) -> str:
+    """The sent-by of the listener that its INVITE leaves by."""
+    flow = _way(holdings, attempt)
+    return "" if flow is None else holdings.settings.listener_of(flow).sent_by
 
 
 def _by_tcp(holdings: Holdings, flow: Flow) -> Flow | None:

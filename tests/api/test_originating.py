@@ -84,6 +84,7 @@ async def test_what_cannot_be_asked_for_is_named(
 REFUSALS = {
     "no_such_application": (422, "invalid"),
     "not_found": (404, "not_found"),
+    "merged": (410, "merged"),
     "key_reused": (422, "key_reused"),
     "overload": (503, "overload"),
     "draining": (503, "not_ready"),

@@ -124,6 +124,7 @@ def test_every_field_of_an_attempt_is_kept() -> None:
         "cause": ("network", "unreachable"),
         "heard": "b1",
         "sent_at": 1000.5,
+        "sent_by": "192.0.2.10:5060",
         "given_up_at": 1001.5,
         "reliable": True,
         "datagram_only": True,

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from tests.support.application import Application
-from tests.support.callee import Callee
-from tests.support.caller import Caller
+from tests.support.balancer import Balancer
+from tests.support.callee import Callee, IncomingCall, rings
+from tests.support.caller import Caller, OutgoingCall
 from tests.support.pairs import Pair, end_all, put_through
 from tests.support.programs import children_of
 from tests.support.scene import QUICK_SCHEDULE, Scene
@@ -87,6 +88,69 @@ class Cluster:
 
     async def end(self, pairs: list[Pair]) -> None:
         await end_all(pairs, self.application)
+
+
+async def ringing(cluster: Cluster) -> tuple[OutgoingCall, str, IncomingCall]:
+    """Somebody waits, by the first node, for somebody whose phone rings; with the text of the INVITE."""
+    waiting = cluster.callers[0].call("900")
+    request = waiting.begin()
+    called = await cluster.callee.called()
+    await until(lambda: any(each.status == 180 for each in waiting.responses), "it rings")
+    stream = await cluster.application.stream(called.call_id)
+    await until(lambda: "call.ringing" in stream.types, "it is told")
+    return waiting, request, called
+
+
+async def test_who_rings_in_vain_is_canceled_by_the_heir(scene: Scene) -> None:
+    """Its answer would go to where nobody is: its phone must not ring for ever."""
+    cluster = await Cluster.up(scene, nodes=2)
+    cluster.callee.behaviour = rings
+    waiting, request, called = await ringing(cluster)
+    killed_at = time.monotonic()
+    cluster.nodes[0].kill()
+    await until(lambda: called.is_canceled, "it is canceled")
+    print(f"a node that was calling somebody killed: CANCEL {time.monotonic() - killed_at:.2f} s later")
+    (cancel,) = called.asked("CANCEL")
+    assert cancel.all("via") == called.invite.all("via"), "by which it knows what is canceled"
+    assert cancel.sequence == called.invite.sequence
+    assert (await waiting.answer(request)).status >= 400, "and whoever waits hears of it"
+    await cluster.application.all_ended(2)
+    lost = (await cluster.application.stream(called.call_id)).ended
+    assert lost is not None
+    assert lost["data"]["call"]["ended"]["reason"] == "node_lost"
+    assert cluster.application.judge()["call.ended"] == 2
+
+
+async def test_who_rings_is_had_all_the_same_where_all_nodes_have_one_address(scene: Scene) -> None:
+    balancer = Balancer([])
+    scene.stack.callback(balancer.close)
+    await balancer.open()
+    shared = ("127.0.0.1", balancer.port)
+    config = {
+        "cluster": {"listen": "127.0.0.1:0", "secret": "a secret that both nodes share"},
+        "sip": {"advertise": f"127.0.0.1:{balancer.port}"},
+    }
+    cluster = await Cluster.up(scene, nodes=2, config=config)
+    nodes = [("127.0.0.1", node.sip_port) for node in cluster.nodes]
+    balancer.lead_to(nodes[:1])
+    cluster.callers[0].target = shared
+    cluster.callee.behaviour = rings
+    waiting, request, called = await ringing(cluster)
+    balancer.lead_to(nodes)
+    assert f"127.0.0.1:{balancer.port};" in called.invite["via"]
+    cluster.nodes[0].kill()
+    await until(lambda: cluster.callee.copies >= 2, "it is asked again")
+    assert len(called.invites) == len(called.branches) == 1, "and takes that for a repetition"
+    called.source = shared  # where its Via says, for a phone that knows nothing of RFC 3581
+    called.accept()
+    assert (await waiting.answer(request)).status == 200
+    pair = Pair(waiting, called)
+    await pair.joined(cluster.application)
+    await cluster.hear_each_other([pair])
+    await cluster.end([pair])
+    await cluster.application.all_ended(2)
+    events = cluster.application.judge()
+    assert events["call.recovered"] == events["call.ended"] - 1 == 1, "only the callee has had ports of the dead node"
 
 
 @pytest.mark.parametrize("count", [5, pytest.param(34, marks=pytest.mark.slow)])

@@ -78,6 +78,22 @@ def test_what_comes_back_before_its_ports_are_closed_keeps_them() -> None:
     assert list(world.ports) == [world.call_id]
 
 
+def test_what_comes_back_and_has_ended_there_leaves_no_port_open() -> None:
+    world = talking()
+    said = ask(world)
+    assert isinstance(said, Yielded)
+    heir = World(settings(owner="n2:1", node_id="n2", nonce="heir", clustered=True), dead=world)
+    heir.ports, heir.down, heir.commits = {}, True, world.commits[:1]
+    heir.give(hand_over(world, said))
+    heir.bye(sequence=9)
+    assert heir.stored_calls() != {}, "its last event is not delivered"
+    taken = world.keyspace.claim("n1:1", "again", "n2", [said.conversation])
+    world.give(Claimed(tuple(taken), Former("n2", world.now)))
+    assert world.call.ended is not None
+    world.advance(LINGER_S + 1.0)
+    assert world.ports == {}
+
+
 def ringing() -> World:
     world = World(CLUSTERED)
     world.reply = (Park(),)
@@ -130,7 +146,7 @@ def test_what_is_not_at_rest_is_kept(make: Callable[[], World]) -> None:
     world = make()
     said = ask(world)
     assert isinstance(said, YieldRefused)
-    assert said.why == "busy"
+    assert said.why == ("ringing" if make is ringing else "busy")
     assert world.node.call(world.call_id) is not None
 
 

@@ -133,7 +133,10 @@ def test_a_process_that_dies_in_a_join(applied: int) -> None:
         carried = heir.node.call(call)
         assert carried is not None
         assert carried.is_joined is joined_there
+    # Once it is stored that the list has come to the join, whoever carries it on goes on with that.
+    assert joined_there is (applied > 0)
     assert len(ids(heir)) == (1 if joined_there else 2)
+    assert told(heir).count("call.joined") == (2 if joined_there else 0)
     hang_up_both(heir)
 
 

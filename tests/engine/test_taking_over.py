@@ -7,24 +7,27 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.calls.actions import Answer, Dial, Hangup, Hold, Park, Pause, Target
+from bridge.calls.actions import Answer, Dial, Hangup, Hold, Mute, Park, Pause, Target
 from bridge.calls.call import Identity
-from bridge.engine.inputs import Claimed, Former
+from bridge.calls.facts import CallId
+from bridge.engine.inputs import Claimed, Former, StoreAway, StoreBack
 from bridge.engine.settings import Listener
 from bridge.sip.flow import Send
 from bridge.sip.message import Request
 from tests.engine.callee import Callee
+from tests.engine.test_dialing import party_of, told
 from tests.engine.test_joining import joined, reply, rule
-from tests.engine.world import ANSWER, IDENTITY, World, answered, sdp
+from tests.engine.world import ANSWER, IDENTITY, World, answered, sdp, settings
 
 CONTACT = "<sip:192.0.2.11:5060>"
 HEIRS = "udp:192.0.2.11:5060"  # how its listener is called
 ANSWERED = sdp(4000, formats="0 101")
 
 
-def survivor(world: World, *, silent_s: float = 3.0) -> World:
-    """Another node, that has claimed what this one had."""
-    listener = Listener(HEIRS, "192.0.2.11:5060", Identity(CONTACT, IDENTITY.server, IDENTITY.allow))
+def survivor(world: World, *, silent_s: float = 3.0, shared: bool = False) -> World:
+    """Another node, that has claimed what this one had. `shared`: both are reached at the same address."""
+    contact, sent_by = (IDENTITY.contact, "192.0.2.10:5060") if shared else (CONTACT, "192.0.2.11:5060")
+    listener = Listener(HEIRS, sent_by, Identity(contact, IDENTITY.server, IDENTITY.allow))
     config = replace(world.settings, owner="n2:1", node_id="n2", nonce="heir", listeners={HEIRS: listener})
     heir = World(config, dead=world)
     heir.ports, heir.media = {}, ("192.0.2.11", 30000)
@@ -204,16 +207,131 @@ def test_a_party_that_was_being_called_is_lost_and_its_caller_is_not() -> None:
     assert heir.call.wait_until is not None, "its list has gone on"
 
 
-def test_nobody_waits_for_the_last_word_of_a_party_that_another_node_was_calling() -> None:
+def ringing() -> tuple[World, Callee, CallId]:
+    """A caller waits for a party that rings."""
     world = World()
     bob = Callee(world)
-    world.reply = (Dial(to=(Target(bob.uri),)), Hangup())
+    world.reply = (Dial(to=(Target(bob.uri),)), Park())
     world.invite()
     bob.answer(180)
+    return world, bob, party_of(world)
+
+
+def copies(bob: Callee, method: str) -> list[bytes]:
+    """Everything of this kind that has come, repetitions too."""
+    return [each.encode() for each in bob.got if each.method == method]
+
+
+def test_a_party_that_rings_is_canceled_with_the_via_of_its_invite() -> None:
+    """§9.1: whom that INVITE has reached finds it by this Via, whoever sends the CANCEL."""
+    world, bob, party = ringing()
     heir = survivor(world)
-    heir.advance(60.0)
+    assert bob.methods == ["INVITE", "CANCEL"]
+    (cancel,) = bob.requests("CANCEL")
+    assert cancel.headers.get("Via") == bob.invite.headers.get("Via")
+    assert "192.0.2.10:5060" in (cancel.headers.get("Via") or "")
+    assert cancel.uri == bob.invite.uri
+    assert told(heir, party)[-1] == "call.ended"
+    heir.ask(Hangup())
+    heir.advance(120.0)
+    assert len(set(copies(bob, "CANCEL"))) == 1
+    assert heir.leftovers() == {}
+
+
+def test_an_answer_that_reaches_the_heir_all_the_same_is_acknowledged_and_ended() -> None:
+    world, bob, _ = ringing()
+    heir = survivor(world)
+    bob.answer(200)
+    assert bob.methods == ["INVITE", "CANCEL", "ACK", "BYE"]
+    heir.ask(Hangup())
+    heir.advance(120.0)
+    assert heir.leftovers() == {}
+
+
+def test_a_cancel_of_the_dead_node_that_nobody_has_answered_is_repeated() -> None:
+    world, bob, _ = ringing()
+    bob.deaf = True
+    world.ask(Hangup())
+    assert len(copies(bob, "CANCEL")) == 1
+    heir = survivor(world)
+    assert len(copies(bob, "CANCEL")) == 2
+    assert len(set(copies(bob, "CANCEL"))) == 1
+    heir.advance(120.0)
     assert heir.types[-1] == "call.ended"
     assert heir.leftovers() == {}
+
+
+def test_what_says_nothing_of_its_via_is_not_canceled() -> None:
+    """A release before this one did not write it down, and with another Via it would be somebody else's CANCEL."""
+    world, bob, party = ringing()
+    search = world.node.call(party).search  # type: ignore[union-attr]
+    assert search is not None
+    search.attempts[0].sent_by = ""
+    world.command(Mute(), call=world.call_id)  # something that is written
+    heir = survivor(world)
+    assert bob.methods == ["INVITE"]
+    assert told(heir, party)[-1] == "call.ended"
+
+
+# All nodes have one address
+
+
+def test_a_party_that_rings_is_asked_again_by_an_heir_of_the_same_address() -> None:
+    """To the byte: it takes that for a repetition, and says again what it has said (§17.2.1)."""
+    world, bob, party = ringing()
+    caller = world.call_id
+    heir = survivor(world, shared=True)
+    assert len(copies(bob, "INVITE")) == 2
+    assert len(set(copies(bob, "INVITE"))) == 1
+    bob.answer(200)
+    heir.ack()
+    moved = bob.invite
+    assert b"m=audio 30000" in moved.body, "what it was offered were ports of the dead node"
+    assert "call.joined" not in told(heir, party)
+    bob.answer(200, invite=moved)
+    assert told(heir, party)[-3:] == ["call.answered", "call.recovered", "call.joined"]
+    assert (rule(heir, caller).relay_to, rule(heir, party).relay_to) == (party, caller)
+    assert bob.methods == ["INVITE", "ACK", "INVITE", "ACK"]
+    bob.bye()
+    heir.advance(120.0)
+    assert heir.leftovers() == {}
+
+
+def test_a_refusal_comes_to_an_heir_of_the_same_address() -> None:
+    world, bob, party = ringing()
+    heir = survivor(world, shared=True)
+    bob.answer(486)
+    assert told(heir, party)[-2:] == ["call.attempt_failed", "call.ended"]
+    assert bob.methods == ["INVITE", "ACK"]
+    assert heir.call.wait_until is not None, "its caller's list has gone on"
+    heir.bye()
+    heir.advance(120.0)
+    assert heir.leftovers() == {}
+
+
+def test_what_may_be_forgotten_there_is_canceled_and_not_asked_again() -> None:
+    world = World()
+    bob = Callee(world)
+    world.reply = (Dial(to=(Target(bob.uri),)), Park())
+    world.invite()
+    heir = survivor(world, shared=True, silent_s=33.0)
+    assert bob.methods == ["INVITE", "CANCEL"]
+    assert len(copies(bob, "INVITE")) == 1
+    assert told(heir, party_of(heir))[-2:] == ["call.attempt_failed", "call.ended"]
+
+
+def test_an_invite_that_went_by_a_connection_is_not_repeated_by_another_one() -> None:
+    listeners = {
+        f"{each}:5060": Listener(f"{each}:5060", "192.0.2.10:5060", IDENTITY, transport=each) for each in ("udp", "tcp")
+    }
+    world = World(settings(listeners=listeners))
+    bob = Callee(world, transport="tcp")
+    world.reply = (Dial(to=(Target(bob.uri),)), Park())
+    world.invite()
+    bob.answer(180)
+    heir = survivor(world, shared=True)
+    assert len(copies(bob, "INVITE")) == 1
+    assert told(heir, party_of(heir))[-1] == "call.ended"
 
 
 def test_a_party_that_nobody_has_called_yet_is_called_by_the_heir() -> None:
@@ -272,3 +390,23 @@ def test_the_heir_sends_by_its_own_listener(direction: str) -> None:
     heir = survivor(world)
     sent = [effect for effect in heir.effects if isinstance(effect, Send)]
     assert {effect.flow.listener for effect in sent} == {HEIRS}
+
+
+@pytest.mark.parametrize("heard", [False, True], ids=["silent", "its last word has come meanwhile"])
+def test_what_was_given_up_here_may_come_back(heard: bool) -> None:
+    """A node that stood still has lost a call whose INVITE it had canceled, and takes it over again from its heir."""
+    world, bob, _ = ringing()
+    bob.deaf = True
+    world.ask(Hangup())
+    (conversation,) = [each.id for each in world.node.conversations()]
+    survivor(world)
+    world.give(StoreAway(), StoreBack())
+    world.advance(1.0)
+    assert list(world.node.calls()) == [], "it has been told that they are another node's"
+    if heard:
+        bob.world = world
+        bob.answer(487)
+    world.give(Claimed(tuple(world.keyspace.claim("n1:1", "again", "n2", [conversation])), Former("n2", world.now)))
+    assert (world.node.conversation(conversation) is None) is heard, "nobody is waited for any more"
+    world.advance(120.0)
+    assert world.leftovers() == {}

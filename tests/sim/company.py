@@ -21,6 +21,8 @@ from bridge.engine.inputs import HangUpAll, Input
 from bridge.engine.node import Node
 from bridge.engine.settings import NodeSettings
 from bridge.errors import StoreUnavailable
+from bridge.fetching import Fetching
+from bridge.handing import HandingOver
 from bridge.membership import RETRY_S, Membership
 from bridge.pump import Pump
 from bridge.reader import Reader
@@ -88,16 +90,20 @@ class Company:
             facts={"cluster": [own.address[0], CLUSTER_PORT], "hint": own.node.hint},
             heard=self.switchboard.heard,
         )
+        handing = HandingOver(pump=pump, store=store, switchboard=self.switchboard, membership=self._membership)
+        fetching = Fetching(
+            pump=pump, store=store, switchboard=self.switchboard, membership=self._membership, handing=handing
+        )
         self._draining = Draining(
-            owner=own.owner,
             pump=pump,
-            store=store,
             membership=self._membership,
             switchboard=self.switchboard,
+            handing=handing,
             began=lambda: own.tell("is unready"),
             supervised=lambda _: None,
         )
-        self.switchboard.connect(cast(Cluster, Wires(own, links)), self._membership, self._draining.begin)
+        cluster = cast(Cluster, Wires(own, links))
+        self.switchboard.connect(cluster, self._membership, fetching, self._draining.begin)
         self._reader = Reader(pump=pump, store=store, tokens=SeededTokens(chance), seal=seal, nodes=self.switchboard)
 
     async def live(self) -> None:

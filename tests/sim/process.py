@@ -27,6 +27,7 @@ from bridge.engine.effects import (
     Deliver,
     Dropped,
     Effect,
+    Fetch,
     Noted,
     OpenPorts,
     Originated,
@@ -43,6 +44,7 @@ from bridge.engine.inputs import (
     Command,
     Delivered,
     Input,
+    NotFetched,
     Originate,
     Packet,
     Resolved,
@@ -166,6 +168,7 @@ class Process:
             Yielded: self._answered,
             YieldRefused: self._answered,
             PassOn: self._pass_on,
+            Fetch: self._fetch,
             Deregistered: lambda effect: None,  # nobody here asks for that
             Dropped: lambda effect: ladder.tell(self.name, "", f"drops: {effect.reason} {effect.detail}"),
             Noted: self._noted,
@@ -383,6 +386,12 @@ class Process:
             self.company.switchboard.pass_on(wanted)
         else:
             self.give(Returned(wanted.data, wanted.flow))
+
+    def _fetch(self, wanted: Fetch) -> None:
+        if self.company is not None:
+            self.company.switchboard.fetch(wanted)
+        else:
+            self.give(NotFetched(wanted.call, wanted.action_id, "not_found", f"{wanted.other} is not alive here"))
 
     def tell(self, what: str) -> None:
         """A line in the ladder."""

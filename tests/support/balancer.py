@@ -37,6 +37,10 @@ class Balancer(asyncio.DatagramProtocol):
         self.port = 0
         self.passed = 0
 
+    def lead_to(self, nodes: Sequence[Address]) -> None:
+        """These from now on."""
+        self._nodes = cycle(nodes)
+
     async def open(self) -> None:
         transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: self, ("127.0.0.1", 0))
         self._front = transport

@@ -7,9 +7,10 @@ answers every call.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 from bridge import __version__
 from bridge.ambient import SystemTokens
@@ -25,6 +26,8 @@ from bridge.engine.node import Node
 from bridge.engine.registrations import Deregistered
 from bridge.engine.settings import Application, Listener, NodeSettings
 from bridge.errors import PeerGone
+from bridge.fetching import Fetching
+from bridge.handing import HandingOver
 from bridge.membership import Membership
 from bridge.nodes import Nodes
 from bridge.outbox.effects import Delivery, Endpoint
@@ -79,6 +82,11 @@ class Wire:
             for node in self.nodes.values():
                 await node.membership.announce()
 
+    def events(self, call: CallId) -> list[tuple[str, dict[str, Any]]]:
+        """Type and data of each event of a call, as stored."""
+        read = [json.loads(body) for _, body in self.keyspace.events(call) or ()]
+        return [(each["type"], each["data"]) for each in read]
+
     async def kill(self, node: Linked) -> None:
         """It dies, and its lease lapses while the others renew theirs."""
         node.pump.close()
@@ -90,6 +98,7 @@ class Wire:
     async def close(self) -> None:
         for node in self.nodes.values():
             await node.draining.close()
+            await node.fetching.close()
             await node.switchboard.close()
             node.pump.close()
 
@@ -130,6 +139,8 @@ class Linked:
         self.ports: set[str] = set()
         self.taken: Counter[str] = Counter()  # events, by call
         self.answering = True
+        self.taking = True  # of notifications; False: they stay under way
+        self.untaken: list[Delivery] = []
         self.metrics = Metrics()
         self.replaced: list[str] = []
         self.pump = Pump(clock=wire.clock, metrics=self.metrics)
@@ -175,16 +186,26 @@ class Linked:
             reads=reads,
         )
         self.unready = False
-        self.draining = Draining(
-            owner=owner,
+        self.handing = HandingOver(
+            pump=self.pump, store=self.store, switchboard=self.switchboard, membership=self.membership
+        )
+        self.fetching = Fetching(
             pump=self.pump,
             store=self.store,
+            switchboard=self.switchboard,
+            membership=self.membership,
+            handing=self.handing,
+        )
+        self.draining = Draining(
+            pump=self.pump,
             membership=self.membership,
             switchboard=self.switchboard,
+            handing=self.handing,
             began=self._drains,
             supervised=self._ended,
         )
-        self.switchboard.connect(cast(Cluster, _Links(owner, wire)), self.membership, self.draining.begin)
+        links = cast(Cluster, _Links(owner, wire))
+        self.switchboard.connect(links, self.membership, self.fetching, self.draining.begin)
         self.nodes = Nodes(
             owner=owner, membership=self.membership, switchboard=self.switchboard, draining=self.draining
         )
@@ -263,10 +284,25 @@ class Linked:
         call = next(call.id for call in self.pump.node.calls() if call.id not in known)
         await until(lambda: len(self.wire.keyspace.events(call) or ()) == 2, f"{name} is written")
         await until(lambda: self.taken[call] == 2, f"{name} is told of")
-        self.wire.clock.time += 0.2  # what has been delivered is written without another write to ride with
+        await self.settle()
+        return call, ok.tag("to")
+
+    async def settle(self) -> None:
+        """What has been delivered is written without another write to ride with."""
+        self.wire.clock.time += 0.2
         await self.wire.announce()
         self.pump.give(Woken())
-        return call, ok.tag("to")
+
+    def take_all(self) -> None:
+        """What was under way is delivered."""
+        self.taking = True
+        for delivery in self.untaken:
+            self.deliver(delivery, Outcome(200, None, None, 0.01))
+        self.untaken.clear()
+
+    def deliver(self, delivery: Delivery, outcome: Outcome) -> None:
+        self.pump.delivered(delivery, outcome)
+        self.taken[delivery.call] += 1
 
     def conversation(self, call: CallId) -> ConversationId:
         found = self.wire.keyspace.whereabouts(call)
@@ -281,10 +317,9 @@ class _Post:
         self._node = node
 
     def send(self, delivery: Delivery) -> None:
+        if not (delivery.decision or self._node.taking):
+            self._node.untaken.append(delivery)
+            return
         body = b'{"actions": [{"action": "answer"}]}' if delivery.decision and self._node.answering else b""
         outcome = Outcome(200, None, None, 0.01, body=body, content_type="application/json")
-        asyncio.get_running_loop().call_soon(self._deliver, delivery, outcome)
-
-    def _deliver(self, delivery: Delivery, outcome: Outcome) -> None:
-        self._node.pump.delivered(delivery, outcome)
-        self._node.taken[delivery.call] += 1
+        asyncio.get_running_loop().call_soon(self._node.deliver, delivery, outcome)
