@@ -3,91 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import pytest
 
-from tests.support.application import Application
+from tests.chaos.cluster import LEASE_S, NODES, Cluster, family_of, stop, wake
+from tests.chaos.talking import talking
 from tests.support.balancer import Balancer
-from tests.support.callee import Callee, IncomingCall, rings
-from tests.support.caller import Caller, OutgoingCall
-from tests.support.pairs import Pair, end_all, put_through
-from tests.support.programs import children_of
-from tests.support.scene import QUICK_SCHEDULE, Scene
-from tests.support.served import Served
+from tests.support.callee import IncomingCall, rings
+from tests.support.caller import OutgoingCall
+from tests.support.pairs import Pair
+from tests.support.scene import Scene
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.chaos
-
-NODES = 3
-LEASE_S = 3.0
-
-
-class Cluster:
-    """Nodes on one Redis, somebody who calls each of them, and somebody who is called."""
-
-    def __init__(self, application: Application, callee: Callee) -> None:
-        self.application = application
-        self.callee = callee
-        self.nodes: list[Served] = []
-        self.callers: list[Caller] = []
-        self._number = 100
-
-    @classmethod
-    async def up(cls, scene: Scene, nodes: int = NODES, config: Mapping[str, Any] | None = None) -> Cluster:
-        callee = await scene.callee()
-        application = await scene.application(put_through(callee))
-        store = (await scene.redis()).url
-        cluster = cls(application, callee)
-        config = {"webhooks": {"schedule": QUICK_SCHEDULE, "decision_timeout_s": 30}, **(config or {})}
-        for _ in range(nodes):
-            cluster.nodes.append(await scene.bridge(application, store=store, config=config, media_pairs=400))
-            cluster.callers.append(await scene.caller(cluster.nodes[-1]))
-        return cluster
-
-    async def pairs(self, node: int, count: int) -> list[Pair]:
-        """So many joined calls that begin at this node."""
-        numbers = [str(self._number + each) for each in range(count)]
-        self._number += count
-        made = await asyncio.gather(*(Pair.up(self.callers[node], self.callee, number) for number in numbers))
-        await asyncio.gather(*(pair.joined(self.application) for pair in made))
-        return list(made)
-
-    async def recovered(self, pairs: list[Pair]) -> None:
-        """Wait until both calls of each pair have been taken over."""
-        streams = [stream for pair in pairs for stream in await pair.streams(self.application)]
-        await until(
-            lambda: all("call.recovered" in stream.types for stream in streams),
-            lambda: (
-                f"all are recovered: {[stream.types for stream in streams if 'call.recovered' not in stream.types]}"
-            ),
-        )
-
-    async def hear_each_other(self, pairs: list[Pair]) -> None:
-        """A packet of each end comes out at the other one."""
-        for pair in pairs:
-            for phone, leg, other_phone, other in (
-                (pair.out.phone, pair.out, pair.into.phone, pair.into),
-                (pair.into.phone, pair.into, pair.out.phone, pair.out),
-            ):
-                before = len(other_phone.rtp.said[other.media_port])
-                port = leg.media_port
-
-                def is_heard(rtp=other_phone.rtp, port=other.media_port, before=before) -> bool:  # type: ignore[no-untyped-def]
-                    return len(rtp.said[port]) > before
-
-                deadline = time.monotonic() + 10
-                while not is_heard() and time.monotonic() < deadline:
-                    phone.rtp.speak(port)
-                    await asyncio.sleep(0.02)
-                assert is_heard(), f"{leg.call_id} is not heard"
-
-    async def end(self, pairs: list[Pair]) -> None:
-        await end_all(pairs, self.application)
 
 
 async def ringing(cluster: Cluster) -> tuple[OutgoingCall, str, IncomingCall]:
@@ -157,14 +86,14 @@ async def test_who_rings_is_had_all_the_same_where_all_nodes_have_one_address(sc
 async def test_the_others_carry_on_what_a_dead_node_had(scene: Scene, count: int) -> None:
     cluster = await Cluster.up(scene)
     mine = [await cluster.pairs(node, count) for node in range(NODES)]
-    await cluster.hear_each_other(mine[0])
-    killed_at = time.monotonic()
-    cluster.nodes[0].kill()
-    await cluster.recovered(mine[0])
-    print(f"a node with {2 * count} calls killed: all recovered {time.monotonic() - killed_at:.2f} s later")
-    await cluster.hear_each_other(mine[0])
     everyone = [pair for pairs in mine for pair in pairs]
-    assert not any(leg.is_over for pair in everyone for leg in (pair.out, pair.into))
+    async with talking(everyone):
+        killed_at = time.monotonic()
+        cluster.nodes[0].kill()
+        await cluster.recovered(mine[0])
+        print(f"a node with {2 * count} calls killed: all recovered {time.monotonic() - killed_at:.2f} s later")
+    await cluster.hear_each_other(everyone)
+    cluster.nobody_was_hung_up_on(everyone)
     await cluster.end(everyone)
     await cluster.application.all_ended(2 * len(everyone))
     events = cluster.application.judge()
@@ -179,48 +108,26 @@ async def test_the_others_carry_on_what_a_dead_node_had(scene: Scene, count: int
     assert sum(each["bridge_takeovers_total"] for each in taken) == count
 
 
-async def test_a_node_that_was_stopped_and_wakes_up_harms_nobody(scene: Scene) -> None:
+@pytest.mark.parametrize("stopped_s", [0, pytest.param(30, marks=pytest.mark.slow)])
+async def test_a_node_that_was_stopped_and_wakes_up_harms_nobody(scene: Scene, stopped_s: int) -> None:
+    """Stopped until its calls have been taken over, and a lease more; or so many seconds."""
     cluster = await Cluster.up(scene, nodes=2)
     mine, others = await cluster.pairs(0, 5), await cluster.pairs(1, 5)
-    first = cluster.nodes[0]
-    family = [first.pid, *children_of(first.pid)]
-    for pid in family:
-        os.kill(pid, signal.SIGSTOP)
-    await cluster.recovered(mine)
-    await asyncio.sleep(LEASE_S)
-    for pid in reversed(family):
-        os.kill(pid, signal.SIGCONT)
+    first, stopped_at = cluster.nodes[0], time.monotonic()
+    family = family_of(first)
+    stop(family)
+    try:
+        await cluster.recovered(mine)
+        await asyncio.sleep(max(LEASE_S, stopped_at + stopped_s - time.monotonic()))
+    finally:
+        wake(family)
     await until(lambda: len(first.said("conversation_let_go")) == 5, "it lets go of what has moved")
     everyone = [*mine, *others]
     await cluster.hear_each_other(everyone)
-    assert not any(leg.is_over for pair in everyone for leg in (pair.out, pair.into))
+    cluster.nobody_was_hung_up_on(everyone)
     assert (await first.metrics())["bridge_takeovers_total"] == 0
+    await cluster.takes_calls(0)
     await cluster.end(everyone)
-    await cluster.application.all_ended(2 * len(everyone))
+    await cluster.application.all_ended(2 * len(everyone) + 1)
     events = cluster.application.judge()
-    assert events["call.ended"] == 2 * len(everyone)
     assert events["call.recovered"] == 2 * len(mine)
-
-
-async def test_a_store_that_stands_still_makes_nobody_steal_anything(scene: Scene) -> None:
-    callee = await scene.callee()
-    application = await scene.application(put_through(callee))
-    server = await scene.redis()
-    cluster = Cluster(application, callee)
-    for _ in range(2):
-        cluster.nodes.append(
-            await scene.bridge(application, store=server.url, config={"webhooks": {"schedule": QUICK_SCHEDULE}})
-        )
-        cluster.callers.append(await scene.caller(cluster.nodes[-1]))
-    pairs = [*await cluster.pairs(0, 3), *await cluster.pairs(1, 3)]
-    server.pause()
-    await asyncio.sleep(10.0)
-    server.go_on()
-    await cluster.hear_each_other(pairs)
-    await asyncio.sleep(2 * LEASE_S + 1.0)
-    for node in cluster.nodes:
-        assert (await node.metrics())["bridge_takeovers_total"] == 0
-    assert not any(leg.is_over for pair in pairs for leg in (pair.out, pair.into))
-    await cluster.end(pairs)
-    await application.all_ended(2 * len(pairs))
-    assert "call.recovered" not in application.judge()
