@@ -6,17 +6,18 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.support.application import Application, Event, actions
 from tests.support.balancer import Balancer
 from tests.support.callee import Callee
 from tests.support.caller import Caller
+from tests.support.namespaces import LOOPBACK, Host
 from tests.support.pairs import Pair, end_all, put_through
 from tests.support.programs import children_of
 from tests.support.scene import QUICK_SCHEDULE, Scene
-from tests.support.served import Served
+from tests.support.served import Served, merged
 from tests.support.waiting import until, until_awaited
 
 NODES = 3
@@ -31,6 +32,7 @@ class Cluster:
 
     def __init__(self, scene: Scene, application: Application, callee: Callee, store: str) -> None:
         self.scene = scene
+        self.here = callee.host
         self.application = application
         self.callee = callee
         self.store = store
@@ -42,22 +44,33 @@ class Cluster:
     async def up(
         cls, scene: Scene, nodes: int = NODES, config: Mapping[str, Any] | None = None, *, store: str | None = None
     ) -> Cluster:
-        """`store`: where they keep everything, if not in a Redis of their own."""
-        callee = await scene.callee()
-        application = await scene.application(desk(callee))
-        cluster = cls(scene, application, callee, store or (await scene.redis()).url)
-        config = {"webhooks": {"schedule": QUICK_SCHEDULE, "decision_timeout_s": 30}, **(config or {})}
-        for _ in range(nodes):
-            made = await scene.node(application, store=cluster.store, config=config, media_pairs=400)
+        """All of it on loopback. `store`: where they keep everything, if not in a Redis of their own."""
+        hosts = [LOOPBACK] * nodes
+        return await cls.up_at(scene, hosts, here=LOOPBACK, store=store or (await scene.redis()).url, config=config)
+
+    @classmethod
+    async def up_at(
+        cls, scene: Scene, hosts: Sequence[Host], *, here: Host, store: str, config: Mapping[str, Any] | None = None
+    ) -> Cluster:
+        """A node at each of these hosts; callers, callee and application `here`."""
+        callee = await scene.callee(host=here)
+        application = await scene.application(desk(callee), host=here)
+        cluster = cls(scene, application, callee, store)
+        usual = {"webhooks": {"schedule": QUICK_SCHEDULE, "decision_timeout_s": 30}}
+        for host in hosts:
+            settings = merged(usual, config or {})
+            if "cluster" in settings:
+                settings = merged(settings, {"cluster": {"listen": f"{host.address}:0"}})
+            made = await scene.node(application, store=store, config=settings, media_pairs=400, host=host)
             cluster.nodes.append(made)
         await asyncio.gather(*(node.start() for node in cluster.nodes))
         for node in cluster.nodes:
-            cluster.callers.append(await scene.caller(node))
+            cluster.callers.append(await scene.caller(node, host=here))
         return cluster
 
     async def balancer(self) -> Balancer:
         """In front of all nodes, the dead and the draining ones too."""
-        balancer = Balancer([("127.0.0.1", node.sip_port) for node in self.nodes])
+        balancer = Balancer([node.sip_address for node in self.nodes], self.here)
         self.scene.stack.callback(balancer.close)
         await balancer.open()
         return balancer

@@ -18,6 +18,7 @@ from aiohttp import web
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from tests.support.namespaces import LOOPBACK, Host
 from tests.support.programs import PORTS
 from tests.support.waiting import PATIENCE_S, until
 
@@ -77,9 +78,10 @@ class Stream:
 class Application:
     """Listens on a port of its own from `start` on."""
 
-    def __init__(self, reply: Reply = answering, *, dead_events: bool = False) -> None:
+    def __init__(self, reply: Reply = answering, *, dead_events: bool = False, host: Host = LOOPBACK) -> None:
         """`dead_events`: events may be given up, so gaps and calls without an end are no fault."""
         self.reply = reply
+        self._host = host.address
         self.port = PORTS.one()
         self.streams: dict[str, Stream] = {}
         self.faults: list[str] = []
@@ -95,7 +97,7 @@ class Application:
         return self.url_of("/calls")
 
     def url_of(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"http://{self._host}:{self.port}{path}"
 
     async def start(self) -> None:
         """Listen: the first time, or again after `stop`."""
@@ -103,7 +105,7 @@ class Application:
         app.router.add_route("*", "/{tail:.*}", self._webhook)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
+        await web.TCPSite(self._runner, self._host, self.port, reuse_address=True).start()
 
     async def stop(self) -> None:
         """Go away: nobody listens on the port any more, and connections are closed."""

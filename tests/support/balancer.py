@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import cycle
 from typing import cast
 
+from tests.support.namespaces import LOOPBACK, Host
 from tests.support.phone import Address
 
 
@@ -28,7 +29,8 @@ class _Back(asyncio.DatagramProtocol):
 class Balancer(asyncio.DatagramProtocol):
     """Listens on a port of its own."""
 
-    def __init__(self, nodes: Sequence[Address]) -> None:
+    def __init__(self, nodes: Sequence[Address], host: Host = LOOPBACK) -> None:
+        self._host = host.address
         self._nodes = cycle(nodes)
         self._front: asyncio.DatagramTransport | None = None
         self._backs: dict[Address, _Back] = {}
@@ -42,7 +44,7 @@ class Balancer(asyncio.DatagramProtocol):
         self._nodes = cycle(nodes)
 
     async def open(self) -> None:
-        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: self, ("127.0.0.1", 0))
+        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: self, (self._host, 0))
         self._front = transport
         self.port = transport.get_extra_info("sockname")[1]
 
@@ -71,7 +73,7 @@ class Balancer(asyncio.DatagramProtocol):
 
     async def _begin(self, client: Address) -> None:
         loop = asyncio.get_running_loop()
-        transport, back = await loop.create_datagram_endpoint(lambda: _Back(self, client), ("127.0.0.1", 0))
+        transport, back = await loop.create_datagram_endpoint(lambda: _Back(self, client), (self._host, 0))
         self._backs[client] = back
         for data in self._early.pop(client):
             self._pass(transport, data)

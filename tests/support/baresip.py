@@ -13,6 +13,7 @@ import wave
 from pathlib import Path
 from typing import Any
 
+from tests.support.namespaces import LOOPBACK, Host
 from tests.support.programs import PORTS, Program, find_program, tail
 from tests.support.waiting import PATIENCE_S, until
 
@@ -24,8 +25,8 @@ module ctrl_tcp.so
 module_tmp uuid.so
 module_tmp account.so
 module_app menu.so
-ctrl_tcp_listen 127.0.0.1:{control}
-sip_listen 127.0.0.1:{sip}
+ctrl_tcp_listen {host}:{control}
+sip_listen {host}:{sip}
 rtp_ports {rtp}-{rtp_last}
 audio_source aufile,{tone}
 audio_player aufile,{heard}
@@ -36,7 +37,8 @@ audio_alert aufile,{alert}
 class Baresip:
     """One phone."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, host: Host = LOOPBACK) -> None:
+        self.host = host
         self.events: list[dict[str, Any]] = []
         self._directory = directory
         self.port = PORTS.one()
@@ -48,7 +50,7 @@ class Baresip:
     @property
     def uri(self) -> str:
         """Under which it can be called, as long as it has no account."""
-        return f"sip:me@127.0.0.1:{self.port}"
+        return f"sip:me@{self.host.address}:{self.port}"
 
     async def start(self, dial: str | None = None, *, account: str | None = None) -> None:
         """`dial`: whom to call as soon as it is up, before anybody can see its events. `account`: a line of its file of
@@ -59,6 +61,7 @@ class Baresip:
         binary = find_program("baresip")
         config = _CONFIG.format(
             modules=_modules(binary),
+            host=self.host.address,
             control=self._control,
             sip=self.port,
             rtp=rtp,
@@ -73,9 +76,9 @@ class Baresip:
         _write_tone(directory / "tone.wav", seconds=60)
         # As the README has it, but for the directory of its configuration.
         command = [binary, "-f", str(directory)]
-        command += [] if account else ["-e", "/uanew <sip:me@127.0.0.1>;regint=0"]
+        command += [] if account else ["-e", f"/uanew <sip:me@{self.host.address}>;regint=0"]
         command += ["-e", f"/dial {dial}"] if dial else []
-        self._program = Program(command, output=directory / "output", directory=directory)
+        self._program = Program(self.host.command(command), output=directory / "output", directory=directory)
         await self._connect()
 
     async def stop(self) -> None:
@@ -116,10 +119,13 @@ class Baresip:
     async def _connect(self) -> None:
         deadline = asyncio.get_running_loop().time() + PATIENCE_S
         while True:
+            link = self.host.stream_socket()
             try:
-                reader, self._writer = await asyncio.open_connection("127.0.0.1", self._control)
+                await asyncio.get_running_loop().sock_connect(link, (self.host.address, self._control))
+                reader, self._writer = await asyncio.open_connection(sock=link)
                 break
             except OSError:
+                link.close()
                 assert asyncio.get_running_loop().time() < deadline, tail(self._directory / "output")
                 await asyncio.sleep(0.02)
         self._reader = asyncio.create_task(self._read(reader))

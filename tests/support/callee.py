@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tests.support.namespaces import LOOPBACK, Host
 from tests.support.phone import Address, Leg, Message, Phone, address_of, token
 from tests.support.waiting import PATIENCE_S, until
 
@@ -32,10 +33,10 @@ def says(status: int, *, headers: str = "") -> Behaviour:
 
 
 class Callee(Phone):
-    """A phone on loopback. What its calls are named in is `calls`, by SIP Call-ID, in the order of their coming."""
+    """A phone. What its calls are named in is `calls`, by SIP Call-ID, in the order of their coming."""
 
-    def __init__(self, behaviour: Behaviour = answers) -> None:
-        super().__init__()
+    def __init__(self, behaviour: Behaviour = answers, host: Host = LOOPBACK) -> None:
+        super().__init__(host)
         self.behaviour = behaviour
         self.calls: dict[str, IncomingCall] = {}
         self.copies = 0  # of INVITEs that have come, repetitions included
@@ -45,7 +46,7 @@ class Callee(Phone):
         return self.uri_of("bob")
 
     def uri_of(self, user: str) -> str:
-        return f"sip:{user}@127.0.0.1:{self.port}"
+        return f"sip:{user}@{self.host.address}:{self.port}"
 
     def take(self, message: Message, source: Address) -> None:
         call = self.calls.get(message["call-id"])
@@ -144,6 +145,8 @@ class IncomingCall(Leg):
             return
         self.invite = message
         self.invites.append(message)
+        if message.body:
+            self.describe(message)
         self.routes = message.all("record-route")
         self.target = message["contact"].strip("<>").partition(">")[0]
         callee = self.phone

@@ -7,6 +7,7 @@ import re
 import time
 from dataclasses import dataclass, field
 
+from tests.support.namespaces import LOOPBACK, Host
 from tests.support.phone import T1, T2, Address, Leg, Message, Phone, address_of, token
 from tests.support.waiting import PATIENCE_S
 
@@ -14,8 +15,8 @@ from tests.support.waiting import PATIENCE_S
 class Caller(Phone):
     """Calls whoever is at `target`."""
 
-    def __init__(self, target: Address) -> None:
-        super().__init__()
+    def __init__(self, target: Address, host: Host = LOOPBACK) -> None:
+        super().__init__(host)
         self.target = target
         self.calls: dict[str, OutgoingCall] = {}
 

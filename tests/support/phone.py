@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
+from tests.support.namespaces import LOOPBACK, Host
 from tests.support.waiting import PATIENCE_S, until
 
 T1, T2 = 0.5, 4.0
@@ -73,6 +74,10 @@ class Message:
         found = re.search(r"^m=audio (\d+)", self.body, re.MULTILINE)
         return int(found.group(1)) if found else 0
 
+    def media_host(self) -> str:
+        found = re.search(r"^c=IN IP4 ([\d.]+)", self.body, re.MULTILINE)
+        return found.group(1) if found else ""
+
     def formats(self) -> list[str]:
         """The payload types of its audio, in its order."""
         found = re.search(r"^m=audio \d+ \S+ (.*?)\r?$", self.body, re.MULTILINE)
@@ -109,6 +114,7 @@ class Rtp(asyncio.DatagramProtocol):
         self.port = 0
         self.heard: Counter[int] = Counter()  # by the far end's port, whatever it was
         self.said: defaultdict[int, list[int]] = defaultdict(list)  # likewise: the numbers of what a phone of ours said
+        self.hosts: dict[int, str] = {}  # by port, where that is not on loopback
         self._sequence: Counter[int] = Counter()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -130,7 +136,7 @@ class Rtp(asyncio.DatagramProtocol):
             self._sequence[port] += 1
             number = self._sequence[port]
             header = struct.pack("!BBHII", 0x80, payload_type, number & 0xFFFF, (number * SAMPLES) & 0xFFFFFFFF, SSRC)
-            self.transport.sendto(header + b"\xff" * SAMPLES, ("127.0.0.1", port))
+            self.transport.sendto(header + b"\xff" * SAMPLES, (self.hosts.get(port, LOOPBACK.address), port))
 
     async def talk(self, ports: Iterable[int], packets: int) -> None:
         """Say so many packets to each of these ports, one every 20 ms."""
@@ -142,11 +148,12 @@ class Rtp(asyncio.DatagramProtocol):
 
 
 class Phone(asyncio.DatagramProtocol):
-    """A SIP socket and an RTP socket on loopback, and any number of calls on them."""
+    """A SIP socket and an RTP socket at one place, and any number of calls on them."""
 
     via = "UDP"
 
-    def __init__(self) -> None:
+    def __init__(self, host: Host = LOOPBACK) -> None:
+        self.host = host
         self.port = 0
         self.rtp: Rtp = Rtp()
         self.strays: list[Message] = []  # what belongs to no call here
@@ -155,10 +162,10 @@ class Phone(asyncio.DatagramProtocol):
 
     async def open(self) -> None:
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_datagram_endpoint(lambda: self, ("127.0.0.1", 0))
+        transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=self.host.datagram_socket())
         self._transport = transport
         self.port = transport.get_extra_info("sockname")[1]
-        await loop.create_datagram_endpoint(lambda: self.rtp, ("127.0.0.1", 0))
+        await loop.create_datagram_endpoint(lambda: self.rtp, sock=self.host.datagram_socket())
 
     def close(self) -> None:
         for task in self._tasks:
@@ -238,7 +245,7 @@ class Leg:
 
     @property
     def here(self) -> str:
-        return f"127.0.0.1:{self.phone.port}"
+        return f"{self.phone.host.address}:{self.phone.port}"
 
     @property
     def is_over(self) -> bool:
@@ -283,8 +290,9 @@ class Leg:
     def offer(self, direction: str, *, codecs: str | None = None) -> str:
         """An SDP of ours."""
         self.sdp_version += 1
+        host = self.phone.host.address
         return (
-            f"v=0\r\no=tests 1 {self.sdp_version} IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
+            f"v=0\r\no=tests 1 {self.sdp_version} IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n"
             f"m=audio {self.phone.rtp.port} RTP/AVP {codecs or self.codecs}\r\na={direction}\r\n"
         )
 
@@ -302,14 +310,19 @@ class Leg:
 
     def received(self, message: Message, source: Address) -> None:
         if message.body:
-            self.described = message
-            self.heard_from.add(message.media_port())
+            self.describe(message)
         if not message.status:
             self._asked(message, source)
             return
         self.responses.append(message)
         if message.method == "INVITE" and message.status >= 200:
             self._answered(message)
+
+    def describe(self, message: Message) -> None:
+        """The far end has said where it hears us, and speaks from."""
+        self.described = message
+        self.heard_from.add(message.media_port())
+        self.phone.rtp.hosts[message.media_port()] = message.media_host()
 
     def _answered(self, response: Message) -> None:
         """A final response to an INVITE of ours."""

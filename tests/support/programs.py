@@ -19,7 +19,16 @@ from typing import Self
 
 import pytest
 
-PACKAGES = {"sipp": "sip-tester", "baresip": "baresip-core", "kamailio": "kamailio", "redis-server": "redis-server"}
+PACKAGES = {
+    "sipp": "sip-tester",
+    "baresip": "baresip-core",
+    "kamailio": "kamailio",
+    "redis-server": "redis-server",
+    "ip": "iproute2",
+    "nft": "nftables",
+    "sysctl": "procps",
+    "unshare": "util-linux",
+}
 END_S = 20.0  # from SIGTERM to SIGKILL
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)  # before any fork: the child must not load anything

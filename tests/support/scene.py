@@ -12,6 +12,7 @@ from tests.support.baresip import Baresip
 from tests.support.callee import Behaviour, Callee, answers
 from tests.support.caller import Caller
 from tests.support.kamailio import Kamailio
+from tests.support.namespaces import LOOPBACK, Host, Network
 from tests.support.redis import RedisServer
 from tests.support.served import Served, merged
 from tests.support.sipp import Sipp, SippServer
@@ -41,15 +42,24 @@ class Scene:
         self._made += 1
         return self.directory / f"{self._made}-{name}"
 
-    async def application(self, reply: Reply = answering, *, up: bool = True, dead_events: bool = False) -> Application:
-        application = Application(reply, dead_events=dead_events)
+    def network(self) -> Network:
+        """Hosts with addresses of their own. Made before what lives there."""
+        return self.stack.enter_context(Network())
+
+    async def application(
+        self, reply: Reply = answering, *, up: bool = True, dead_events: bool = False, host: Host = LOOPBACK
+    ) -> Application:
+        application = Application(reply, dead_events=dead_events, host=host)
         self.stack.push_async_callback(application.stop)
         if up:
             await application.start()
         return application
 
-    async def redis(self, *, remembers: bool = False) -> RedisServer:
-        server = RedisServer(self.place("redis"), remembers=remembers)
+    async def redis(self, *, remembers: bool = False, host: Host = LOOPBACK) -> RedisServer:
+        """`host`: where it listens besides loopback; a place of this process's own."""
+        options = () if host is LOOPBACK else ("--bind", "127.0.0.1", host.address, "--protected-mode", "no")
+        server = RedisServer(self.place("redis"), remembers=remembers, options=options)
+        server.url = server.url.replace(LOOPBACK.address, host.address)
         self.stack.callback(server.kill)
         await server.start()
         return server
@@ -62,6 +72,7 @@ class Scene:
         config: Mapping[str, Any] | None = None,
         fallback: Sequence[Mapping[str, Any]] = (),
         media_pairs: int = 200,
+        host: Host = LOOPBACK,
     ) -> Served:
         """A node that is not started yet. `fallback` replaces the plan (reject 480) for what `application` fails to decide."""
         base: dict[str, Any] = {"store": {"url": store}, "webhooks": {"url": application.url}}
@@ -71,7 +82,7 @@ class Scene:
                 "store": {"url": store},
                 "applications": [{"name": "desk", "webhooks": [hook], "fallback": fallback}],
             }
-        served = Served(self.place("bridge"), merged(base, config or {}), media_pairs=media_pairs)
+        served = Served(self.place("bridge"), merged(base, config or {}), media_pairs=media_pairs, host=host)
         return await self.stack.enter_async_context(served)
 
     async def bridge(self, application: Application, **arguments: Any) -> Served:
@@ -82,14 +93,14 @@ class Scene:
         await served.start()
         return served
 
-    async def caller(self, bridge: Served) -> Caller:
-        caller = Caller(("127.0.0.1", bridge.sip_port))
+    async def caller(self, bridge: Served, *, host: Host = LOOPBACK) -> Caller:
+        caller = Caller(bridge.sip_address, host)
         self.stack.callback(caller.close)
         await caller.open()
         return caller
 
-    async def callee(self, behaviour: Behaviour = answers) -> Callee:
-        callee = Callee(behaviour)
+    async def callee(self, behaviour: Behaviour = answers, *, host: Host = LOOPBACK) -> Callee:
+        callee = Callee(behaviour, host)
         self.stack.callback(callee.close)
         await callee.open()
         return callee
@@ -106,8 +117,8 @@ class Scene:
         self.stack.callback(run.kill)
         return run
 
-    async def baresip(self, account: str | None = None) -> Baresip:
-        phone = Baresip(self.place("baresip"))
+    async def baresip(self, account: str | None = None, *, host: Host = LOOPBACK) -> Baresip:
+        phone = Baresip(self.place("baresip"), host=host)
         self.stack.push_async_callback(phone.stop)
         await phone.start(account=account)
         return phone

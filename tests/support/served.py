@@ -16,6 +16,7 @@ import yaml
 from aiohttp import ClientConnectionError, ClientResponse, ClientSession, ClientTimeout
 
 from tests.support.application import SECRET
+from tests.support.namespaces import LOOPBACK, Host
 from tests.support.programs import END_S, PORTS, Program, children_of, tail, wait_until_gone
 from tests.support.waiting import PATIENCE_S, until, until_awaited
 
@@ -33,18 +34,22 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 class Served:
-    """One node. `config` is laid over defaults that fit a test: loopback, free ports, JSON log, one media worker."""
+    """One node. `config` is laid over defaults that fit a test: loopback or where `host` is, free ports, JSON log, one media
+    worker."""
 
-    def __init__(self, directory: Path, config: Mapping[str, Any], *, media_pairs: int = 200) -> None:
+    def __init__(
+        self, directory: Path, config: Mapping[str, Any], *, media_pairs: int = 200, host: Host = LOOPBACK
+    ) -> None:
         self.directory = directory
+        self.host = host
         self.sip_port, self.api_port = PORTS.one(), PORTS.one()
         self.media_port = PORTS.block(2 * media_pairs)
         base = {
             "data_dir": str(directory / "data"),
-            "sip": {"listen": [f"{transport}:127.0.0.1:{self.sip_port}" for transport in ("udp", "tcp")]},
+            "sip": {"listen": [f"{transport}:{host.address}:{self.sip_port}" for transport in ("udp", "tcp")]},
             "media": {"ports": f"{self.media_port}-{self.media_port + 2 * media_pairs - 1}", "workers": 1},
             "api": {
-                "listen": f"127.0.0.1:{self.api_port}",
+                "listen": f"{host.address}:{self.api_port}",
                 "keys": [{"name": "tests", "key": KEY, "scopes": ["control"]}],
             },
             "webhooks": {"secrets": [SECRET]},
@@ -59,7 +64,7 @@ class Served:
 
     async def __aenter__(self) -> Self:
         self._session = ClientSession(
-            f"http://127.0.0.1:{self.api_port}",
+            f"http://{self.host.address}:{self.api_port}",
             headers={"Authorization": f"Bearer {KEY}"},
             timeout=ClientTimeout(total=PATIENCE_S),
         )
@@ -91,7 +96,7 @@ class Served:
         file.write_text(yaml.safe_dump(self.config))
         self._read = self.log.stat().st_size if self.log.exists() else 0
         self._program = Program(
-            [sys.executable, "-m", "bridge", "serve", "--config", str(file), *arguments],
+            self.host.command([sys.executable, "-m", "bridge", "serve", "--config", str(file), *arguments]),
             output=self.output,
             errors=self.log,
             dies_with_us=signal.SIGTERM,  # it passes that on to its children
@@ -118,6 +123,10 @@ class Served:
         """The supervisor."""
         assert self._program is not None, "it was never started"
         return self._program
+
+    @property
+    def sip_address(self) -> tuple[str, int]:
+        return self.host.address, self.sip_port
 
     @property
     def pid(self) -> int:
