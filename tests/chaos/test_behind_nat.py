@@ -1,0 +1,113 @@
+"""A phone behind a router that masquerades: it registers, is called, calls, talks, and its node dies (survival §4.8, §5).
+
+The phone is baresip, which knows its private address only and says so everywhere. Its router gives it other ports outside, another
+one for each whom it speaks to, and lets nobody in whom it has not spoken to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from aiohttp import web
+
+from tests.chaos.cluster import LINKED, Cluster
+from tests.support.application import Event, actions
+from tests.support.baresip import Baresip
+from tests.support.caller import OutgoingCall
+from tests.support.namespaces import Host, Network
+from tests.support.phone import Leg
+from tests.support.scene import Scene
+from tests.support.waiting import until, until_awaited
+
+pytestmark = pytest.mark.chaos
+
+DOMAIN = "home.test"
+ALICE = f"sip:alice@{DOMAIN}"
+CONFIG = {**LINKED, "users": [{"username": "alice", "password": "secret"}], "sip": {"authenticate": "none"}}
+AUDIBLE = 20  # packets
+
+
+@dataclass
+class Home:
+    """Two nodes on the street, everybody else there at ours, and a phone that is not on the street."""
+
+    scene: Scene
+    network: Network
+    cluster: Cluster
+    phone: Baresip
+
+    def account(self, node: int) -> str:
+        """The phone's line, by way of this node."""
+        host, port = self.cluster.nodes[node].sip_address
+        return f'<{ALICE}>;auth_pass=secret;outbound="sip:{host}:{port}";regint=60;answermode=auto'
+
+    async def call(self, node: int) -> OutgoingCall:
+        """Somebody on the street calls the phone by way of this node, and it answers."""
+        call = self.cluster.callers[node].call("alice")
+        answer = await call.invite()
+        assert answer.status == 200, answer
+        return call
+
+
+@pytest.fixture
+async def home(scene: Scene) -> Home:
+    network = scene.network()
+    hosts = [network.host(f"node-{number}") for number in (1, 2)]
+    inside = network.behind_nat("phone")
+    store = (await scene.redis(host=network.here)).url
+    domains = [DOMAIN, *(host.address for host in hosts)]
+    config = {**CONFIG, "sip": {**CONFIG["sip"], "domains": domains}}
+    cluster = await Cluster.up_at(scene, hosts, here=network.here, store=store, config=config)
+    cluster.application.reply = switchboard(cluster)
+    home = Home(scene, network, cluster, Baresip(scene.place("baresip"), host=inside))
+    scene.stack.push_async_callback(home.phone.stop)
+    await home.phone.start(account=home.account(0))
+    await home.phone.registered()
+    return home
+
+
+def switchboard(cluster: Cluster):  # type: ignore[no-untyped-def]
+    """Who calls Alice is put through to her phone; who calls anybody else, to the callee on the street."""
+
+    async def reply(event: Event) -> web.StreamResponse:
+        if event["type"] != "call.incoming":
+            return web.Response()
+        user = event["data"]["call"]["to"]["user"]
+        return actions({"action": "dial", "to": ALICE if user == "alice" else cluster.callee.uri_of(user)})
+
+    return reply
+
+
+async def they_hear_each_other(leg: Leg, phone: Baresip, number: int = 1) -> None:
+    """Whoever is on the street speaks, and hears the phone's tone, and the phone hears something for the `number`-th time."""
+    before = leg.phone.rtp.heard[leg.media_port]
+
+    def is_heard() -> bool:
+        leg.phone.rtp.speak(leg.media_port)
+        return leg.phone.rtp.heard[leg.media_port] > before + AUDIBLE
+
+    await until(is_heard, "the phone is heard", poll_s=0.02)
+    await phone.event("CALL_RTPESTAB", number=number)
+
+
+async def test_it_registers_is_called_and_calls_by_way_of_any_node(home: Home) -> None:
+    cluster, phone = home.cluster, home.phone
+    (registration,) = (await cluster.nodes[1].read("/v1/registrations"))["data"]
+    (binding,) = registration["bindings"]
+    assert phone.host.address in binding["contact"]
+    assert not binding["source"]["address"].startswith(phone.host.address)
+
+    call = await home.call(1)  # which its router would not let in
+    await they_hear_each_other(call, phone)
+    assert (await call.bye()).status == 200
+    await phone.event("CALL_CLOSED")
+
+    await phone.command("dial", f"sip:100@{DOMAIN}")
+    party = await cluster.callee.called()
+    await phone.event("CALL_ESTABLISHED", number=2)
+    await they_hear_each_other(party, phone, 2)
+    assert (await party.bye()).status == 200
+    await phone.event("CALL_CLOSED", number=2)
+    await cluster.application.all_ended(4)
+    cluster.application.judge()
