@@ -50,11 +50,11 @@ class Home:
         return call
 
 
-@pytest.fixture
-async def home(scene: Scene) -> Home:
+@pytest.fixture(params=["other ports"])
+async def home(scene: Scene, request: pytest.FixtureRequest) -> Home:
     network = scene.network()
     hosts = [network.host(f"node-{number}") for number in (1, 2)]
-    inside = network.behind_nat("phone")
+    inside = network.behind_nat("phone", other_ports=request.param == "other ports")
     store = (await scene.redis(host=network.here)).url
     domains = [DOMAIN, *(host.address for host in hosts)]
     config = {**CONFIG, "sip": {**CONFIG["sip"], "domains": domains}}
@@ -111,3 +111,26 @@ async def test_it_registers_is_called_and_calls_by_way_of_any_node(home: Home) -
     await phone.event("CALL_CLOSED", number=2)
     await cluster.application.all_ended(4)
     cluster.application.judge()
+
+
+@pytest.mark.parametrize("home", ["same ports"], indirect=True)
+async def test_its_node_dies_and_its_call_goes_on_once_it_registers_by_way_of_another(home: Home) -> None:
+    """What is given up: its router lets the other node in only then, and only at the port that it knew. The call waits for it."""
+    cluster, phone = home.cluster, home.phone
+    call = await home.call(0)
+    await they_hear_each_other(call, phone)
+    cluster.nodes[0].kill()
+    await cluster.application.event("call.recovered")
+    assert cluster.application.count("call.recovered") == 1  # the caller's, who is on the street
+    await phone.command("uanew", home.account(1))
+    await cluster.application.event("call.recovered", number=2)
+    await they_hear_each_other(call, phone)
+    assert not call.is_over
+    await phone.command("hangup")
+    await call.hung_up()
+
+    again = await home.call(1)
+    await they_hear_each_other(again, phone, 2)
+    assert (await again.bye()).status == 200
+    await cluster.application.all_ended(4)
+    assert cluster.application.judge()["call.recovered"] == 2

@@ -49,6 +49,10 @@ table ip nat {{
     }}
 }}
 table ip filter {{
+    chain in {{
+        type filter hook input priority filter;
+        iifname "eth0" drop
+    }}
     chain through {{
         type filter hook forward priority filter; policy drop;
         ct state established,related accept
