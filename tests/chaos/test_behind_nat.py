@@ -15,10 +15,10 @@ from tests.chaos.cluster import LINKED, Cluster
 from tests.support.application import Event, actions
 from tests.support.baresip import Baresip
 from tests.support.caller import OutgoingCall
-from tests.support.namespaces import Host, Network
+from tests.support.namespaces import Network
 from tests.support.phone import Leg
 from tests.support.scene import Scene
-from tests.support.waiting import until, until_awaited
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.chaos
 

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
+from tests.support.lossy import LossyWay
 from tests.support.namespaces import LOOPBACK, Host
 from tests.support.waiting import PATIENCE_S, until
 
@@ -157,6 +158,7 @@ class Phone(asyncio.DatagramProtocol):
         self.port = 0
         self.rtp: Rtp = Rtp()
         self.strays: list[Message] = []  # what belongs to no call here
+        self.way: LossyWay | None = None  # that its SIP messages take, in both directions
         self._transport: asyncio.DatagramTransport | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -175,12 +177,25 @@ class Phone(asyncio.DatagramProtocol):
                 each.close()
 
     def send_to(self, data: bytes | str, to: Address) -> None:
+        packet = data if isinstance(data, bytes) else data.encode()
+        if self.way is None:
+            self._leave(packet, to)
+        else:
+            self.way.take(lambda: self._leave(packet, to))
+
+    def _leave(self, packet: bytes, to: Address) -> None:
         assert self._transport is not None
-        self._transport.sendto(data if isinstance(data, bytes) else data.encode(), to)
+        if not self._transport.is_closing():  # what is late may come too late
+            self._transport.sendto(packet, to)
 
     def datagram_received(self, data: bytes, addr: Address) -> None:
-        if data.strip():
-            self.take(read_message(data), addr)
+        if not data.strip():
+            return
+        message = read_message(data)
+        if self.way is None:
+            self.take(message, addr)
+        else:
+            self.way.take(lambda: self.take(message, addr))
 
     def take(self, message: Message, source: Address) -> None:
         """A message has come."""
