@@ -6,9 +6,11 @@ one for each whom it speaks to, and lets nobody in whom it has not spoken to.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
+import pytest_asyncio
 from aiohttp import web
 
 from tests.chaos.cluster import LINKED, Cluster
@@ -20,51 +22,52 @@ from tests.support.phone import Leg
 from tests.support.scene import Scene
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="module")]
 
 DOMAIN = "home.test"
 ALICE = f"sip:alice@{DOMAIN}"
-CONFIG = {**LINKED, "users": [{"username": "alice", "password": "secret"}], "sip": {"authenticate": "none"}}
+CONFIG = {**LINKED, "users": [{"username": "alice", "password": "secret"}]}
 AUDIBLE = 20  # packets
 
 
 @dataclass
-class Home:
-    """Two nodes on the street, everybody else there at ours, and a phone that is not on the street."""
+class Street:
+    """Two nodes, everybody else at ours, and phones that are not on the street."""
 
     scene: Scene
     network: Network
     cluster: Cluster
-    phone: Baresip
 
     def account(self, node: int) -> str:
-        """The phone's line, by way of this node."""
+        """Alice's line, by way of this node."""
         host, port = self.cluster.nodes[node].sip_address
         return f'<{ALICE}>;auth_pass=secret;outbound="sip:{host}:{port}";regint=60;answermode=auto'
 
+    async def phone(self, name: str, *, other_ports: bool) -> Baresip:
+        """Alice's, behind a router of its own, and registered by way of the first node."""
+        host = self.network.behind_nat(name, other_ports=other_ports)
+        phone = await self.scene.baresip(self.account(0), host=host)
+        await phone.registered()
+        return phone
+
     async def call(self, node: int) -> OutgoingCall:
-        """Somebody on the street calls the phone by way of this node, and it answers."""
+        """Somebody on the street calls Alice by way of this node, and it answers."""
         call = self.cluster.callers[node].call("alice")
         answer = await call.invite()
         assert answer.status == 200, answer
         return call
 
 
-@pytest.fixture(params=["other ports"])
-async def home(scene: Scene, request: pytest.FixtureRequest) -> Home:
-    network = scene.network()
-    hosts = [network.host(f"node-{number}") for number in (1, 2)]
-    inside = network.behind_nat("phone", other_ports=request.param == "other ports")
-    store = (await scene.redis(host=network.here)).url
-    domains = [DOMAIN, *(host.address for host in hosts)]
-    config = {**CONFIG, "sip": {**CONFIG["sip"], "domains": domains}}
-    cluster = await Cluster.up_at(scene, hosts, here=network.here, store=store, config=config)
-    cluster.application.reply = switchboard(cluster)
-    home = Home(scene, network, cluster, Baresip(scene.place("baresip"), host=inside))
-    scene.stack.push_async_callback(home.phone.stop)
-    await home.phone.start(account=home.account(0))
-    await home.phone.registered()
-    return home
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def street(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Street]:
+    async with Scene(tmp_path_factory.mktemp("street")) as scene:
+        network = scene.network()
+        hosts = [network.host(f"node-{number}") for number in (1, 2)]
+        store = (await scene.redis(host=network.here)).url
+        config = {**CONFIG, "sip": {"domains": [DOMAIN, *(host.address for host in hosts)]}}
+        cluster = await Cluster.up_at(scene, hosts, here=network.here, store=store, config=config)
+        cluster.application.reply = switchboard(cluster)
+        yield Street(scene, network, cluster)
 
 
 def switchboard(cluster: Cluster):  # type: ignore[no-untyped-def]
@@ -91,14 +94,14 @@ async def they_hear_each_other(leg: Leg, phone: Baresip, number: int = 1) -> Non
     await phone.event("CALL_RTPESTAB", number=number)
 
 
-async def test_it_registers_is_called_and_calls_by_way_of_any_node(home: Home) -> None:
-    cluster, phone = home.cluster, home.phone
+async def test_it_registers_is_called_and_calls_by_way_of_any_node(street: Street) -> None:
+    cluster, phone = street.cluster, await street.phone("first", other_ports=True)
     (registration,) = (await cluster.nodes[1].read("/v1/registrations"))["data"]
     (binding,) = registration["bindings"]
     assert phone.host.address in binding["contact"]
     assert not binding["source"]["address"].startswith(phone.host.address)
 
-    call = await home.call(1)  # which its router would not let in
+    call = await street.call(1)  # which its router would not let in
     await they_hear_each_other(call, phone)
     assert (await call.bye()).status == 200
     await phone.event("CALL_CLOSED")
@@ -109,28 +112,30 @@ async def test_it_registers_is_called_and_calls_by_way_of_any_node(home: Home) -
     await they_hear_each_other(party, phone, 2)
     assert (await party.bye()).status == 200
     await phone.event("CALL_CLOSED", number=2)
+    await phone.command("quit")
+    await cluster.application.event("registration.removed")
     await cluster.application.all_ended(4)
     cluster.application.judge()
 
 
-@pytest.mark.parametrize("home", ["same ports"], indirect=True)
-async def test_its_node_dies_and_its_call_goes_on_once_it_registers_by_way_of_another(home: Home) -> None:
+async def test_its_node_dies_and_its_call_goes_on_once_it_registers_by_way_of_another(street: Street) -> None:
     """What is given up: its router lets the other node in only then, and only at the port that it knew. The call waits for it."""
-    cluster, phone = home.cluster, home.phone
-    call = await home.call(0)
+    cluster, phone = street.cluster, await street.phone("second", other_ports=False)
+    ended = cluster.application.count("call.ended")
+    call = await street.call(0)
     await they_hear_each_other(call, phone)
     cluster.nodes[0].kill()
     await cluster.application.event("call.recovered")
     assert cluster.application.count("call.recovered") == 1  # the caller's, who is on the street
-    await phone.command("uanew", home.account(1))
+    await phone.command("uanew", street.account(1))
     await cluster.application.event("call.recovered", number=2)
     await they_hear_each_other(call, phone)
     assert not call.is_over
     await phone.command("hangup")
     await call.hung_up()
 
-    again = await home.call(1)
+    again = await street.call(1)
     await they_hear_each_other(again, phone, 2)
     assert (await again.bye()).status == 200
-    await cluster.application.all_ended(4)
+    await cluster.application.all_ended(ended + 4)
     assert cluster.application.judge()["call.recovered"] == 2
