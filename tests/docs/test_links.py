@@ -76,6 +76,16 @@ def is_file(word: str) -> bool:
     return (ROOT / word).exists() or any(str(path).endswith(f"/{word}") for path in SOURCES)
 
 
+def is_test(word: str) -> bool:
+    """A test by its file and its name: `tests/x/test_y.py::test_z`."""
+    file, _, name = word.partition("::")
+    path = ROOT / file
+    return (
+        path.is_file()
+        and re.search(rf"^(async )?def {name}\(", path.read_text(encoding="utf-8"), re.MULTILINE) is not None
+    )
+
+
 def is_path(word: str) -> bool:
     """A path of the API, the beginning of one (`/v1`), or the end of one (`…/ring`)."""
     path = re.sub(r"\{\w+\}", "{}", word)
@@ -96,6 +106,7 @@ KINDS: dict[str, tuple[str, Callable[[str], bool]]] = {
     "event": (r"(call|action)\.[a-z]+", lambda word: word in EVENT_TYPES),
     "metric": (r"bridge_[a-z_]+", lambda word: word in METRICS),
     "file": (r"[\w/.-]+\.(py|lua|md|toml)", is_file),
+    "test": (r"tests/[\w/]+\.py::\w+", is_test),
     "directory": (r"(bridge|tests|docs|examples|benchmarks)/[\w/]*", lambda word: (ROOT / word).exists()),
     "path": (r"(…|)/[a-z][\w/{}.]*", is_path),
     "target": (r"make [a-z-]+", lambda word: word.split()[1] in make_targets()),
@@ -123,6 +134,7 @@ def test_words_in_backticks_are_what_they_look_like(page: Page) -> None:
         ("event", "call.aswered"),
         ("metric", "bridge_cals"),
         ("file", "bridge/nothing.py"),
+        ("test", "tests/chaos/test_node_lost.py::test_nothing"),
         ("directory", "bridge/nothing/"),
         ("path", "/v1/cals"),
         ("path", "…/rng"),
