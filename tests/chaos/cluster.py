@@ -61,7 +61,7 @@ class Cluster:
             settings = merged(usual, config or {})
             if "cluster" in settings:
                 settings = merged(settings, {"cluster": {"listen": f"{host.address}:0"}})
-            made = await scene.node(application, store=store, config=settings, media_pairs=400, host=host)
+            made = await scene.node(application, store=store, config=settings, media_pairs=200, host=host)
             cluster.nodes.append(made)
         await asyncio.gather(*(node.start() for node in cluster.nodes))
         for node in cluster.nodes:
