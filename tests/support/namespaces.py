@@ -35,6 +35,7 @@ STREETS = (
     "44.128"  # set aside for tests (ampr.org), and global to `ipaddress`: what is private is treated as behind a NAT
 )
 INSIDE = "192.168.73"  # what every router has behind it
+BEHIND = "192.168.74"  # what an edge has behind it
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 _OWN = Path("/proc/thread-self/ns/net")
@@ -67,6 +68,22 @@ table ip cut {{
     chain coming {{
         type filter hook input priority filter;
         ip saddr {{ {addresses} }} drop
+    }}
+}}
+"""
+# Whatever state it kept would lead to who is dead: each packet is rewritten by itself.
+_EDGE = """
+table ip edge {{}}
+delete table ip edge
+table ip edge {{
+    chain before {{
+        type filter hook prerouting priority raw;
+        meta l4proto udp notrack
+        {coming}
+    }}
+    chain after {{
+        type filter hook postrouting priority raw;
+        oifname "eth0" meta l4proto udp ip saddr {inner} ip saddr set {address}
     }}
 }}
 """
@@ -114,6 +131,33 @@ class Host:
 
 
 LOOPBACK = Host("127.0.0.1")
+
+
+class Edge:
+    """One address for several hosts: what comes for a port goes to the host that has it now, and whatever they send leaves from
+    this address, and from the port that they have sent it from."""
+
+    def __init__(self, network: Network, address: str, namespace: str) -> None:
+        self.address = address
+        self.namespace = namespace
+        self.hosts: list[Host] = []
+        self._network = network
+        self._ports: dict[str, Host] = {}
+
+    def host(self, name: str) -> Host:
+        """Another one behind it."""
+        host = self._network.behind_edge(self, name)
+        self.hosts.append(host)
+        return host
+
+    def lead(self, ports: str, host: Host) -> None:
+        """UDP for these ports (`5060`, `4000-4099`) goes to this host from now on."""
+        self._ports[ports] = host
+        leads = (
+            f"ip daddr {self.address} udp dport {each} ip daddr set {to.address}" for each, to in self._ports.items()
+        )
+        rules = _EDGE.format(coming="\n        ".join(leads), inner=f"{BEHIND}.0/24", address=self.address)
+        self._network.rule(self.namespace, rules)
 
 
 class Network:
@@ -170,20 +214,42 @@ class Network:
         self._configure(router.namespace, "eth1", f"{INSIDE}.1/24")
         self._run_ip("-n", host.namespace, "route", "add", "default", "via", f"{INSIDE}.1")
         _run(Host("", router.namespace).command(["sysctl", "-qw", "net.ipv4.ip_forward=1"]))
-        self._rules(router.namespace, _ROUTER.format(ports="random" if other_ports else ""))
+        self.rule(router.namespace, _ROUTER.format(ports="random" if other_ports else ""))
         return host
+
+    def edge(self, name: str) -> Edge:
+        """A new one on the street, with nobody behind it yet. What is behind it is reached directly too, by all but UDP."""
+        router = self._on_the_street(name)
+        self._run_ip("-n", router.namespace, "link", "add", "inner", "type", "bridge")
+        self._configure(router.namespace, "inner", f"{BEHIND}.1/24")
+        _run(Host("", router.namespace).command(["sysctl", "-qw", "net.ipv4.ip_forward=1"]))
+        self._run_ip("route", "add", f"{BEHIND}.0/24", "via", router.address)
+        return Edge(self, router.address, router.namespace)
+
+    def behind_edge(self, edge: Edge, name: str) -> Host:
+        number = 2 + len(edge.hosts)
+        host, device = Host(f"{BEHIND}.{number}", self._namespace(name)), f"inner{number}"
+        self._link("eth0", host.namespace, device, edge.namespace)
+        self._configure(host.namespace, "eth0", f"{host.address}/24")
+        self._run_ip("-n", edge.namespace, "link", "set", device, "master", "inner", "up")
+        self._run_ip("-n", host.namespace, "route", "add", "default", "via", f"{BEHIND}.1")
+        return host
+
+    def rule(self, namespace: str, rules: str) -> None:
+        """Have nft do this there."""
+        _run(Host("", namespace).command([self._nft, "-f", "-"]), rules)
 
     def cut(self, host: Host, *addresses: str) -> None:
         """No packet passes between this host and these addresses any more; whoever sends hears nothing of it."""
         self._cuts.setdefault(host.namespace, []).extend(addresses)
-        self._rules(host.namespace, _CUT.format(addresses=", ".join(self._cuts[host.namespace])))
+        self.rule(host.namespace, _CUT.format(addresses=", ".join(self._cuts[host.namespace])))
         for address in addresses:  # a rule against what goes would tell whoever sends: EPERM
             self._neighbour(host.namespace, "replace", address, "lladdr", _NOBODY, "nud", "permanent")
 
     def heal(self) -> None:
         """All is as if nothing had been cut."""
         for namespace, addresses in self._cuts.items():
-            self._rules(namespace, "delete table ip cut")
+            self.rule(namespace, "delete table ip cut")
             for address in addresses:
                 self._neighbour(namespace, "delete", address)
         self._cuts.clear()
@@ -237,9 +303,6 @@ class Network:
 
     def _neighbour(self, namespace: str, act: str, address: str, *more: str) -> None:
         self._run_ip("-n", namespace, "neighbour", act, address, *more, "dev", "eth0")
-
-    def _rules(self, namespace: str, rules: str) -> None:
-        _run(Host("", namespace).command([self._nft, "-f", "-"]), rules)
 
     def _run_ip(self, *arguments: str) -> None:
         _run([self._ip, *arguments])

@@ -43,6 +43,7 @@ class Served:
         self.directory = directory
         self.host = host
         self.sip_port, self.api_port = PORTS.one(), PORTS.one()
+        self.sip_address = (host.address, self.sip_port)  # as phones reach it
         self.media_port = PORTS.block(2 * media_pairs)
         base = {
             "data_dir": str(directory / "data"),
@@ -123,10 +124,6 @@ class Served:
         """The supervisor."""
         assert self._program is not None, "it was never started"
         return self._program
-
-    @property
-    def sip_address(self) -> tuple[str, int]:
-        return self.host.address, self.sip_port
 
     @property
     def pid(self) -> int:

@@ -53,6 +53,20 @@ def test_who_is_behind_a_router_is_seen_by_its_address_and_hears_only_whom_it_as
         assert not hears(inside)
 
 
+def test_hosts_behind_an_edge_have_one_address(network: Network) -> None:
+    edge = network.edge("edge")
+    first, second = edge.host("first"), edge.host("second")
+    with closing(bound(network.here)) as phone, closing(bound(first)) as one, closing(bound(second)) as other:
+        port = one.getsockname()[1]
+        edge.lead(str(port), first)
+        phone.sendto(b"hello", (edge.address, port))
+        assert one.recvfrom(100) == (b"hello", phone.getsockname())
+        one.sendto(b"welcome", phone.getsockname())
+        assert phone.recvfrom(100) == (b"welcome", (edge.address, port))
+        other.sendto(b"from us too", phone.getsockname())
+        assert phone.recvfrom(100)[1] == (edge.address, other.getsockname()[1])
+
+
 def test_who_is_cut_off_neither_hears_nor_is_heard_until_it_is_healed(network: Network) -> None:
     first, second = network.host("first"), network.host("second")
     with closing(bound(first)) as one, closing(bound(second)) as other, closing(bound(network.here)) as ours:
