@@ -42,15 +42,28 @@ class Cluster:
 
     @classmethod
     async def up(
-        cls, scene: Scene, nodes: int = NODES, config: Mapping[str, Any] | None = None, *, store: str | None = None
+        cls,
+        scene: Scene,
+        nodes: int = NODES,
+        config: Mapping[str, Any] | None = None,
+        *,
+        store: str | None = None,
+        media_pairs: int = 200,
     ) -> Cluster:
         """All of it on loopback. `store`: where they keep everything, if not in a Redis of their own."""
-        hosts = [LOOPBACK] * nodes
-        return await cls.up_at(scene, hosts, here=LOOPBACK, store=store or (await scene.redis()).url, config=config)
+        hosts, store = [LOOPBACK] * nodes, store or (await scene.redis()).url
+        return await cls.up_at(scene, hosts, here=LOOPBACK, store=store, config=config, media_pairs=media_pairs)
 
     @classmethod
     async def up_at(
-        cls, scene: Scene, hosts: Sequence[Host], *, here: Host, store: str, config: Mapping[str, Any] | None = None
+        cls,
+        scene: Scene,
+        hosts: Sequence[Host],
+        *,
+        here: Host,
+        store: str,
+        config: Mapping[str, Any] | None = None,
+        media_pairs: int = 200,
     ) -> Cluster:
         """A node at each of these hosts; callers, callee and application `here`."""
         callee = await scene.callee(host=here)
@@ -61,7 +74,7 @@ class Cluster:
             settings = merged(usual, config or {})
             if "cluster" in settings:
                 settings = merged(settings, {"cluster": {"listen": f"{host.address}:0"}})
-            made = await scene.node(application, store=store, config=settings, media_pairs=200, host=host)
+            made = await scene.node(application, store=store, config=settings, media_pairs=media_pairs, host=host)
             cluster.nodes.append(made)
         await asyncio.gather(*(node.start() for node in cluster.nodes))
         for node in cluster.nodes:

@@ -28,7 +28,6 @@ pytestmark = pytest.mark.chaos
 
 HELD_S = 0.5  # each call of those that come and go
 AGAIN_S = 0.1  # after an answer that says that it may be asked again
-GAP_S = 1.0  # the promise is 200 ms where the machine is ours alone
 
 
 class RestClient:
@@ -112,9 +111,13 @@ async def restart(cluster: Cluster, node: int) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("pairs", "visitors"), [(4, 3), pytest.param(34, 10, marks=pytest.mark.slow)])
-async def test_a_rolling_restart_drops_nobody(scene: Scene, pairs: int, visitors: int) -> None:
-    cluster = await Cluster.up(scene, config=LINKED)
+@pytest.mark.parametrize(
+    ("pairs", "visitors", "gap_s"), [(4, 3, 1.0), pytest.param(34, 10, 3.0, marks=pytest.mark.slow)]
+)
+async def test_a_rolling_restart_drops_nobody(scene: Scene, pairs: int, visitors: int, gap_s: float) -> None:
+    """`gap_s`: what 95 of 100 ends may have heard nothing at most. The promise is 200 ms on a machine that is not busy, which
+    ten thousand packets of Python's a second make this one."""
+    cluster = await Cluster.up(scene, config=LINKED, media_pairs=400)
     caller = await scene.caller(cluster.nodes[0])
     caller.target = ("127.0.0.1", (await cluster.balancer()).port)
     everyone = [pair for node in range(NODES) for pair in await cluster.pairs(node, pairs)]
@@ -128,7 +131,7 @@ async def test_a_rolling_restart_drops_nobody(scene: Scene, pairs: int, visitors
     assert not lost, f"{len(lost)} of {visits} calls: {lost[:5]}"
     assert not client.errors, client.errors
     cluster.nobody_was_hung_up_on(everyone)
-    assert gaps.part(0.95) < GAP_S, gaps
+    assert gaps.part(0.95) < gap_s, gaps
     await cluster.hear_each_other(everyone)
     await cluster.end(everyone)
     calls = 2 * len(everyone) + visits + made
