@@ -71,6 +71,14 @@ table ip cut {{
     }}
 }}
 """
+_LOSS = """
+table ip loss {{
+    chain coming {{
+        type filter hook input priority filter;
+        meta l4proto udp numgen random mod 100 < {percent} drop
+    }}
+}}
+"""
 # Whatever state it kept would lead to who is dead: each packet is rewritten by itself.
 _EDGE = """
 table ip edge {{}}
@@ -234,6 +242,10 @@ class Network:
         self._run_ip("-n", edge.namespace, "link", "set", device, "master", "inner", "up")
         self._run_ip("-n", host.namespace, "route", "add", "default", "via", f"{BEHIND}.1")
         return host
+
+    def lose(self, host: Host, percent: int) -> None:
+        """So many of a hundred datagrams that come to this host do not arrive."""
+        self.rule(host.namespace, _LOSS.format(percent=percent))
 
     def rule(self, namespace: str, rules: str) -> None:
         """Have nft do this there."""

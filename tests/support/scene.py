@@ -113,7 +113,7 @@ class Scene:
         return caller
 
     def sipp(self, bridge: Served, **arguments: Any) -> Sipp:
-        run = Sipp(self.place("sipp"), bridge.sip_port, **arguments)
+        run = Sipp(self.place("sipp"), bridge.sip_port, target=bridge.host.address, **arguments)
         self.stack.callback(run.kill)
         return run
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.namespaces import LOOPBACK, Host
 from tests.support.programs import PORTS, Program, find_program, tail
 from tests.support.waiting import until
 
@@ -35,7 +36,7 @@ class Statistics:
 
 
 class Sipp:
-    """One run against 127.0.0.1:`port`."""
+    """One run against `port` of 127.0.0.1, or of `target`; from loopback, or from where `host` is."""
 
     def __init__(
         self,
@@ -48,6 +49,8 @@ class Sipp:
         pause_ms: int = 0,
         user: str = "100",
         options: Sequence[str] = (),
+        target: str = LOOPBACK.address,
+        host: Host = LOOPBACK,
     ) -> None:
         """`scenario`: a built-in one, or the name of a file in tests/interop/scenarios with its `.xml`.
 
@@ -57,12 +60,12 @@ class Sipp:
         self._directory = directory
         self._calls = calls
         chosen = ["-sf", str(SCENARIOS / scenario)] if scenario.endswith(".xml") else ["-sn", scenario]
-        command = [find_program("sipp"), f"127.0.0.1:{port}", *chosen, "-s", user]
-        command += ["-i", "127.0.0.1", "-p", str(PORTS.one()), "-mp", str(PORTS.block(4)), "-cp", str(PORTS.one())]
+        command = [find_program("sipp"), f"{target}:{port}", *chosen, "-s", user]
+        command += ["-i", host.address, "-p", str(PORTS.one()), "-mp", str(PORTS.block(4)), "-cp", str(PORTS.one())]
         command += ["-m", str(calls), "-r", f"{rate:g}", "-l", "20000", "-d", str(pause_ms), "-nostdin", *options]
         command += ["-trace_stat", "-stf", str(directory / "statistics.csv"), "-fd", "1"]
         command += ["-trace_err", "-error_file", str(directory / "errors")]
-        self._program = Program(command, output=directory / "screen", directory=directory)
+        self._program = Program(host.command(command), output=directory / "screen", directory=directory)
 
     def kill(self) -> None:
         self._program.kill()
