@@ -14,7 +14,7 @@ from tests.support.namespaces import Edge
 from tests.support.scene import Scene
 from tests.support.served import merged
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
 SIP_PORT = 5060
 

@@ -84,7 +84,7 @@ async def test_who_rings_is_had_all_the_same_where_all_nodes_have_one_address(sc
 
 @pytest.mark.parametrize("count", [5, pytest.param(34, marks=pytest.mark.slow)])
 async def test_the_others_carry_on_what_a_dead_node_had(scene: Scene, count: int) -> None:
-    cluster = await Cluster.up(scene, media_pairs=400)
+    cluster = await Cluster.up(scene, media_pairs=100 + 10 * count)
     mine = [await cluster.pairs(node, count) for node in range(NODES)]
     everyone = [pair for pairs in mine for pair in pairs]
     async with talking(everyone):

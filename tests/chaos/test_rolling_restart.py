@@ -117,7 +117,7 @@ async def restart(cluster: Cluster, node: int) -> None:
 async def test_a_rolling_restart_drops_nobody(scene: Scene, pairs: int, visitors: int, gap_s: float) -> None:
     """`gap_s`: what 95 of 100 ends may have heard nothing at most. The promise is 200 ms on a machine that is not busy, which
     ten thousand packets of Python's a second make this one."""
-    cluster = await Cluster.up(scene, config=LINKED, media_pairs=400)
+    cluster = await Cluster.up(scene, config=LINKED, media_pairs=100 + 10 * pairs)
     caller = await scene.caller(cluster.nodes[0])
     caller.target = ("127.0.0.1", (await cluster.balancer()).port)
     everyone = [pair for node in range(NODES) for pair in await cluster.pairs(node, pairs)]
