@@ -47,8 +47,10 @@ def test_who_is_behind_a_router_is_seen_by_its_address_and_hears_only_whom_it_as
         _, source = outside.recvfrom(100)
         assert source[0] != phone.address
         assert (source[1] == inside.getsockname()[1]) is not other_ports
+        before = phone.datagrams_heard()
         outside.sendto(b"welcome", source)
         assert inside.recvfrom(100)[0] == b"welcome"
+        assert phone.datagrams_heard() == before + 1
         stranger.sendto(b"anybody there?", source)
         assert not hears(inside)
 
