@@ -37,7 +37,7 @@ class Served:
 
     def __init__(self, directory: Path, config: Mapping[str, Any], *, media_pairs: int = 200) -> None:
         self.directory = directory
-        self.sip_port, self.api_port = PORTS.one(), PORTS.one()
+        self.sip_port, self.api_port, self.tls_port = PORTS.one(), PORTS.one(), PORTS.one()
         self.media_port = PORTS.block(2 * media_pairs)
         base = {
             "data_dir": str(directory / "data"),
@@ -51,6 +51,8 @@ class Served:
             "log": {"format": "json"},
         }
         self.config = merged(base, config)
+        if "tls" in self.config["sip"]:
+            self.config["sip"]["listen"] += [f"tls:127.0.0.1:{self.tls_port}"]
         self.log = directory / "log"
         self.output = directory / "output"
         self._program: Program | None = None
