@@ -90,6 +90,7 @@ class ChildSpec:
     last_words: Callable[[], str] = _silent  # why it ended, where it says that elsewhere than on standard error
     start_limit_s: float = 10.0  # exit 1 or 2 within this time of its very first start ends us all, with that code
     stop_limit_s: float = 10.0  # from SIGTERM to SIGKILL
+    reloads: bool = False  # SIGHUP has it read files again; the others never see one
     final_codes: frozenset[int] = frozenset()  # exit codes by which it asks not to be started again: they end us all
 
 
@@ -144,6 +145,9 @@ def tied_to(parent: int) -> Callable[[], None]:
 
     def prepare_child() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        signal.signal(
+            signal.SIGHUP, signal.SIG_IGN
+        )  # until it says otherwise: one that comes too early must not end it
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it died before we could ask to be told
             os._exit(1)
@@ -238,12 +242,18 @@ class Children:
         if signum == signal.SIGCHLD:
             return
         if signum == signal.SIGHUP and not os.isatty(sys.stderr.fileno()):
-            self._say("warning", "reload_not_built", detail="restart to apply a changed configuration")
+            self._reload()
             return
         self._say("info", "stopping", signal=signal.Signals(signum).name, forced=self._stopping)
         if self._stopping:
             self._force(time.monotonic())
         self._stopping = True
+
+    def _reload(self) -> None:
+        self._say("info", "reloading", detail="certificates are read again; a changed configuration needs a restart")
+        for child in self._alive():
+            if child.pid is not None and child.spec.reloads:
+                os.kill(child.pid, signal.SIGHUP)
 
     def _force(self, now: float) -> None:
         """Tell those who are ending already once more, and give everybody little time."""

@@ -15,17 +15,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bridge import __version__
 from bridge.contract.dialing import DialBody
 from bridge.contract.operations import Scope
 from bridge.errors import ConfigurationError
+from bridge.net.certificates import TlsFileError
+from bridge.net.certificates import load as load_certificates
 from bridge.outbox.schedule import Schedule
 from bridge.rtp.rules import Latching
 from bridge.settings.applications import Application, ApplicationLimits, ApplicationWebhook, Match
 from bridge.settings.complaints import complaints, key_paths
 from bridge.settings.sources import CommandLineSource, EnvironmentSource, FileSource, KeyPath, Source, dotted
+from bridge.settings.tls import Tls
 from bridge.settings.users import Registrar, User
 from bridge.settings.values import (
     LONGEST_S,
@@ -43,21 +47,21 @@ from bridge.settings.values import (
     WebhookSecret,
     WebUrl,
     lower_hosts,
+    parse_address,
     parse_host_port,
     split_text,
 )
+from bridge.sip.flow import default_port
 from bridge.store.urls import read_store_url
 
-SIP_PORT = 5060
-TRANSPORTS = ("udp", "tcp")
-TRANSPORTS_LATER = frozenset({"tls", "ws", "wss"})
+TRANSPORTS = ("udp", "tcp", "tls")
+TRANSPORTS_LATER = frozenset({"ws", "wss"})
 STORES_OF_OUR_OWN = ("embedded", "memory")
 
 # Keys of the public contract that a later release brings. A key that did nothing would be worse than none.
 KEYS_LATER = frozenset(
     {
         "sip.local_nets",
-        "sip.tls",
         "sip.session_expires_s",
         "media.port_map",
         "media.engine",
@@ -101,7 +105,7 @@ __all__ = [
 class Listener(Section):
     """One SIP listener. Written as its `uri` alone, or with what it shall say of itself."""
 
-    uri: str = Field(description="udp:host:port or tcp:host:port, where to listen")
+    uri: str = Field(description="udp:host:port, tcp:host:port or tls:host:port, where to listen")
     advertise: ReachableText | None = Field(
         default=None, description="host[:port] of this listener, instead of sip.advertise"
     )
@@ -117,12 +121,13 @@ class Listener(Section):
         transport, _, rest = uri.partition(":")
         if transport in TRANSPORTS_LATER:
             raise ValueError(
-                f"{uri} is not in this release ({__version__}) yet, which listens on UDP and TCP: remove it"
+                f"{uri} is not in this release ({__version__}) yet, which listens on UDP, TCP and TLS: remove it"
             )
         if transport not in TRANSPORTS or not rest:
-            raise ValueError(f"expected udp:host:port or tcp:host:port, such as udp:0.0.0.0:{SIP_PORT}")
+            raise ValueError("expected udp:host:port, tcp:host:port or tls:host:port, such as udp:0.0.0.0:5060")
         address = parse_host_port(rest)
-        return f"{transport}:{HostPort(address.host, SIP_PORT if address.port is None else address.port)}"
+        port = default_port(transport) if address.port is None else address.port
+        return f"{transport}:{HostPort(address.host, port)}"
 
     @property
     def transport(self) -> str:
@@ -132,8 +137,7 @@ class Listener(Section):
     @property
     def address(self) -> Address:
         """Where the socket is bound."""
-        parsed = parse_host_port(self.uri.partition(":")[2])
-        return Address(parsed.host, SIP_PORT if parsed.port is None else parsed.port)
+        return parse_address(self.uri.partition(":")[2])
 
 
 class SipTimers(Section):
@@ -152,18 +156,21 @@ class SipTimers(Section):
 
 class Sip(Section):
     listen: Annotated[tuple[Listener, ...], BeforeValidator(split_text), Field(min_length=1, max_length=64)] = Field(
-        default=(Listener(uri=f"udp:0.0.0.0:{SIP_PORT}"),),
-        description="where to listen: udp:host:port, tcp:host:port, or several",
+        default=(Listener(uri="udp:0.0.0.0:5060"),),
+        description="where to listen: udp:host:port, tcp:host:port, tls:host:port, or several",
     )
     advertise: ReachableText | None = Field(
         default=None,
-        description="host[:port] in Contact and Via, as phones reach it; default: this host's outward address",
+        description="host[:port] in Contact and Via, as phones reach it; default: this host's outward address. "
+        "The port is not for tls:…, which has its own",
     )
+    tls: Tls = Tls()
     domains: Annotated[tuple[str, ...], BeforeValidator(split_text), Field(max_length=1000)] = Field(
         default=(), description="host parts of addresses that are ours; default: any"
     )
     connection_idle_s: Seconds = Field(
-        default=3600.0, description="a TCP connection without a word for so long is closed; CRLF keep-alives are words"
+        default=3600.0,
+        description="a TCP or TLS connection without a word for so long is closed; CRLF keep-alives are words",
     )
     authenticate: Literal["registered", "all", "none"] = Field(
         default="registered",
@@ -182,6 +189,17 @@ class Sip(Section):
         if len(set(uris)) < len(uris):
             raise ValueError("the same listener is given twice")
         return listeners
+
+    @model_validator(mode="after")
+    def _secured(self) -> Self:
+        secure = next((each.uri for each in self.listen if each.transport == "tls"), None)
+        if secure is not None and self.tls.files is None:
+            raise ValueError(
+                f"{secure} needs sip.tls.certificate and sip.tls.key: the files of a certificate and its key"
+            )
+        if secure is None and self.tls != Tls():
+            raise ValueError("sip.tls is for nobody: add tls:0.0.0.0:5061 to sip.listen, or remove it")
+        return self
 
     @field_validator("domains")
     @classmethod
@@ -368,10 +386,10 @@ class Limits(Section):
         default=10_000, description="calls at once on this node; more get 503 with Retry-After"
     )
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        default=10_000, description="TCP connections at once of each listener; more are closed as they come"
+        default=10_000, description="TCP or TLS connections at once of each listener; more are closed as they come"
     )
     max_connections_per_source: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        default=1_000, description="TCP connections that one address may make to each listener"
+        default=1_000, description="TCP or TLS connections that one address may make to each listener"
     )
 
 
@@ -509,11 +527,27 @@ def load(
         sources.append(FileSource(file))
     try:
         layers: dict[str, Any] = {"layers": [source.values for source in sources]}
-        return _Layered(**layers)
+        return _checked(_Layered(**layers))
     except ValidationError as error:
         raise ConfigurationError(
             complaints(error, Config, sources, later=KEYS_LATER, version=__version__)
         ) from None  # pydantic's own text repeats the values
+
+
+def _checked(config: Config) -> Config:
+    """The same, once the files of TLS are what they should be. They are read again by whoever uses them."""
+    files = config.sip.tls.files
+    try:
+        if files is not None:
+            load_certificates(files)
+    except TlsFileError as error:
+        fault = InitErrorDetails(
+            type=PydanticCustomError("value_error", "{error}", {"error": error.text}),
+            loc=("sip", "tls", *error.key),
+            input=None,
+        )
+        raise ValidationError.from_exception_data("Config", [fault]) from None
+    return config
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,17 @@ from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import urlsplit
 
+from bridge.ambient import SystemClock
 from bridge.config import Address, Config, Listener, PortRange
 from bridge.engine.inputs import FlowLost, Input, Packet, StreamBroken
 from bridge.errors import StartError, StoreUnavailable
 from bridge.net.addresses import outward_address
+from bridge.net.certificates import TlsFileError, names_of
+from bridge.net.certificates import load as load_certificates
 from bridge.net.stream import StreamListener
 from bridge.net.udp import UdpListener
+from bridge.renewal import SOON_S
+from bridge.settings.sources import dotted
 from bridge.settings.values import is_address
 from bridge.sip.flow import Flow
 from bridge.store.embedded import find_server
@@ -74,6 +79,7 @@ async def examine(config: Config) -> list[Finding]:
         findings += [*[await look_at_listener(listener) for listener in config.sip.listen], *look_at_web_ports(config)]
         findings += look_at_media_ports(config)
     findings += [*look_at_addresses(config), *look_at_descriptors(config)]
+    findings += look_at_certificates(config, now=SystemClock().now())
     findings += await look_at_store(config)
     findings += await asyncio.gather(*[look_at_endpoint(key, url) for key, url in endpoints(config)])
     if not config.all_applications:
@@ -198,6 +204,40 @@ def look_at_descriptors(config: Config) -> Iterator[Finding]:
             "limits.max_connections",
             f"{config.limits.max_connections} connections need {needed} descriptors, the limit is {hard}: raise it "
             f"(`ulimit -Hn {needed}`, LimitNOFILE={needed}), or allow fewer",
+        )
+
+
+def look_at_certificates(config: Config, *, now: float) -> Iterator[Finding]:
+    """Do the files of TLS fit together, for how long, and do they stand for what phones will ask for?"""
+    files = config.sip.tls.files
+    if files is None:
+        return
+    try:
+        loaded = load_certificates(files)
+    except TlsFileError as error:
+        yield failure(f"sip.tls.{dotted(error.key)}", error.text)
+        return
+    for number, leaf in enumerate(loaded.leaves):
+        key = f"sip.tls.certificates[{number - 1}].certificate" if number else "sip.tls.certificate"
+        names = ", ".join(sorted(names_of(leaf))) or "no domain"
+        ends = leaf.not_valid_after_utc
+        days = int((ends.timestamp() - now) // 86_400)
+        if ends.timestamp() <= now:
+            yield failure(key, f"it has expired ({ends:%Y-%m-%d}), and whoever verifies it refuses us: renew it")
+        elif leaf.not_valid_before_utc.timestamp() > now:
+            yield failure(
+                key, f"it is not valid before {leaf.not_valid_before_utc:%Y-%m-%d}: look at this host's clock"
+            )
+        elif ends.timestamp() < now + SOON_S:
+            yield warning(key, f"for {names}; it expires in {days} days ({ends:%Y-%m-%d}): renew it")
+        else:
+            yield fine(key, f"for {names}; until {ends:%Y-%m-%d}")
+    known = {name for leaf in loaded.leaves for name in names_of(leaf)}
+    missing = [domain for domain in config.sip.domains if domain not in known]
+    if missing:
+        yield warning(
+            "sip.domains",
+            f"no certificate stands for {missing[0]}: phones that verify (RFC 5922: the domain itself, no wildcard) will not come",
         )
 
 

@@ -53,6 +53,7 @@ from bridge.handing import HandingOver
 from bridge.media.client import MediaClient
 from bridge.membership import Membership
 from bridge.net.addresses import host_port, outward_address
+from bridge.net.certificates import Certificates
 from bridge.net.connection import StreamLimits
 from bridge.net.resolver import Resolver
 from bridge.net.stream import StreamListener
@@ -63,6 +64,7 @@ from bridge.outbox.schedule import Schedule
 from bridge.pump import Pump
 from bridge.reader import Reader
 from bridge.registry import Registry
+from bridge.renewal import Renewal
 from bridge.sealing import ClusterSeal
 from bridge.sip.registrar import AddressOfRecord, Rules, address_of_record
 from bridge.sip.transaction import Timers
@@ -156,6 +158,7 @@ class Service:
         self._draining: Draining
         self._owner = f"{node_id}:{self._tokens.token(12)}"
         self._listening: list[str] = []  # where phones find us
+        self._renewal: Renewal | None = None  # where TLS is spoken
         self._stop: asyncio.Future[int]
 
     async def run(self) -> int:
@@ -166,6 +169,8 @@ class Service:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._told_to_stop, 0)
                 stack.callback(loop.remove_signal_handler, number)
+            loop.add_signal_handler(signal.SIGHUP, self._told_to_reload)
+            stack.callback(loop.remove_signal_handler, signal.SIGHUP)
             assembling = asyncio.create_task(self._assemble(stack), name="assembly")
             either: list[asyncio.Future[Any]] = [assembling, self._stop]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -190,12 +195,17 @@ class Service:
         if not self._stop.done():
             self._stop.set_result(code)
 
+    def _told_to_reload(self) -> None:
+        if self._renewal is not None:
+            self._renewal.ask()
+
     # Assembly
 
     async def _assemble(self, stack: AsyncExitStack) -> Pump:
         config, metrics = self._config, self._metrics
         pump = Pump(clock=self._clock, metrics=metrics)
-        sockets = [await self._bind_sip(stack, each, pump) for each in config.sip.listen]
+        certificates = None if config.sip.tls.files is None else Certificates(config.sip.tls.files)
+        sockets = [await self._bind_sip(stack, each, pump, certificates) for each in config.sip.listen]
         api_sockets = _bind_http(stack, config.api.listen, "api.listen")
         await self._serve_health(stack)
         store = self._make_store(pump)
@@ -297,13 +307,17 @@ class Service:
             registry,
             Nodes(owner=self._owner, membership=membership, switchboard=switchboard, draining=draining),
         )
-        works = (
+        works = [
             ("lease", membership.keep()),
             ("secrets", self._keep_secrets(store, pump.store_came_back)),
             ("users", registry.keep_users()),
             ("expiries", registry.expire(metrics.registrations.set)),
             ("lag", self._measure_lag()),
-        )
+        ]
+        if certificates is not None:
+            expires = metrics.tls_certificate_expiry_seconds.set
+            self._renewal = Renewal(certificates, clock=self._clock, expires=expires)
+            works.append(("certificates", self._renewal.keep()))
         for name, work in works:
             task = asyncio.create_task(work, name=name)
             task.add_done_callback(self._supervised)
@@ -383,7 +397,9 @@ class Service:
                 _say_secret(made)
         return secrets
 
-    async def _bind_sip(self, stack: AsyncExitStack, listener: Listener, pump: Pump) -> SipListener:
+    async def _bind_sip(
+        self, stack: AsyncExitStack, listener: Listener, pump: Pump, certificates: Certificates | None
+    ) -> SipListener:
         host, port = listener.address.host, listener.address.port
         bound: SipListener
         if listener.transport == "udp":
@@ -394,7 +410,10 @@ class Service:
                 per_source=self._config.limits.max_connections_per_source,
                 idle_s=self._config.sip.connection_idle_s,
             )
-            bound = StreamListener(listener.uri, host, port, pump.stream, dropped=pump.dropped, limits=limits)
+            secured = certificates if listener.transport == "tls" else None
+            bound = StreamListener(
+                listener.uri, host, port, pump.stream, dropped=pump.dropped, limits=limits, certificates=secured
+            )
         await bound.bind()
         stack.push_async_callback(bound.close)
         self._listening.append(f"{listener.transport}:{host_port(*bound.address)}")
@@ -404,7 +423,9 @@ class Service:
         """A listener as the far end sees it."""
         shown = listener.advertise or self._config.sip.advertise
         host = shown.host if shown is not None else outward_address(listener.address.host)
-        port = shown.port if shown is not None and shown.port is not None else bound.address[1]
+        port = shown.port if shown is not None else None
+        if port is None or (listener.advertise is None and listener.transport == "tls"):  # never the one of UDP and TCP
+            port = bound.address[1]
         sent_by = host_port(host, port)
         allow = ", ".join(Capabilities().methods)
         transport = "" if listener.transport == "udp" else f";transport={listener.transport}"

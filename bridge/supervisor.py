@@ -154,6 +154,7 @@ def children(plan: Plan, *, run_dir: Path, node_id: str, store: EmbeddedStore | 
         stdin=plan.config,
         start_limit_s=SIGNALLING_START_S,
         stop_limit_s=SIGNALLING_STOP_S,
+        reloads=True,
         final_codes=frozenset({REPLACED}),
     )
     return [*specs, signalling]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,6 +23,17 @@ ENDS_WHEN_TOLD = "trap 'exit 0' TERM; while :; do sleep 0.02; done"
 def deaf(mark: Path) -> str:
     """Ignores SIGTERM from the moment that `mark` is there."""
     return f"trap '' TERM; touch {mark}; while :; do sleep 0.02; done"
+
+
+def hangs_up_into(mark: Path) -> str:
+    """Makes this file on each SIGHUP. A shell cannot: it never takes up a signal that it was born to ignore."""
+    lines = [
+        "import pathlib, signal",
+        f"signal.signal(signal.SIGHUP, lambda *_: pathlib.Path({str(mark)!r}).touch())",
+        f"pathlib.Path({str(mark) + '.up'!r}).touch()",
+        "while True: signal.pause()",
+    ]
+    return f"exec {sys.executable} -c {shlex.quote(chr(10).join(lines))}"
 
 
 class Supervised:
@@ -206,9 +218,33 @@ class TestEnd:
         one = supervise({"name": "a", "script": ENDS_WHEN_TOLD})
         one.until("child_started")
         one.send(signal.SIGHUP)
-        one.until("reload_not_built")
+        one.until("reloading")
         one.send(signal.SIGTERM)
         assert one.end()[0] == 0
+
+    def test_sighup_reaches_who_can_reload_and_nobody_else(self, supervise: Supervise, tmp_path: Path) -> None:
+        one = supervise(
+            {"name": "a", "script": hangs_up_into(tmp_path / "a")},
+            {"name": "b", "script": hangs_up_into(tmp_path / "b"), "reloads": True},
+        )
+        for name in ("a", "b"):
+            wait_for(tmp_path / f"{name}.up")
+        one.send(signal.SIGHUP)
+        wait_for(tmp_path / "b")
+        assert not (tmp_path / "a").exists()
+        one.send(signal.SIGTERM)
+        assert one.end()[1][-1]["event"] == "stopped"
+
+    def test_a_sighup_that_comes_too_early_ends_nobody(self, supervise: Supervise) -> None:
+        one = supervise({"name": "a", "script": ENDS_WHEN_TOLD, "reloads": True})
+        one.until("child_started")
+        for _ in range(3):
+            one.send(signal.SIGHUP)
+        one.until("reloading")
+        one.send(signal.SIGTERM)
+        code, said = one.end()
+        assert code == 0
+        assert "child_died" not in [line["event"] for line in said]
 
     def test_if_the_supervisor_is_killed_the_kernel_tells_its_children(
         self, supervise: Supervise, tmp_path: Path

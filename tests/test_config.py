@@ -10,8 +10,10 @@ import pytest
 from bridge.calls.events import CallEnded
 from bridge.config import Address, Config, HostPort, Listener, Media, PortRange, keys, load
 from bridge.errors import ConfigurationError
+from bridge.net.certificates import TlsFiles
 from bridge.settings.sources import KeyPath
 from bridge.sip.digest import Ha1, make_ha1
+from tests.support.certificates import Authority
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # of the Standard Webhooks documentation
 NOTHING: Mapping[KeyPath, tuple[str, Sequence[str]]] = {}
@@ -106,9 +108,9 @@ class TestComplaints:
             ("sip: {ports: 1-2}", "bridge.yaml:1: sip.ports: no such key; did you mean media.ports?"),
             ("trunks: {}", "bridge.yaml:1: trunks: not in this release (0.1.0) yet: remove it"),
             (
-                "sip:\n  listen:\n  - udp:127.0.0.1:5060\n  - tls:127.0.0.1:5061",
-                "bridge.yaml:4: sip.listen[1].uri: tls:127.0.0.1:5061 is not in this release (0.1.0) yet, which listens "
-                "on UDP and TCP: remove it",
+                "sip:\n  listen:\n  - udp:127.0.0.1:5060\n  - wss:127.0.0.1:5061",
+                "bridge.yaml:4: sip.listen[1].uri: wss:127.0.0.1:5061 is not in this release (0.1.0) yet, which listens "
+                "on UDP, TCP and TLS: remove it",
             ),
             (
                 "sip: {listen: 5060}",
@@ -116,7 +118,7 @@ class TestComplaints:
             ),
             (
                 "sip: {listen: [sctp:1.2.3.4]}",
-                "bridge.yaml:1: sip.listen[0].uri: expected udp:host:port or tcp:host:port, such as udp:0.0.0.0:5060",
+                "bridge.yaml:1: sip.listen[0].uri: expected udp:host:port, tcp:host:port or tls:host:port, such as udp:0.0.0.0:5060",
             ),
             (
                 "media:\n  latching: loose",
@@ -431,6 +433,95 @@ class TestMediaPorts:
         media = Media.model_validate({"ports": "10000-32767,40000-40001", "workers": 7})
         given = [port for share in media.slices() for one in share for port in range(one.first, one.last + 1)]
         assert sorted(given) == [*range(10000, 32768), 40000, 40001]
+
+
+class TestTls:
+    @pytest.fixture
+    def authority(self, tmp_path: Path) -> Authority:
+        return Authority(tmp_path)
+
+    def test_its_files_may_be_named_in_two_ways_and_stand_beside_the_configuration(
+        self, file: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pair, more = authority.pair(file="one"), authority.pair(file="two")
+        monkeypatch.chdir(file.parent)
+        config = read(
+            file,
+            f"""
+            sip:
+              listen: ["udp:127.0.0.1", "tls:127.0.0.1", "tls:[::1]:5071"]
+              tls:
+                certificate: {{file: one.crt}}
+                key: one.key
+                certificates: [{{certificate: {more.certificate}, key: {{file: two.key}}}}]
+                ca: {authority.path}
+                verify_client: optional
+            """,
+        )
+        assert [each.uri for each in config.sip.listen] == [
+            "udp:127.0.0.1:5060",
+            "tls:127.0.0.1:5061",
+            "tls:[::1]:5071",
+        ]
+        assert config.sip.tls.files == TlsFiles((pair, more), authority.path, "optional", verify_server=True)
+        again = Config.from_json(config.to_json())
+        assert again.sip.tls.files == config.sip.tls.files
+        pair.key.unlink()
+        assert Config.from_json(config.to_json()) == again  # only who reads the files can say what is wrong with them
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            (
+                "sip: {listen: ['tls:127.0.0.1']}",
+                "bridge.yaml:1: sip: tls:127.0.0.1:5061 needs sip.tls.certificate and sip.tls.key: the files of a "
+                "certificate and its key",
+            ),
+            (
+                "sip: {tls: {certificate: one.crt, key: one.key}}",
+                "bridge.yaml:1: sip: sip.tls is for nobody: add tls:0.0.0.0:5061 to sip.listen, or remove it",
+            ),
+            (
+                "sip: {listen: 'tls:127.0.0.1', tls: {certificate: one.crt}}",
+                "bridge.yaml:1: sip.tls: key is missing: a certificate and its key come together",
+            ),
+            (
+                "sip:\n  listen: tls:127.0.0.1\n  tls:\n    certificate: {file: one.crt}\n    key: {file: none.key}",
+                "bridge.yaml:5: sip.tls.key: cannot read none.key: No such file or directory",
+            ),
+            (
+                "sip:\n  listen: tls:127.0.0.1\n  tls:\n    certificate: {file: one.crt}\n    key: {file: two.key}",
+                "bridge.yaml:5: sip.tls.key: the key in two.key does not belong to the certificate in one.crt",
+            ),
+            (
+                "sip:\n  listen: tls:127.0.0.1\n  tls:\n    certificate: {file: one.crt}\n    key: {file: one.key}\n"
+                "    certificates:\n    - certificate: {file: two.crt}\n      key: {file: one.crt}",
+                "bridge.yaml:8: sip.tls.certificates[0].key: one.crt has no private key: expected PEM, not encrypted",
+            ),
+            (
+                "sip: {listen: 'tls:127.0.0.1', tls: {certificate: {file: one.crt}, key: {file: one.key}, ca: {file: one.key}}}",
+                "bridge.yaml:1: sip.tls.ca: one.key has no certificate: expected PEM, one or more authorities to trust",
+            ),
+            (
+                "sip: {listen: 'tls:127.0.0.1', tls: {certificate: '-----BEGIN CERTIFICATE-----', key: one.key}}",
+                "bridge.yaml:1: sip.tls.certificate: expected the path of a file with PEM, not what stands in it: it is "
+                "read again when it changes",
+            ),
+            (
+                "sip: {listen: 'tls:127.0.0.1', tls: {certificate: {path: one.crt}, key: one.key}}",
+                "bridge.yaml:1: sip.tls.certificate: expected the path of a file with PEM, or {file: path}",
+            ),
+            (
+                "sip: {listen: 'tls:127.0.0.1', tls: {certificate: {file: one.crt}, key: {file: one.key}, verify_client: required}}",
+                "bridge.yaml:1: sip.tls: verify_client required needs ca: with those of the system, anybody's certificate "
+                "would do",
+            ),
+        ],
+    )
+    def test_what_is_wrong_with_it(self, file: Path, authority: Authority, text: str, expected: str) -> None:
+        for name in ("one", "two"):
+            authority.pair(file=name)
+        assert complaint(file, text) == expected
 
 
 def test_the_configuration_that_the_contract_shows(file: Path) -> None:

@@ -6,11 +6,13 @@ import asyncio
 import resource
 import socket
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from bridge import doctor
+from bridge.ambient import SystemClock
 from bridge.config import Config, Listener
 from bridge.doctor import (
     Finding,
@@ -20,6 +22,7 @@ from bridge.doctor import (
     is_served,
     judge_store,
     look_at_addresses,
+    look_at_certificates,
     look_at_data_dir,
     look_at_descriptors,
     look_at_endpoint,
@@ -28,6 +31,8 @@ from bridge.doctor import (
     look_at_store,
     look_at_web_ports,
 )
+from bridge.net.certificates import Pair
+from tests.support.certificates import Authority
 from tests.support.programs import PORTS
 from tests.support.redis_cluster import SLOT, ClusterRedis
 from tests.support.sentinel import SentinelRedis
@@ -213,6 +218,56 @@ class TestAddresses:
         found = worst(look_at_addresses(config(sip=sip)))
         assert found.verdict is verdict
         assert said in found.text
+
+
+class TestCertificates:
+    def look(self, authority: Authority, *pairs: Pair, now: float | None = None, **sip: object) -> list[Finding]:
+        first, *more = pairs
+        tls = {
+            "certificate": str(first.certificate),
+            "key": str(first.key),
+            "certificates": [{"certificate": str(each.certificate), "key": str(each.key)} for each in more],
+        }
+        at = SystemClock().now() if now is None else now
+        found = config(sip={"listen": ["tls:127.0.0.1:0"], "tls": tls, **sip})
+        return list(look_at_certificates(found, now=at))
+
+    @pytest.fixture
+    def authority(self, tmp_path: Path) -> Authority:
+        return Authority(tmp_path)
+
+    def test_without_tls_there_is_nothing_to_see(self) -> None:
+        assert list(look_at_certificates(config(), now=0.0)) == []
+
+    def test_good_ones_are_named(self, authority: Authority) -> None:
+        pairs = authority.pair(dns=["a.example"]), authority.pair(dns=["b.example"])
+        found = self.look(authority, *pairs, domains=["b.example"])
+        assert [each.verdict for each in found] == [FINE, FINE]
+        assert [each.subject for each in found] == ["sip.tls.certificate", "sip.tls.certificates[0].certificate"]
+        assert found[0].text.startswith("for a.example; until 20")
+
+    @pytest.mark.parametrize(
+        ("days", "verdict", "said"),
+        [(-1, FAILURE, "it has expired"), (3, WARNING, "it expires in 2 days"), (15, FINE, "until")],
+    )
+    def test_how_long_it_is_good(self, authority: Authority, days: int, verdict: Verdict, said: str) -> None:
+        (found,) = self.look(authority, authority.pair(dns=["a.example"], expires_in=timedelta(days=days)))
+        assert found.verdict is verdict
+        assert said in found.text
+
+    def test_one_of_tomorrow(self, authority: Authority) -> None:
+        (found,) = self.look(authority, authority.pair(), now=SystemClock().now() - 10 * 86_400)
+        assert found.verdict is FAILURE
+        assert "look at this host's clock" in found.text
+
+    def test_one_that_stands_for_none_of_our_domains(self, authority: Authority) -> None:
+        found = worst(self.look(authority, authority.pair(dns=["*.example.com"]), domains=["example.com"]))
+        assert (found.verdict, found.subject) == (WARNING, "sip.domains")
+
+    def test_files_that_do_not_fit(self, authority: Authority) -> None:
+        pair = Pair(authority.pair().certificate, authority.pair().key)
+        (found,) = self.look(authority, pair)
+        assert (found.verdict, found.subject) == (FAILURE, "sip.tls.key")
 
 
 class TestEndpoints:

@@ -35,6 +35,7 @@ from bridge.store.memory import MemoryStore
 from bridge.webhooks.sender import Sender
 from tests.support.application import SECRET, Application, Event, Reply, actions, answering
 from tests.support.caller import Caller
+from tests.support.certificates import Authority
 from tests.support.programs import PORTS, Program
 from tests.support.served import merged
 from tests.support.waiting import until, until_awaited
@@ -623,3 +624,24 @@ async def test_a_task_that_takes_its_cancellation_for_a_timeout_is_ended_all_the
     await cancel(task)
     assert task.cancelled()
     assert taken == 3
+
+
+@pytest.mark.parametrize(
+    ("sip", "contact", "sent_by"),
+    [
+        ({}, "<sip:127.0.0.1:5999;transport=tls>", "127.0.0.1:5999"),
+        # The port that UDP and TCP are reached at would lead to nobody who speaks TLS.
+        ({"advertise": "sip.example.com:5060"}, "<sip:sip.example.com:5999;transport=tls>", "sip.example.com:5999"),
+        ({"listener": "sip.example.com:443"}, "<sip:sip.example.com:443;transport=tls>", "sip.example.com:443"),
+    ],
+)
+def test_how_a_listener_of_tls_names_itself(tmp_path: Path, sip: dict[str, str], contact: str, sent_by: str) -> None:
+    pair = Authority(tmp_path).pair()
+    uri = {"uri": "tls:127.0.0.1:0", "advertise": sip.pop("listener", None)}
+    tls = {"certificate": str(pair.certificate), "key": str(pair.key)}
+    config = Config.model_validate({"sip": {"listen": [uri], "tls": tls, **sip}})
+    service = Service(config, node_id="n1", store_url="memory://", workers=[])
+    bound = UdpListener("tls:127.0.0.1:0", "127.0.0.1", 5999, lambda packet: None)  # not bound: only its address counts
+    named = service._listener(config.sip.listen[0], bound)
+    assert (named.sent_by, named.transport, named.named(secure=False).contact) == (sent_by, "tls", contact)
+    assert named.named(secure=True).contact == f"<sips:{sent_by}>"

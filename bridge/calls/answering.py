@@ -31,7 +31,7 @@ from bridge.sip.flow import Flow
 from bridge.sip.headers import NameAddr, content_type
 from bridge.sip.message import Request, Response
 from bridge.sip.uri import SipUri, TelUri, parse_uri
-from bridge.sip.user_agent import respond
+from bridge.sip.user_agent import asks_for_sips, respond
 
 # Headers worth an application's attention beside every X- header. Bounded, because they come from strangers.
 _SHOWN = frozenset(
@@ -75,7 +75,7 @@ def invited(
         id=id,
         conversation_id=conversation_id,
         plan=plan,
-        identity=identity,
+        identity=identity.secured() if asks_for_sips(invite) else identity,
         created_at=now,
         flow=flow,
         tag=tag,

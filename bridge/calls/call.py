@@ -63,6 +63,11 @@ class Identity:
     server: str  # the value of our Server header
     allow: str  # the value of our Allow header
 
+    def secured(self) -> Identity:
+        """The same as a SIPS URI, which says by its scheme that TLS is wanted (§26.2.2, RFC 5630 §3.1.1)."""
+        contact = self.contact.replace("<sip:", "<sips:", 1).replace(";transport=tls", "", 1)
+        return Identity(contact, self.server, self.allow)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -34,7 +34,7 @@ from bridge.sdp.relaying import mirrored_offer
 from bridge.sdp.video import offers_video
 from bridge.sip.headers import NameAddr, contacts, parse_name_addr
 from bridge.sip.message import Response
-from bridge.sip.uri import SipUri, parse_uri
+from bridge.sip.uri import SipUri, is_sips, parse_uri
 
 CHALLENGES_MOST = 2  # per attempt: the second says that our nonce was stale (RFC 7616 §3.3)
 ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'  # RFC 3326 §2: no missed call for those who rang in vain
@@ -303,6 +303,8 @@ def _redirect(call: Call, attempt: InviteAttempt, response: Response) -> bool:
     for contact in sorted(found, key=_preference, reverse=True):
         if contact.uri in asked or not isinstance(parse_uri(contact.uri), SipUri):
             continue
+        if is_sips(attempt.target.uri) and not is_sips(contact.uri):
+            continue  # what was to be secret on each hop is not told to whoever cannot keep it (RFC 5630 §5.1.1.3)
         # What proves us to one host must not be asked for by whomever that host names.
         auth = attempt.target.auth if _host(contact.uri) == _host(attempt.shown) else None
         another = search.add(Target(contact.uri, auth, attempt.target.headers), attempt)

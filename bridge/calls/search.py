@@ -198,7 +198,7 @@ def _attempt_to_data(attempt: InviteAttempt) -> dict[str, Any]:
         "stage": attempt.stage.value,
     }
     if attempt.place is not None:
-        flow = None if attempt.place.flow is None else list(attempt.place.flow)
+        flow = None if attempt.place.flow is None else attempt.place.flow.to_data()
         data["place"] = [attempt.place.uri, flow, list(attempt.place.routes)]
     for name in (
         "sequence",

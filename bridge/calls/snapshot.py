@@ -131,7 +131,7 @@ def _outbound(call: Call) -> dict[str, Any]:
     if call.dialog is not None:
         data["made_dialog"] = call.dialog.to_data()
     if call.flow is not None:  # with early media already
-        data["reached"] = [list(call.flow), call.via_host, call.user_agent]
+        data["reached"] = [call.flow.to_data(), call.via_host, call.user_agent]
     return data
 
 
@@ -182,7 +182,8 @@ def _link(link: Link) -> str:
 
 
 def _flow(flow: Flow) -> str:
-    node = f",{_text(flow.node)}" if flow.node else ""
+    node = f",{_text(flow.node)}" if flow.node or flow.name else ""
+    node += f",{_text(flow.name)}" if flow.name else ""
     return f"[{_text(flow.transport)},{_text(flow.listener)},{_text(flow.host)},{flow.port}{node}]"
 
 

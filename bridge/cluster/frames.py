@@ -11,7 +11,7 @@
     proof     16 bytes, once the nodes have proven who they are (`handshake`): HMAC-SHA256, cut, of the frame's number
               in its direction and the payload. What was injected, repeated, left out or reordered does not bear it.
 
-A flow is text: node, transport, listener, host, port, between NULs. What a later minor version adds, a kind or a field of
+A flow is text: node, transport, listener, host, port and, where there is one, name, between NULs. What a later minor version adds, a kind or a field of
 the flow, is stepped over. What cannot be read is a value and the last one; reading costs as much as there is to read.
 """
 
@@ -119,8 +119,10 @@ def _with_flow(kind: int, node: str, flow: Flow, data: bytes) -> bytes:
 
 @lru_cache(maxsize=_FLOWS)
 def _written_flow(kind: int, node: str, flow: Flow) -> bytes:
-    texts = (node, flow.transport, flow.listener, flow.host)
-    text = "\0".join((*texts, str(flow.port))).encode()
+    texts = [node, flow.transport, flow.listener, flow.host, str(flow.port)]
+    if flow.name:
+        texts.append(flow.name)
+    text = "\0".join(texts).encode()
     if len(text) > _MAX_FLOW or any("\0" in each for each in texts):
         raise LocalProtocolError(f"no flow of a listener: {flow!r}")
     return _FLOW_SIZE.pack(kind, len(text)) + text
@@ -158,12 +160,12 @@ def _read_message(payload: bytes) -> Envelope | Send | Broken:
 @lru_cache(maxsize=_FLOWS)
 def _read_flow(text: bytes) -> tuple[str, Flow] | None:
     try:
-        node, transport, listener, host, port, *_later = text.decode().split("\0")
+        node, transport, listener, host, port, *later = text.decode().split("\0")
     except ValueError:  # too few, or no UTF-8
         return None
     if not (port.isascii() and port.isdigit()) or len(port) > 5 or int(port) > 0xFFFF:
         return None
-    return node, Flow(transport, listener, host, int(port))
+    return node, Flow(transport, listener, host, int(port), name=later[0] if later else "")
 
 
 # Frames

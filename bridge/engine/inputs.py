@@ -45,6 +45,7 @@ class FlowLost:
     """
 
     flow: Flow
+    why: str = ""  # where more is known than that, as a reason phrase: "Certificate Not Valid For example.com"
 
 
 @dataclass(frozen=True, slots=True)

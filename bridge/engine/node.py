@@ -173,8 +173,8 @@ class Node:
                 fencing.leased(holdings, given, now=now)
             case Claimed(conversations, former):
                 ownership.claimed(holdings, conversations, former, now=now)
-            case FlowLost(flow):
-                signalling.outcomes(holdings, holdings.endpoint.transport_failed(flow, now=now), now=now)
+            case FlowLost(flow, why):
+                signalling.outcomes(holdings, holdings.endpoint.transport_failed(flow, why, now=now), now=now)
             case StreamBroken(data, flow, reason, status):
                 signalling.stream_broken(holdings, data, flow, reason, status)
             case Fetched() | NotFetched():

@@ -33,7 +33,7 @@ def originate(holdings: Holdings, wanted: Originate, *, now: float) -> None:
         fork=wanted.fork,
         on_redirect=wanted.on_redirect,
         timeout_s=wanted.timeout_s,
-        from_=wanted.from_ or listener.identity.contact,
+        from_=wanted.from_ or f"<sip:{listener.sent_by}>",  # no Contact: a From has no transport (§19.1.1)
     )
     leg = make_call(holdings, holding, wanted.call, application, search=search, listener=listener, now=now)
     call = leg.call

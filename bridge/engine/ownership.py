@@ -287,6 +287,8 @@ def _revive(holdings: Holdings, holding: Holding, stored: StoredCall) -> Leg:
     call.recovered += 1
     if call.dialog is not None:
         call.dialog.local_sequence += _SEQUENCE_GAP
+        if call.search is not None:
+            call.identity = holdings.settings.listener_of(call.dialog.flow).named(secure=call.dialog.secure)
     leg.concluded = call.phase is Phase.ENDED
     return leg
 

@@ -24,7 +24,7 @@ from bridge.engine.inputs import Resolved
 from bridge.engine.registrations import BindingsRead
 from bridge.sip.dialog import Dialog
 from bridge.sip.digest import authorize, challenges_of
-from bridge.sip.endpoint import ResponseArrived
+from bridge.sip.endpoint import ResponseArrived, TransportFailure
 from bridge.sip.flow import Flow
 from bridge.sip.headers import Line
 from bridge.sip.invite_usage import AnswerReceived, NeedAck, RepeatAck, UsageEffects
@@ -61,12 +61,12 @@ def silent(holdings: Holdings, key: TransactionKey, *, now: float) -> None:
     _lost(holdings, key, 408, "Request Timeout", now=now)
 
 
-def undeliverable(holdings: Holdings, key: TransactionKey, data: bytes, otherwise: Flow | None, *, now: float) -> None:
-    """The transport cannot bring a request of ours to where it should go (§8.1.3.1). `data`: the request; `otherwise`:
-    another way to the same place."""
+def undeliverable(holdings: Holdings, key: TransactionKey, failure: TransportFailure, *, now: float) -> None:
+    """The transport cannot bring a request of ours to where it should go (§8.1.3.1)."""
+    otherwise = failure.otherwise
     ours, leg = holdings.ours.get(key), _leg(holdings, key)
     if ours is not None and key.method == "BYE" and otherwise is not None:
-        _send_otherwise(holdings, ours, data, otherwise, now=now)
+        _send_otherwise(holdings, ours, failure.request, otherwise, now=now)
         return
     if ours is not None and leg is not None and ours.attempt:
         attempt = seeking.attempt_of(leg.call, ours.attempt)
@@ -76,7 +76,7 @@ def undeliverable(holdings: Holdings, key: TransactionKey, data: bytes, otherwis
             holdings.ours.pop(key, None)
             sip_outcomes(holdings, seeking.send_invite(holdings, leg, attempt.number, attempt.sequence, now=now))
             return
-    _lost(holdings, key, 503, "Service Unavailable", now=now)
+    _lost(holdings, key, 503, failure.why or "Service Unavailable", now=now)
 
 
 def _send_otherwise(holdings: Holdings, ours: OurRequest, data: bytes, flow: Flow, *, now: float) -> None:
@@ -166,6 +166,7 @@ def _to_attempt(
             step(holdings, leg, InviteRefused(ours.attempt, response, proof), now=now)
     elif leg is not None and leg.call.is_sought:
         dialog = Dialog.as_client(ours.request, response, flow)
+        leg.call.identity = holdings.settings.listener_of(flow).named(secure=dialog.secure)
         step(holdings, leg, InviteAnswered(ours.attempt, response, dialog), now=now)
     elif leg is not None and _is_of(leg.call.dialog, response):
         _usage(holdings, leg.usage.step(AnswerReceived(response.cseq.number)))

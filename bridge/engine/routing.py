@@ -12,11 +12,9 @@ from ipaddress import ip_address
 from bridge.calls.streams import is_behind_nat
 from bridge.engine.settings import Application, Match
 from bridge.sip.dialog import Dialog
-from bridge.sip.flow import Flow
+from bridge.sip.flow import Flow, default_port
 from bridge.sip.headers import NameAddr, parse_name_addr
 from bridge.sip.uri import SipUri, TelUri, parse_uri
-
-_DEFAULT_PORT = 5060
 
 
 def application_for(
@@ -70,8 +68,9 @@ def _towards_target(dialog: Dialog, via_host: str) -> Flow:
     if not isinstance(uri, SipUri):
         return came
     host = uri.host.strip("[]")
+    port = uri.port or default_port(came.transport)
     if host == came.host:  # most of them: nothing to find out
-        return came._replace(port=uri.port or _DEFAULT_PORT)
+        return came._replace(port=port, name=came.name or _far_end(came, host, port))
     try:
         if ip_address(host).version != ip_address(came.host).version:
             return came
@@ -79,4 +78,9 @@ def _towards_target(dialog: Dialog, via_host: str) -> Flow:
         return came
     if not dialog.route_set and is_behind_nat(host, came.host, via_host=via_host):
         return came
-    return came._replace(host=host, port=uri.port or _DEFAULT_PORT)
+    return came._replace(host=host, port=port, name=_far_end(came, host, port))
+
+
+def _far_end(came: Flow, host: str, port: int) -> str:
+    """Who has to be at this address over TLS. Where the connection is that very one, it is used as it is."""
+    return host if came.secure and (host, port) != (came.host, came.port) else ""

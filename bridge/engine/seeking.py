@@ -22,19 +22,17 @@ from bridge.engine.registrations import ReadBindings
 from bridge.engine.routing import next_hop
 from bridge.engine.settings import Listener
 from bridge.sip.dialog import Dialog
-from bridge.sip.endpoint import Outcome
-from bridge.sip.flow import Flow, Send
+from bridge.sip.endpoint import Outcome, far_end
+from bridge.sip.flow import Flow, Send, default_port
 from bridge.sip.headers import Line
 from bridge.sip.invite_usage import AckSent as UsageAckSent
 from bridge.sip.invite_usage import InviteSent, UsageState
 from bridge.sip.message import Request
 from bridge.sip.registrar import AddressOfRecord, Binding, address_of_record
 from bridge.sip.transaction import State, TransactionKey, client_key
-from bridge.sip.uri import SipUri, parse_uri
+from bridge.sip.uri import SipUri, is_sips, parse_uri
 from bridge.sip.user_agent import Capabilities, new_invite, via_value
 
-DEFAULT_PORT = 5060
-_PORTS = {"tls": 5061, "ws": 80, "wss": 443}  # where it is another (§19.1.2, RFC 7118 §5.1)
 _SECURE = {"udp": "tls", "tcp": "tls", "ws": "wss"}
 _OVERTAKEN_S = 1.0  # for their re-INVITE to be over, before ours
 UDP_MOST = 1300  # bytes of a request; above that, and without knowledge of the path, it leaves by TCP (§18.1.1)
@@ -68,21 +66,34 @@ def found(holdings: Holdings, leg: Leg, number: int, uri: SipUri, host: str) -> 
     if listener is None:
         unreachable(holdings, leg, number, 503, f"No {transport.upper()} Listener Reaches That Address")
         return
-    place = Place(str(uri), Flow(transport, listener.name, host, uri.port or _PORTS.get(transport, DEFAULT_PORT)))
+    flow = Flow(transport, listener.name, host, uri.port or default_port(transport))
+    if flow.secure:
+        flow = flow._replace(name=far_end(uri.host, host))
+    place = Place(str(uri), flow)
     holdings.errands.append((leg.call.id, Located(number, (place,))))
 
 
 def found_contacts(holdings: Holdings, leg: Leg, number: int, bindings: Iterable[Binding]) -> None:
-    """The target is an address of record of ours: its contacts, the preferred ones first, each over its own flow."""
-    places = tuple(
-        Place(each.contact, flow, each.path)
+    """The target is an address of record of ours: its contacts, the preferred ones first, each over its own flow.
+
+    Who was asked for by `sips:` is reached by a SIPS contact and TLS, or not at all (RFC 5630 §5.4); the same goes for a
+    contact that says so itself.
+    """
+    secure = is_sips(attempt_of(leg.call, number).target.uri)
+    held = [
+        (each, flow)
         for each in sorted(bindings, key=lambda each: each.q, reverse=True)
         if (flow := _held_flow(holdings, each)) is not None
+    ]
+    places = tuple(
+        Place(each.contact, flow, each.path)
+        for each, flow in held
+        if (flow.secure if is_sips(each.contact) else not secure)
     )
     if places:
         holdings.errands.append((leg.call.id, Located(number, places)))
     else:
-        unreachable(holdings, leg, number, 480, "Not Registered")
+        unreachable(holdings, leg, number, 480, "No Contact To Be Reached By TLS" if held else "Not Registered")
 
 
 def _held_flow(holdings: Holdings, binding: Binding) -> Flow | None:
@@ -105,7 +116,7 @@ def _registered(holdings: Holdings, uri: SipUri) -> AddressOfRecord | None:
         return aor if host in holdings.settings.domains else None
     if uri.port is None and holdings.registrar.user_of(aor) is not None:
         return aor
-    own = f"{host}:{uri.port or DEFAULT_PORT}"
+    own = f"{host}:{uri.port or default_port(transport_of(uri))}"
     return aor if any(listener.sent_by == own for listener in holdings.settings.listeners.values()) else None
 
 
@@ -283,7 +294,7 @@ def within_dialog(
     flow = next_hop(call.dialog, via_host=call.via_host)
     listener = holdings.settings.listener_of(flow)
     via = via_value(flow.transport, listener.sent_by, branch)
-    contact = listener.identity.contact if method == "INVITE" else None
+    contact = listener.named(secure=call.dialog.secure).contact if method == "INVITE" else None
     return call.dialog.new_request(method, via=via, contact=contact, headers=lines, body=body), flow
 
 
@@ -333,7 +344,7 @@ def _invite(holdings: Holdings, leg: Leg, attempt: InviteAttempt, flow: Flow) ->
         call_id=attempt.sip_call_id,
         sequence=attempt.sequence,
         via=via_value(flow.transport, sent_by, branch),
-        contact=listener.identity.contact,
+        contact=listener.named(secure=is_sips(place.uri)).contact,
         offer=call.local_sdp or b"",
         capabilities=Capabilities(server=call.identity.server),
         headers=[*[("Route", route) for route in place.routes], *attempt.proof, *extra],

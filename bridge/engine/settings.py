@@ -61,6 +61,10 @@ class Listener:
     transport: str = "udp"
     version: int = 4  # of IP, as it is bound
 
+    def named(self, *, secure: bool) -> Identity:
+        """How we name ourselves here; `secure`: to a far end that has to be reached by `sips:`."""
+        return self.identity.secured() if secure else self.identity
+
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:

@@ -49,8 +49,9 @@ from bridge.sip.invite_usage import Acknowledged as UsageAcknowledged
 from bridge.sip.invite_usage import ByeReceived as UsageByeReceived
 from bridge.sip.message import Request, Response
 from bridge.sip.parser import KeepAlive, MalformedMessage, parse
-from bridge.sip.user_agent import Refused, check, options_headers, respond
+from bridge.sip.user_agent import Refused, asks_for_sips, check, options_headers, respond
 
+_NOT_SECURE = ("Warning", '380 bridge "SIPS Not Allowed"')  # RFC 5630 §6.2: not by this way
 _LATER = ("Retry-After", "10")  # how soon a caller whom we turn away may come back, in seconds
 
 
@@ -113,9 +114,9 @@ def outcomes(holdings: Holdings, given: list[Outcome], *, now: float) -> None:
                     leg.usage.move(flow)
             case TransactionTimedOut(key):
                 responses.silent(holdings, key, now=now)
-            case TransportFailure(key, request, otherwise):
+            case TransportFailure(key):
                 # Of an answer of ours nobody need hear: the caller may come back by another connection, and the timers run.
-                responses.undeliverable(holdings, key, request, otherwise, now=now)
+                responses.undeliverable(holdings, key, outcome, now=now)
 
 
 def usage_outcomes(holdings: Holdings, leg: Leg, effects: UsageEffects, *, now: float) -> None:
@@ -140,6 +141,9 @@ def _request(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None
         _answer(holdings, arrived, 482, now=now)
     elif request.method == "CANCEL":
         _cancel(holdings, arrived, now=now)
+    elif not arrived.flow.secure and asks_for_sips(request):
+        # Somebody on the way has broken what `sips:` promises to both ends (§26.2.2, RFC 5630 §3.1.3).
+        _answer(holdings, arrived, 480, headers=(_NOT_SECURE,), now=now)
     elif request.to_tag is not None:
         _within_dialog(holdings, arrived, now=now)
     elif request.method == "INVITE":
@@ -322,6 +326,9 @@ def _within_dialog(holdings: Holdings, arrived: RequestArrived, *, now: float) -
         return
     dialog = leg.call.dialog
     if dialog is not None:
+        if dialog.secure and not arrived.flow.secure:
+            _answer(holdings, arrived, 480, headers=(_NOT_SECURE,), now=now)
+            return
         if isinstance(dialog.admits(request), StaleSequence):
             _answer(holdings, arrived, 500, "Stale CSeq", now=now)
             return

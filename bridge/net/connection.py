@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, TypeAlias, cast
+from typing import Any, Final, Literal, Protocol, TypeAlias, cast
 
 from bridge.engine.inputs import FlowLost, Packet, StreamBroken
+from bridge.net.identity import tls_failure
 from bridge.sip.flow import Flow
 from bridge.sip.framing import BrokenStream, Framing
 from bridge.sip.parser import KeepAlive
 
 _PING: Final = b"\r\n\r\n"
-_AT_ONCE: Final = frozenset({"slow_reader", "slow_message", "no_pong", "refused"})
+_AT_ONCE: Final = frozenset({"slow_reader", "slow_message", "no_pong", "refused", "untrusted"})
 _TURN: Final = 16  # messages of one connection, before others have their turn: about 2 ms
 _TURN_LINE_ENDS: Final = 512  # and CRLFs: as long
 
@@ -33,6 +35,7 @@ Ending: TypeAlias = Literal[
     "slow_reader",  # too much waited to be sent
     "broken",  # what came could not be cut into messages
     "no_pong",
+    "untrusted",  # who is there has not proven to be whom we meant, or TLS has failed otherwise
     "shutdown",
 ]
 
@@ -46,6 +49,9 @@ class StreamLimits:
     idle_s: float = 3600.0  # without a word; a phone that keeps its connection alive says CRLF every two minutes
     message_s: float = 15.0  # from a message's first byte to its last, and from being connected to the first message
     connect_s: float = 5.0
+    handshake_s: float = 5.0  # of TLS, on top of that
+    handshakes: int = 1000  # of TLS, begun by peers and not ended; who comes then waits: one costs 1 ms, and has 5 s
+    handshakes_per_source: int = 100  # of those, that one address may have
     unsent_bytes: int = 262_144  # four of the largest messages
     ping_s: tuple[float, float] = (95.0, 120.0)  # RFC 5626 §4.4.1: somewhere between, each time anew
     pong_s: float = 10.0
@@ -79,8 +85,8 @@ class Keeper(Protocol):
         ...
 
     def give(self, given: Packet | StreamBroken | FlowLost) -> None: ...
-    def released(self, connection: Connection, ending: Ending) -> None:
-        """It takes no more sends."""
+    def released(self, connection: Connection, ending: Ending, why: str) -> None:
+        """It takes no more sends. `why`: as of `FlowLost`."""
         ...
 
     def closed(self, connection: Connection) -> None:
@@ -148,8 +154,9 @@ class Connection(asyncio.Protocol):
         if ending in _AT_ONCE:
             transport.abort()
             return
-        if ending == "broken":
-            # Whoever closes with something unread resets the connection, and the peer would not see our answer.
+        if ending == "broken" and transport.can_write_eof():
+            # Whoever closes with something unread resets the connection, and the peer would not see our answer. TLS goes
+            # on reading by itself until the peer has said goodbye too.
             transport.write_eof()
             if self._paused:
                 transport.resume_reading()
@@ -157,10 +164,14 @@ class Connection(asyncio.Protocol):
             transport.close()
         self._timer = self._loop.call_later(self._keeper.limits.close_s, transport.abort)
 
-    def _release(self, ending: Ending) -> None:
+    def _release(self, ending: Ending, why: str = "") -> None:
         self._ended = True
         self._stop_timer()
-        self._keeper.released(self, ending)
+        self._keeper.released(self, ending, why)
+
+    def peer_certificate(self) -> Mapping[str, Any] | None:
+        """What the far end has proven itself with over TLS, as `ssl` tells it; None: with nothing that was verified."""
+        return None if self._transport is None else self._transport.get_extra_info("peercert")
 
     # What asyncio calls
 
@@ -192,7 +203,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         if not self._ended:
-            self._release("closed" if exc is None else "reset")
+            self._release("closed" if exc is None else "reset", tls_failure(exc))
         self._transport = None
         self._keeper.closed(self)
 

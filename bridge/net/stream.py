@@ -1,7 +1,8 @@
 """SIP over connections (§18): one listener that takes those of peers and makes its own, and sends by whichever leads there.
 
 A connection is found by its remote address, whoever made it. `FlowLost` is said once for each that ends and each that cannot
-be made. TCP; TLS and WebSocket are later rooms beside it. Counts what passes, and bounds what connections may cost.
+be made. TCP, and TLS over it (§26.3, RFC 5922); WebSocket is a later room. Counts what passes, and bounds what connections
+may cost, before they have said anything too.
 """
 
 from __future__ import annotations
@@ -9,17 +10,22 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections import Counter
+import ssl
 from collections.abc import Callable, Mapping
 from functools import partial
-from ipaddress import ip_network
 from typing import Final
+
+import structlog
 
 from bridge.engine.inputs import FlowLost, Packet, StreamBroken
 from bridge.errors import LocalProtocolError
+from bridge.net.admission import Admission
 from bridge.net.binding import bound_socket
+from bridge.net.certificates import Certificates
 from bridge.net.connection import Connection, Ending, StreamCounts, StreamLimits
+from bridge.net.identity import NoAgreement, no_agreement, proves, shown, tls_failure
 from bridge.sip.flow import Flow, Send
+from bridge.telemetry.flood import Flood
 
 # Each way, in the kernel, where it would otherwise grow to 4 or 6 MB: 100 messages, or 1,000 a second around the world.
 SOCKET_BUFFER: Final = 65_536
@@ -47,7 +53,9 @@ _DROPPED: Final[Mapping[Ending, str]] = {
     "slow_message": "connection_slow_message",
     "slow_reader": "connection_slow_reader",
     "unreachable": "connection_unreachable",
+    "untrusted": "connection_untrusted",
 }
+log = structlog.get_logger("bridge.net")
 
 
 class _Attempt:
@@ -62,7 +70,7 @@ class _Attempt:
 
 
 class StreamListener:
-    """All connections of one TCP listener. `give` and `dropped` are called on the loop; they must not block.
+    """All connections of one TCP listener, or of one of TLS. `give` and `dropped` are called on the loop; they must not block.
 
     `bind` before `open` where something has to be sent, or known, before the first connection is accepted: until then the
     kernel keeps what comes.
@@ -77,23 +85,28 @@ class StreamListener:
         *,
         dropped: Callable[[str, Flow | None], None],
         limits: StreamLimits | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
-        """`dropped`: a reason of the closed list of `bridge_dropped_total`, and whose it is, where that is known."""
+        """`dropped`: a reason of the closed list of `bridge_dropped_total`, and whose it is, where that is known;
+        `certificates`: TLS is spoken with these."""
         self.name = name  # as its flows call it: "tcp:0.0.0.0:5060"
         self.address = (host, port)  # once bound: as bound
         self.counts = StreamCounts()
         self.limits = limits or StreamLimits()
+        self.transport = "tcp" if certificates is None else "tls"
         self.ended: asyncio.Future[None] | None = None  # done when it is closed; its exception: by what
         self._host = host
         self._port = port
         self._give = give
         self._dropped = dropped
+        self._certificates = certificates
+        self._failures = Flood()
         self._socket: socket.socket | None = None
         self._resting: asyncio.TimerHandle | None = None  # no descriptor was left
-        self._is_closing = False
+        self._is_closing = self._is_full = False
         self._arriving: dict[Connection, asyncio.Task[None]] = {}  # accepted, and not open yet
         self._connections: set[Connection] = set()  # all that are open
-        self._sources: Counter[str] = Counter()  # of those that peers have made
+        self._admission = Admission(self.limits)
         self._by_flow: dict[Flow, Connection] = {}  # those that take sends
         self._attempts: dict[Flow, _Attempt] = {}
         self._empty = asyncio.Event()
@@ -178,13 +191,17 @@ class StreamListener:
     def _accept(self, listening: socket.socket) -> None:
         """Take who waits. uvloop would take one in each turn of its loop, and a loop with much to do has few turns."""
         for _ in range(ACCEPTED_AT_ONCE):
+            if len(self._arriving) >= self.limits.handshakes:  # the kernel keeps who comes
+                asyncio.get_running_loop().remove_reader(listening)
+                self._is_full = True
+                return
             try:
                 made, address = listening.accept()
             except OSError as error:
                 if error.errno in _NOTHING_LEFT:
                     self._rest(listening)
                 return  # nobody is left, or who was first has gone
-            flow = Flow("tcp", self.name, address[0], address[1])
+            flow = Flow(self.transport, self.name, address[0], address[1])
             if self._admits(flow):
                 made.settimeout(0.0)
                 connection = Connection(self, flow, dialed=False)
@@ -202,25 +219,45 @@ class StreamListener:
         self._dropped("descriptors_full", None)
 
     def _admits(self, flow: Flow) -> bool:
-        source = _source(flow)
-        if self.connections >= self.limits.connections:
-            reason = "connections_full"
-        elif self._sources[source] >= self.limits.per_source:
-            reason = "connections_full_source"
-        else:
-            self._sources[source] += 1
-            return True
-        self.counts.ended["refused"] += 1
-        self._dropped(reason, flow)
-        return False
+        reason = self._admission.refusal(flow, self.connections)
+        if reason:
+            self.counts.ended["refused"] += 1
+            self._dropped(reason, flow)
+            return False
+        self._admission.begun(flow)
+        return True
 
     async def _adopt(self, connection: Connection, made: socket.socket) -> None:
+        flow = connection.flow
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, made)
+            if self._certificates is None:
+                await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, made)
+            else:
+                await self._adopt_secured(connection, made, self._certificates.loaded.server)
         finally:
+            self._admission.settled(flow)
             if self._arriving.pop(connection, None) is not None:  # it was not opened, and never will be
                 made.close()
-                self._forget_source(connection.flow)
+                self._admission.gone(flow)
+            if self._is_full:
+                self._is_full = False
+                self._listen()
+
+    async def _adopt_secured(self, connection: Connection, made: socket.socket, context: ssl.SSLContext) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection,
+                made,
+                ssl=context,
+                ssl_handshake_timeout=self.limits.handshake_s,
+                ssl_shutdown_timeout=2 * self.limits.close_s,  # `Connection` does not wait so long
+            )
+        except (OSError, ValueError) as error:  # ValueError: a certificate that cannot be read
+            self.counts.ended["untrusted"] += 1
+            self._dropped("tls_handshake_failed", connection.flow)
+            # Who hangs up without a word only wanted to see whether somebody is there: load balancers do, all the time.
+            if not isinstance(error, ConnectionResetError):
+                self._tell_failure(connection.flow, str(no_agreement(error)))
 
     def _watch(self, task: asyncio.Task[None]) -> None:
         """What goes wrong on a network is told otherwise. What else does is a fault of ours that nobody would hear of."""
@@ -228,11 +265,12 @@ class StreamListener:
         if error is not None and not isinstance(error, OSError) and self.ended is not None and not self.ended.done():
             self.ended.set_exception(error)
 
-    def _forget_source(self, flow: Flow) -> None:
-        source = _source(flow)
-        self._sources[source] -= 1
-        if not self._sources[source]:
-            del self._sources[source]
+    def _tell_failure(self, flow: Flow, detail: str, **facts: object) -> None:
+        withheld = self._failures.admit(asyncio.get_running_loop().time())
+        if withheld:
+            facts["withheld_before"] = withheld
+        if withheld is not None:
+            log.warning("tls_failed", flow=str(flow), detail=detail, **facts)
 
     # Connections of ours
 
@@ -251,20 +289,51 @@ class StreamListener:
         except BaseException:
             made.close()
             raise
-        await loop.create_connection(lambda: Connection(self, flow, dialed=True), sock=made)
+        if self._certificates is None:
+            await loop.create_connection(lambda: Connection(self, flow, dialed=True), sock=made)
+        else:
+            await self._secure(flow, made, self._certificates.loaded.client)
+
+    async def _secure(self, flow: Flow, made: socket.socket, context: ssl.SSLContext) -> None:
+        """The handshake. Nothing is sent before we know who is there (`opened`)."""
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: Connection(self, flow, dialed=True),
+                sock=made,
+                ssl=context,
+                server_hostname=flow.name,  # an address, or none at all, is not asked for by name
+                ssl_handshake_timeout=self.limits.handshake_s,
+                ssl_shutdown_timeout=2 * self.limits.close_s,
+            )
+        except OSError as error:
+            raise no_agreement(error) from error
+        except ValueError as error:  # a Via may name a host that has no place in a handshake
+            made.close()
+            raise NoAgreement("TLS Failed: no name of a host") from error
 
     def _attempted(self, flow: Flow, task: asyncio.Task[None]) -> None:
         """The attempt is over. Its sends have left with `opened`, or never will."""
         attempt = self._attempts.get(flow)
         if attempt is not None and attempt.task is task:
-            self._give_up(flow, attempt, "unreachable")
+            why = "" if task.cancelled() else tls_failure(task.exception())
+            self._give_up(flow, attempt, "untrusted" if why else "unreachable", why)
         self._watch(task)
 
-    def _give_up(self, flow: Flow, attempt: _Attempt, ending: Ending) -> None:
+    def _give_up(self, flow: Flow, attempt: _Attempt, ending: Ending, why: str = "") -> None:
         del self._attempts[flow]
         attempt.task.cancel()
         self.counts.not_sent += len(attempt.waiting)
-        self._lost(flow, ending)
+        if why:
+            self._tell_failure(flow, why, wanted=flow.name or flow.host)
+        self._lost(flow, ending, why)
+
+    def _mistrusts(self, connection: Connection) -> str:
+        """What is wrong with whom we have reached; empty: it is who we meant (RFC 5922 §7.3)."""
+        if self._certificates is None or not self._certificates.verifies_servers:
+            return ""
+        name = connection.flow.name or connection.flow.host  # without a name: where a connection was that is gone
+        certificate = connection.peer_certificate() or {}
+        return "" if proves(certificate, name) else f"Certificate Not Valid For {name}, But For {shown(certificate)}"
 
     # What connections tell
 
@@ -280,45 +349,45 @@ class StreamListener:
             self.counts.accepted += 1
             self._by_flow[flow] = connection
             return True
-        attempt = self._attempts.pop(flow, None)
+        attempt = self._attempts.get(flow)
         if attempt is None:  # given up in the last moment
             return False
+        why = self._mistrusts(connection)
+        if why:
+            self._give_up(flow, attempt, "untrusted", why)
+            return False
+        del self._attempts[flow]
         self.counts.made += 1
         self._by_flow[flow] = connection
         for data in attempt.waiting:
             connection.write(data)
         return True
 
-    def released(self, connection: Connection, ending: Ending) -> None:
+    def released(self, connection: Connection, ending: Ending, why: str) -> None:
         flow = connection.flow
         if self._by_flow.get(flow) is connection:  # else it never was there, or another one from the same place is
             del self._by_flow[flow]
-            self._lost(flow, ending)
+            self._lost(flow, ending, why)
         else:
             self.counts.ended[ending] += 1
 
     def closed(self, connection: Connection) -> None:
         self._connections.remove(connection)
         if not connection.dialed:
-            self._forget_source(connection.flow)
+            self._admission.gone(connection.flow)
         if not self._connections:
             self._empty.set()
 
-    def _lost(self, flow: Flow, ending: Ending) -> None:
+    def _lost(self, flow: Flow, ending: Ending, why: str = "") -> None:
         self.counts.ended[ending] += 1
         if self._is_closing:
             return
         if ending in _DROPPED:
             self._dropped(_DROPPED[ending], flow)
-        self._give(FlowLost(flow))
+        self._give(FlowLost(flow, why))
 
 
 def _prepare(made: socket.socket) -> None:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     for level, option, value in _OPTIONS:  # what a listening socket has, those that it accepts have too
         made.setsockopt(level, option, value)
-
-
-def _source(flow: Flow) -> str:
-    """Who counts as one: of IPv6 anybody has 2^64 addresses."""
-    return str(ip_network((flow.host.partition("%")[0], 64), strict=False)) if ":" in flow.host else flow.host

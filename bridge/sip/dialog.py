@@ -16,7 +16,7 @@ from bridge.errors import LocalProtocolError
 from bridge.sip.flow import Flow
 from bridge.sip.headers import Headers, Malformed, contacts, parse_name_addr, routes
 from bridge.sip.message import Request, Response
-from bridge.sip.uri import SipUri, parse_uri
+from bridge.sip.uri import SipUri, is_sips, parse_uri
 
 MAX_FORWARDS = 70  # §8.1.1.6
 
@@ -96,7 +96,7 @@ class Dialog:
             remote_sequence=request.cseq.number,
             remote_target=target,
             route_set=_record_route(request),
-            secure=flow.transport in ("tls", "wss") and request.uri.startswith("sips:"),
+            secure=flow.secure and is_sips(request.uri),
             flow=flow,
             state=DialogState.EARLY,
         )
@@ -118,7 +118,7 @@ class Dialog:
             remote_sequence=None,
             remote_target=_target(response) or request.uri,
             route_set=_record_route(response)[::-1],
-            secure=flow.transport in ("tls", "wss") and request.uri.startswith("sips:"),
+            secure=flow.secure and is_sips(request.uri),
             flow=flow,
             state=DialogState.CONFIRMED if response.status >= 200 else DialogState.EARLY,
         )
@@ -226,7 +226,7 @@ class Dialog:
             "remote_target": self.remote_target,
             "route_set": list(self.route_set),
             "secure": self.secure,
-            "flow": list(self.flow),
+            "flow": self.flow.to_data(),
             "state": self.state.value,
         }
 

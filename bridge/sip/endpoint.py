@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 from bridge.agenda import Agenda
 from bridge.errors import LocalProtocolError
 from bridge.sip.client_transaction import InviteClientTransaction, NonInviteClientTransaction, cancel
-from bridge.sip.flow import Flow, Send
+from bridge.sip.flow import Flow, Send, default_port
 from bridge.sip.headers import Line, Via
 from bridge.sip.message import Request, Response
 from bridge.sip.server_transaction import InviteServerTransaction, NonInviteServerTransaction
@@ -84,6 +84,7 @@ class TransportFailure:
     key: TransactionKey
     request: bytes = b""  # of ours, as long as it was not answered
     otherwise: Flow | None = None  # the other way, where its sender knew one
+    why: str = ""  # where more is known than that the connection is gone, as a reason phrase
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +262,7 @@ class Endpoint:
                 self._agenda.disarm((transaction, timer))
             self._forget(transaction)
 
-    def transport_failed(self, flow: Flow, *, now: float) -> list[Outcome]:
+    def transport_failed(self, flow: Flow, why: str = "", *, now: float) -> list[Outcome]:
         """A connection is lost: requests of ours fail, those to be answered are answered by another (§18.2.2), once.
 
         For UDP nothing happens: ICMP can be forged, and silence tells by the timers.
@@ -279,7 +280,7 @@ class Endpoint:
             request = machine.repeated
             for outcome in self._carry_out(transaction, machine.step(TransportFailed()), flow, now):
                 failed = isinstance(outcome, TransportFailure)
-                outcomes.append(TransportFailure(key, request, otherwise) if failed else outcome)
+                outcomes.append(TransportFailure(key, request, otherwise, why) if failed else outcome)
         return outcomes
 
     def _move(
@@ -417,7 +418,7 @@ def response_flow(request: Request, flow: Flow) -> Flow:
     `maddr` is not followed: it serves multicast, which we do not, and whoever wants to flood a third party.
     """
     via = request.via
-    port = via.port or 5060
+    port = via.port or default_port(flow.transport)
     if port == flow.port or flow.reliable or via.param("rport") is not None:
         return flow
     return flow._replace(port=port)
@@ -428,8 +429,20 @@ def listening_flow(request: Request, flow: Flow) -> Flow | None:
 
     To the address that it really came from and the port of its sent-by, so nobody can have us connect to a third party.
     """
-    back = flow._replace(port=request.via.port or 5060)
-    return None if back == flow else back
+    via = request.via
+    back = flow._replace(port=via.port or default_port(flow.transport))
+    if back == flow:
+        return None
+    return back._replace(name=far_end(via.host, flow.host)) if flow.secure else back
+
+
+def far_end(host: str, address: str) -> str:
+    """Who has to be at `address` over TLS, where a URI or a Via has named this host: that domain, or the address itself."""
+    try:
+        ip_address(host.strip("[]"))
+    except ValueError:
+        return host.lower().rstrip(".")
+    return address
 
 
 def same_host(sent_by: str, address: str) -> bool:

@@ -398,7 +398,7 @@ class InviteUsage:
 
 
 def _send_to_data(send: Send | None) -> list[str | int] | None:
-    return None if send is None else [*send.flow, send.data.decode("latin-1")]
+    return None if send is None else [*send.flow.to_data(), send.data.decode("latin-1")]
 
 
 def _send_from_data(data: list[Any] | None) -> Send | None:

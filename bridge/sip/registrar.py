@@ -15,7 +15,7 @@ from email.utils import formatdate
 from typing import Any, Final, Literal, NewType, TypeAlias
 
 from bridge.sip.endpoint import same_host
-from bridge.sip.flow import Flow
+from bridge.sip.flow import Flow, default_port
 from bridge.sip.grammar import is_number, print_parameters, quote, unescape
 from bridge.sip.headers import Line, Malformed, NameAddr, Star, contacts, option_tags
 from bridge.sip.message import Request
@@ -65,6 +65,7 @@ class Binding:
             "reg_id": self.reg_id,
             "user_agent": self.user_agent,
             "received": self.received,
+            "far_end": self.flow.name or None,
         }
         return data | {name: value for name, value in optional.items() if value is not None}
 
@@ -76,7 +77,7 @@ class Binding:
             contact=data["contact"],
             q=data["q"],
             expires_at=data["expires_ms"] / 1000,
-            flow=Flow(transport, listener, host, port),
+            flow=Flow(transport, listener, host, port, name=data.get("far_end", "")),
             node=data["node"],
             call_id=data["call_id"],
             cseq=data["cseq"],
@@ -217,7 +218,7 @@ class _Source:
         user_agent = request.headers.get("User-Agent")
         source = _host_port(flow.host, flow.port)
         # Not by `received`: who asks for `rport` gets that too, NAT or not.
-        behind_nat = not same_host(via.host, flow.host) or (via.port or 5060) != flow.port
+        behind_nat = not same_host(via.host, flow.host) or (via.port or default_port(flow.transport)) != flow.port
         return cls(
             Binding(
                 contact="",

@@ -127,6 +127,11 @@ def is_uri(text: str) -> bool:
     return match is not None or parse_uri(text) is not None
 
 
+def is_sips(text: str) -> bool:
+    """Whether this is a SIPS URI: one that is to be reached by TLS alone, on every hop (§19.1, §26.2.2)."""
+    return text[:5].lower() == "sips:"
+
+
 def _telephone(rest: str) -> TelUri | None:
     number, semicolon, written = rest.partition(";")
     if _TELEPHONE_NUMBER.fullmatch(number) is None:

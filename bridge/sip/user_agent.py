@@ -12,9 +12,10 @@ from zlib import crc32
 
 from bridge.sip.dialog import MAX_FORWARDS
 from bridge.sip.grammar import REASON_PHRASES
-from bridge.sip.headers import Headers, Line, Malformed, Star, Via, contacts, content_type, option_tags
+from bridge.sip.headers import Headers, Line, Malformed, Star, Via, contacts, content_type, option_tags, routes
 from bridge.sip.info import TYPES
 from bridge.sip.message import Request, Response
+from bridge.sip.uri import is_sips
 
 _DIALOG_MAKING = frozenset({"INVITE", "SUBSCRIBE", "REFER", "NOTIFY"})  # whose responses carry Record-Route (§12.1.1)
 _COPIED = frozenset({"Via", "From", "Call-ID", "CSeq"})  # §8.2.6.2, and To with its tag
@@ -103,6 +104,19 @@ def check(request: Request, capabilities: Capabilities) -> Refused | None:
         or _accept(request, capabilities)
         or _contact(request)
     )
+
+
+def asks_for_sips(request: Request) -> bool:
+    """Whether this request is to be answered, and gone on with, by SIPS URIs alone (§12.1.1)."""
+    if is_sips(request.uri):
+        return True
+    if request.method not in _TARGETS:
+        return False
+    where = "Record-Route" if "Record-Route" in request.headers else "Contact"
+    if "sips:" not in (request.headers.get(where) or "").lower():  # hardly ever: the rest is spared
+        return False
+    found = routes(request, where) if where == "Record-Route" else contacts(request)
+    return isinstance(found, tuple) and bool(found) and is_sips(found[0].uri)
 
 
 def refuse(request: Request, refused: Refused, *, to_tag: str | None = None) -> Response:

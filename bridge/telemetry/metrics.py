@@ -62,6 +62,7 @@ class Metrics:
         "store_seconds",
         "store_unreplicated",
         "takeovers",
+        "tls_certificate_expiry_seconds",
         "unreadable",
     )
 
@@ -90,6 +91,11 @@ class Metrics:
         self._dropped = Counter("bridge_dropped", "What was ignored on purpose, by why.", ["reason"], registry=registry)
         self._dropped_children: dict[str, Counter] = {OTHER: self._dropped.labels(OTHER)}
         self.connections = Gauge("bridge_sip_connections", "SIP connections that are up.", registry=registry)
+        self.tls_certificate_expiry_seconds = Gauge(
+            "bridge_tls_certificate_expiry_seconds",
+            "When the first of our certificates ends, in seconds since 1970; 0 without TLS.",
+            registry=registry,
+        )
         self.registrations = Gauge(
             "bridge_registrations", "Registered addresses, of all nodes together.", registry=registry
         )

@@ -88,10 +88,21 @@ namespace="{{ .Release.Namespace }}",pod=~"{{ include "sip-bridge.fullname" . }}
 {{- if and (include "sip-bridge.hasServices" .) (eq .Values.network.service.type "NodePort") -}}true{{- end -}}
 {{- end -}}
 
-{{/* The SIP port of a pod. Takes {root, ordinal}. */}}
+{{/* "true" where TLS is spoken, else empty. */}}
+{{- define "sip-bridge.hasTls" -}}
+{{- if has "tls" .Values.transports -}}true{{- end -}}
+{{- end -}}
+
+{{/* The Secret that has the certificate. */}}
+{{- define "sip-bridge.tlsSecret" -}}
+{{- default (printf "%s-tls" (include "sip-bridge.fullname" .)) .Values.tls.secretName -}}
+{{- end -}}
+
+{{/* The port of a pod for one transport. Takes {root, ordinal, transport}. */}}
 {{- define "sip-bridge.sipPort" -}}
 {{- $own := and (include "sip-bridge.hasNodePorts" .root) (eq .root.Values.network.mode "service-per-pod") -}}
-{{- add .root.Values.ports.sip (ternary .ordinal 0 (not (empty $own))) -}}
+{{- $first := ternary .root.Values.ports.sips .root.Values.ports.sip (eq .transport "tls") -}}
+{{- add $first (ternary .ordinal 0 (not (empty $own))) -}}
 {{- end -}}
 
 {{/* The first media port of a pod. Takes {root, ordinal}. */}}
@@ -129,13 +140,21 @@ namespace="{{ .Release.Namespace }}",pod=~"{{ include "sip-bridge.fullname" . }}
 {{- define "sip-bridge.config" -}}
 {{- $ := .root -}}
 {{- $secrets := "/etc/sip-bridge/secrets" -}}
-{{- $sipPort := include "sip-bridge.sipPort" . -}}
+{{- $ordinal := .ordinal -}}
 {{- $mediaFirst := include "sip-bridge.mediaFirst" . | int -}}
 {{- $listen := list -}}
 {{- range $.Values.transports -}}
-{{- $listen = append $listen (printf "%s:0.0.0.0:%s" . $sipPort) -}}
+{{- $port := include "sip-bridge.sipPort" (dict "root" $ "ordinal" $ordinal "transport" .) -}}
+{{- $listen = append $listen (printf "%s:0.0.0.0:%s" . $port) -}}
 {{- end -}}
 {{- $sip := dict "listen" $listen -}}
+{{- if include "sip-bridge.hasTls" $ -}}
+{{- $tls := dict "certificate" (dict "file" "/etc/sip-bridge/tls/tls.crt") "key" (dict "file" "/etc/sip-bridge/tls/tls.key") -}}
+{{- if $.Values.tls.caKey -}}
+{{- $_ := set $tls "ca" (dict "file" (printf "/etc/sip-bridge/tls/%s" $.Values.tls.caKey)) -}}
+{{- end -}}
+{{- $_ := set $sip "tls" $tls -}}
+{{- end -}}
 {{- $media := dict "ports" (printf "%d-%d" $mediaFirst (sub (add $mediaFirst (mul 2 $.Values.callsPerPod)) 1)) -}}
 {{- if $.Values.network.podAddresses -}}
 {{- $address := index $.Values.network.podAddresses .ordinal -}}
@@ -213,8 +232,36 @@ namespace="{{ .Release.Namespace }}",pod=~"{{ include "sip-bridge.fullname" . }}
 {{- if and .Values.networkPolicy.enabled (eq .Values.network.mode "hostNetwork") -}}
 {{- fail "\n\nA NetworkPolicy does nothing for pods with hostNetwork: set networkPolicy.enabled=false, and filter at the nodes.\n" -}}
 {{- end -}}
+{{- include "sip-bridge.validateTls" . -}}
 {{- $last := sub (add (include "sip-bridge.mediaFirst" (dict "root" . "ordinal" (sub $most 1)) | int) (mul 2 .Values.callsPerPod)) 1 -}}
 {{- if gt (int $last) 65535 -}}
 {{- fail (printf "\n\nMedia ports would end at %d: lower ports.mediaFirst or callsPerPod.\n" $last) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The same of TLS alone. */}}
+{{- define "sip-bridge.validateTls" -}}
+{{- $made := .Values.tls.certManager -}}
+{{- $given := or .Values.tls.secretName $made.enabled -}}
+{{- if and (include "sip-bridge.hasTls" .) (not $given) -}}
+{{- fail "\n\nSIP over TLS needs a certificate, and none was given. Give one of:\n  tls.secretName=NAME, a Secret of yours with tls.crt and tls.key\n  tls.certManager.enabled=true, with who signs and for which names\n" -}}
+{{- end -}}
+{{- if and $given (not (include "sip-bridge.hasTls" .)) -}}
+{{- fail "\n\nA certificate was given, and nobody speaks TLS: add tls to transports.\n" -}}
+{{- end -}}
+{{- if and .Values.tls.secretName $made.enabled -}}
+{{- fail "\n\ntls.secretName and tls.certManager.enabled were given: whose certificate shall it be?\n" -}}
+{{- end -}}
+{{- if and $made.enabled (not $made.issuerRef.name) -}}
+{{- fail "\n\ntls.certManager needs to know who signs: tls.certManager.issuerRef.name, and its kind where it is a ClusterIssuer.\n" -}}
+{{- end -}}
+{{- if and $made.enabled (not $made.dnsNames) (not $made.ipAddresses) -}}
+{{- fail "\n\ntls.certManager needs the names that phones ask for: tls.certManager.dnsNames={sip.example.com}\n" -}}
+{{- end -}}
+{{- $own := and (include "sip-bridge.hasNodePorts" .) (eq .Values.network.mode "service-per-pod") -}}
+{{- $pods := ternary (include "sip-bridge.podsMost" . | int) 1 (not (empty $own)) -}}
+{{- $apart := sub (int .Values.ports.sips) (int .Values.ports.sip) -}}
+{{- if and (include "sip-bridge.hasTls" .) (gt (len .Values.transports) 1) (lt (int (max $apart (sub 0 $apart))) $pods) -}}
+{{- fail (printf "\n\nports.sip is %v and ports.sips %v: they have to be at least %d apart, for so many pods have ports of their own.\n" .Values.ports.sip .Values.ports.sips $pods) -}}
 {{- end -}}
 {{- end -}}

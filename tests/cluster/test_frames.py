@@ -20,7 +20,7 @@ KEY = b"k" * 32
 FLOW = Flow("udp", "udp:0.0.0.0:5060", "192.0.2.1", 5060)
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
-flows = st.builds(Flow, texts, texts, texts, st.integers(0, 0xFFFF), st.just(""))
+flows = st.builds(Flow, texts, texts, texts, st.integers(0, 0xFFFF), st.just(""), texts)
 payloads = st.lists(st.binary(min_size=1, max_size=300), max_size=8)
 
 
@@ -77,8 +77,14 @@ def test_no_short_payload_does_either(kind: int, rest: bytes) -> None:
     decode(bytes((kind,)) + rest)
 
 
+def test_whom_a_connection_leads_to_is_said_where_there_is_one() -> None:
+    named = Flow("tls", "tls:0.0.0.0:5061", "192.0.2.1", 5061, name="example.com")
+    assert decode(frames.envelope("a:1", named, b"data")) == Envelope("a:1", named, b"data")
+    assert frames.envelope("a:1", FLOW, b"").endswith(b"\x005060")  # what the release before TLS has written
+
+
 def test_what_a_later_version_adds_is_stepped_over() -> None:
-    text = b"a:1\0udp\0udp:0.0.0.0:5060\x00192.0.2.1\x005060\0something\0new"
+    text = b"a:1\0udp\0udp:0.0.0.0:5060\x00192.0.2.1\x005060\0\0something new"
     assert decode(struct.pack(">BH", 1, len(text)) + text + b"data") == Envelope("a:1", FLOW, b"data")
     assert decode(b"\xf0anything") == Unknown()
 

@@ -23,6 +23,7 @@ from bridge.engine.inputs import InvalidReply
 from bridge.errors import ConfigurationError
 from bridge.webhooks.signing import new_secret
 from tests.docs.pages import BLOCKS, PAGES, Block, blocks, page
+from tests.support.certificates import Authority
 
 LANGUAGES = {"json", "yaml", "sh", "python", "text"}
 ELLIPSIS = "…"
@@ -113,6 +114,7 @@ def secrets(tmp_path: Path) -> Path:
     """Where the examples' `/run/secrets` is."""
     (tmp_path / "ops-key").write_text("a key of the operators\n")
     (tmp_path / "alice").write_text("a password\n")
+    Authority(tmp_path).pair(file="tls")
     (tmp_path / "webhook-secret").write_text(f"{new_secret()}\n")
     return tmp_path
 

@@ -28,10 +28,13 @@ BY_ALL = {
         ("sip:bob@192.0.2.2", Flow("udp", "udp:5060", "192.0.2.2", 5060)),
         ("sip:bob@192.0.2.2:5070", Flow("udp", "udp:5060", "192.0.2.2", 5070)),
         ("sip:bob@192.0.2.2;transport=TCP", Flow("tcp", "tcp:5060", "192.0.2.2", 5060)),
-        ("sip:bob@192.0.2.2;transport=tls", Flow("tls", "tls:5061", "192.0.2.2", 5061)),
-        ("sips:bob@192.0.2.2", Flow("tls", "tls:5061", "192.0.2.2", 5061)),  # §26.2.2: never in the clear
-        ("sips:bob@192.0.2.2;transport=tcp", Flow("tls", "tls:5061", "192.0.2.2", 5061)),
-        ("sips:bob@192.0.2.2:5070;transport=udp", Flow("tls", "tls:5061", "192.0.2.2", 5070)),
+        ("sip:bob@192.0.2.2;transport=tls", Flow("tls", "tls:5061", "192.0.2.2", 5061, name="192.0.2.2")),
+        (
+            "sips:bob@192.0.2.2",
+            Flow("tls", "tls:5061", "192.0.2.2", 5061, name="192.0.2.2"),
+        ),  # §26.2.2: never in the clear
+        ("sips:bob@192.0.2.2;transport=tcp", Flow("tls", "tls:5061", "192.0.2.2", 5061, name="192.0.2.2")),
+        ("sips:bob@192.0.2.2:5070;transport=udp", Flow("tls", "tls:5061", "192.0.2.2", 5070, name="192.0.2.2")),
         ("sip:bob@[2001:db8::2]", Flow("udp", "udp6:5060", "2001:db8::2", 5060)),
     ],
 )

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from tests.support.application import Application, Event, Listed, Stream, actions, is_call
 from tests.support.baresip import Baresip
+from tests.support.certificates import Authority
 from tests.support.scene import Scene
 from tests.support.served import Served
 from tests.support.waiting import until, until_awaited
@@ -34,10 +35,17 @@ async def application(scene: Scene) -> Application:
     return await scene.application()
 
 
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def bridge(scene: Scene, application: Application) -> Served:
+async def bridge(scene: Scene, application: Application, authority: Authority) -> Served:
     users = [{"username": name, "password": password} for name, password in PASSWORDS.items()]
-    return await scene.bridge(application, store="memory://", config={"users": users})
+    pair = authority.pair(addresses=["127.0.0.1"], common_name="127.0.0.1")
+    tls = {"certificate": str(pair.certificate), "key": str(pair.key)}
+    return await scene.bridge(application, store="memory://", config={"users": users, "sip": {"tls": tls}})
 
 
 class Line:
@@ -104,24 +112,31 @@ class Line:
         return (await self.bridge.metrics())["bridge_media_packets_total"]
 
 
-@pytest_asyncio.fixture(params=["by address", "udp", "tcp"], loop_scope="module")
+@pytest_asyncio.fixture(params=["by address", "udp", "tcp", "tls"], loop_scope="module")
 async def line(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, bridge: Served, application: Application
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    bridge: Served,
+    application: Application,
+    authority: Authority,
 ) -> AsyncIterator[Line]:
     async with Scene(tmp_path_factory.mktemp("line")) as scene:
         if request.param == "by address":
             caller, callee = await scene.baresip(), await scene.baresip()
             yield Line(bridge, application, (caller, callee), callee.uri)
             return
-        here = f"127.0.0.1:{bridge.sip_port}"
+        here = f"127.0.0.1:{bridge.tls_port if request.param == 'tls' else bridge.sip_port}"
         phones = [
-            await scene.baresip(f"<sip:{name}@{here};transport={request.param}>;auth_pass={password};regint=60")
+            await scene.baresip(
+                f"<sip:{name}@{here};transport={request.param}>;auth_pass={password};regint=60",
+                more=f"sip_cafile {authority.path}\n",
+            )
             for name, password in PASSWORDS.items()
         ]
         for phone in phones:
             await phone.registered()
         line = Line(bridge, application, (phones[0], phones[1]), f"sip:bob@{here}")
-        line.number += f";transport={request.param}"
+        line.number = f"sip:100@{here};transport={request.param}"
         bound = (await bridge.read("/v1/registrations"))["data"]
         ways = [binding["source"]["transport"] for each in bound for binding in each["bindings"]]
         assert ways == [request.param] * len(phones)

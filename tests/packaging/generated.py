@@ -16,7 +16,7 @@ from bridge.settings.values import Secret
 from tests.docs.pages import ROOT
 
 SCHEMA = ROOT / "helm" / "values.schema.json"
-TRANSPORTS = ("udp", "tcp")  # one port serves both; TLS would want another, and a certificate
+TRANSPORTS = ("udp", "tcp", "tls")
 
 # What the chart makes out of other values: a second way to say it would be one that is overruled.
 OWNED = (
@@ -24,6 +24,9 @@ OWNED = (
     "data_dir",
     "sip.listen",
     "sip.advertise",
+    "sip.tls.certificate",
+    "sip.tls.key",
+    "sip.tls.ca",
     "media.ports",
     "media.advertise",
     "store.url",

@@ -32,7 +32,12 @@ pytestmark = pytest.mark.packaging
 
 OLDEST = "1.27.0"  # Chart.yaml's
 NEWEST = kubernetes_validate.latest_version()
-CUSTOM = {"PrometheusRule", "ScaledObject", "ServiceMonitor"}  # operators', of which Kubernetes knows nothing
+CUSTOM = {
+    "Certificate",
+    "PrometheusRule",
+    "ScaledObject",
+    "ServiceMonitor",
+}  # operators', of which Kubernetes knows nothing
 REDIS = with_options("redis.url=redis://redis:6379/0")
 
 
@@ -93,6 +98,27 @@ def test_without_a_redis_it_says_what_to_give() -> None:
         (["autoscaling.by=keda"], "give autoscaling.prometheusUrl"),
         (["networkPolicy.enabled=true"], "does nothing for pods with hostNetwork"),
         (["callsPerPod=30000"], "end at 79999"),
+        (["transports={tls}"], "tls.secretName=NAME"),
+        (["tls.secretName=mine"], "add tls to transports"),
+        (["transports={tls}", "tls.secretName=mine", "tls.certManager.enabled=true"], "whose certificate shall it be"),
+        (["transports={tls}", "tls.certManager.enabled=true"], "who signs: tls.certManager.issuerRef.name"),
+        (
+            ["transports={tls}", "tls.certManager.enabled=true", "tls.certManager.issuerRef.name=ca"],
+            "tls.certManager.dnsNames={sip.example.com}",
+        ),
+        (["transports={tcp,tls}", "tls.secretName=mine", "ports.sips=5060"], "at least 1 apart"),
+        (
+            [
+                "transports={udp,tls}",
+                "tls.secretName=mine",
+                "network.mode=service-per-pod",
+                "network.service.type=NodePort",
+                "replicas=3",
+                "ports.sip=30062",
+                "ports.sips=30060",
+            ],
+            "at least 3 apart",
+        ),
     ],
 )
 def test_values_that_do_not_go_together_are_refused(values: list[str], says: str) -> None:
@@ -108,6 +134,9 @@ def test_values_that_do_not_go_together_are_refused(values: list[str], says: str
         ("network.podAddresses={sip.example.com}", "/network/podAddresses/0"),
         ("transports={sctp}", "/transports/0"),
         ("ports.mediaFirst=20001", "/ports/mediaFirst"),
+        ("tls.certManager.dnsNames={*.example.com}", "/tls/certManager/dnsNames/0"),
+        ("tls.certManager.duration=90d", "/tls/certManager/duration"),
+        ("config.sip.tls.verify_client=yes", "/config/sip/tls/verify_client"),
         ("redis.url=embedded://", "/redis/url"),
         ("redis.url=http://redis", "/redis/url"),
         ("webhookSecrets[0].value=secret", "/webhookSecrets/0"),
@@ -220,6 +249,16 @@ def test_the_notes_say_where_to_call(values: Path, tmp_path: Path) -> None:
     assert "kubectl -n voice rollout status statefulset/phones-sip-bridge" in said
     assert "sip:100@" in said
     assert "%!" not in said
+
+
+def test_the_notes_say_where_tls_is_spoken(tmp_path: Path) -> None:
+    alone = notes(tmp_path / "alone", "--values", CHART / "ci" / "tls-from-cert-manager-values.yaml")
+    assert "sip:100@NODE:5061;transport=tls" in alone
+    assert "5060" not in alone
+    assert "kubectl -n voice get certificate phones-sip-bridge" in alone
+    beside = notes(tmp_path / "beside", "--values", CHART / "ci" / "tls-from-a-secret-values.yaml")
+    assert "sip:100@NODE:30061 " in beside
+    assert "TCP port 30070, and see the certificate of the Secret sip-certificate" in beside
 
 
 def test_the_notes_warn(tmp_path: Path) -> None:

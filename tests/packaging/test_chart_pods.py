@@ -16,10 +16,11 @@ from bridge.webhooks.signing import new_secret
 from tests.docs.pages import ROOT
 from tests.packaging.chart import CHART, Manifest, Rendered, scenario, scenarios, with_options
 from tests.packaging.dockerfile import read_stages
+from tests.support.certificates import Authority
 
 pytestmark = pytest.mark.packaging
 
-SECRETS = "/etc/sip-bridge/secrets"
+SECRETS, TLS = "/etc/sip-bridge/secrets", "/etc/sip-bridge/tls"
 ADDRESSES = {"status.hostIP": "192.0.2.7", "status.podIP": "10.0.0.7"}
 HOOK = new_secret()
 EXISTING = {
@@ -40,6 +41,8 @@ def named(name: str) -> Rendered:
 def started(rendered: Rendered, place: Path) -> dict[str, Config]:
     """The configuration of each pod, as `serve` in it would read it."""
     place.mkdir(exist_ok=True)
+    authority = Authority(place)
+    authority.pair(file="tls")
     for name, content in rendered.secret_files(EXISTING).items():
         (place / name).write_text(content)
     found = {}
@@ -49,7 +52,8 @@ def started(rendered: Rendered, place: Path) -> dict[str, Config]:
         assert option == "--config"
         assert Path(path.replace("$(BRIDGE_NODE_ID)", environ["BRIDGE_NODE_ID"])).name == f"{pod}.yaml"
         file = place / f"{pod}.yaml"
-        file.write_text(text.replace(SECRETS, str(place)))
+        own = text.replace(f"{TLS}/ca.crt", str(authority.path)).replace(TLS, str(place))
+        file.write_text(own.replace(SECRETS, str(place)))
         found[pod] = load(file=file, environ=environ, options={})
     return found
 
@@ -126,6 +130,53 @@ def test_a_changed_secret_or_setting_restarts_and_another_replica_does_not() -> 
     assert template("replicas=1") == template("replicas=3") == before
 
 
+# TLS
+
+
+def test_a_certificate_of_the_operator(tmp_path: Path) -> None:
+    rendered = named("tls-from-a-secret")
+    assert volume(rendered, TLS) == {"secretName": "sip-certificate", "defaultMode": 0o440}
+    assert rendered.all("Certificate") == []
+    for ordinal, config in enumerate(started(rendered, tmp_path).values()):
+        listening = [each.uri for each in config.sip.listen]
+        assert listening == [f"udp:0.0.0.0:{30060 + ordinal}", f"tls:0.0.0.0:{30070 + ordinal}"]
+        files = config.sip.tls.files
+        assert files is not None
+        assert files.ca is not None
+        assert (files.verify_client, files.verify_server) == ("optional", True)
+
+
+def test_a_certificate_that_cert_manager_makes(tmp_path: Path) -> None:
+    rendered = named("tls-from-cert-manager")
+    made = rendered.one("Certificate")["spec"]
+    assert volume(rendered, TLS)["secretName"] == made["secretName"] == "phones-sip-bridge-tls"
+    assert made["dnsNames"] == ["example.com", "sip.example.com"]
+    assert made["issuerRef"] == {"name": "letsencrypt", "kind": "ClusterIssuer"}
+    assert (made["duration"], made["renewBefore"]) == ("2160h", "360h")
+    assert {"server auth", "client auth"} <= set(made["usages"])
+    for config in started(rendered, tmp_path).values():
+        assert [each.uri for each in config.sip.listen] == ["tls:0.0.0.0:5061"]
+        files = config.sip.tls.files
+        assert files is not None
+        assert files.ca is None
+    (port,) = [each for each in rendered.container["ports"] if each["name"].startswith("sip-")]
+    assert port == {"name": "sip-tls", "protocol": "TCP", "containerPort": 5061}
+
+
+def volume(rendered: Rendered, path: str) -> Manifest:
+    """The Secret that is mounted there, as a directory, so that what Kubernetes changes in it is seen."""
+    (mount,) = [each for each in rendered.container["volumeMounts"] if each["mountPath"] == path]
+    assert mount["readOnly"] is True
+    assert "subPath" not in mount
+    (found,) = [each for each in rendered.pod["volumes"] if each["name"] == mount["name"]]
+    secret: Manifest = found["secret"]
+    return secret
+
+
+def test_without_tls_nothing_of_it_is_there() -> None:
+    assert TLS not in named("host-network").text
+
+
 # Addresses and ports
 
 
@@ -165,7 +216,7 @@ def wanted_by(config: Config) -> tuple[set[tuple[str, int]], set[tuple[str, int]
     return sip, {("UDP", port) for each in config.media.ports for port in range(each.first, each.last + 1)}
 
 
-@pytest.mark.parametrize("name", ["service-per-pod-load-balancer", "service-per-pod-node-port"])
+@pytest.mark.parametrize("name", ["service-per-pod-load-balancer", "service-per-pod-node-port", "tls-from-a-secret"])
 def test_a_service_per_pod_leads_every_port_to_its_pod(name: str, tmp_path: Path) -> None:
     rendered = named(name)
     for pod, config in started(rendered, tmp_path).items():
@@ -248,7 +299,7 @@ def test_rest_is_open_only_to_keys(tmp_path: Path) -> None:
     assert f"{without.name}-api" not in [each["metadata"]["name"] for each in without.all("Service")]
 
 
-@pytest.mark.parametrize("name", ["pod-network", "service-per-pod-node-port", "scaled-by-hpa"])
+@pytest.mark.parametrize("name", ["pod-network", "service-per-pod-node-port", "scaled-by-hpa", "tls-from-a-secret"])
 def test_a_network_policy_opens_what_is_listened_on_and_no_more(name: str, tmp_path: Path) -> None:
     rendered = named(name)
     policy = rendered.one("NetworkPolicy", rendered.name)["spec"]

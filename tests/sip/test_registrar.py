@@ -299,7 +299,7 @@ def test_the_canonical_form_of_an_address(uri: str, canonical: str | None) -> No
 
 
 texts = st.text(max_size=10)
-flows = st.builds(Flow, st.sampled_from(["udp", "tcp"]), texts, texts, st.integers(1, 65535), st.just(""))
+flows = st.builds(Flow, st.sampled_from(["udp", "tcp", "tls"]), texts, texts, st.integers(1, 65535), st.just(""), texts)
 bindings = st.builds(
     Binding,
     contact=texts,

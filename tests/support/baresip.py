@@ -37,11 +37,13 @@ audio_alert aufile,{alert}
 class Baresip:
     """One phone."""
 
-    def __init__(self, directory: Path, *, host: Host = LOOPBACK) -> None:
+    def __init__(self, directory: Path, *, host: Host = LOOPBACK, more: str = "") -> None:
+        """`more`: lines of its configuration, besides those that every phone here has."""
         self.host = host
+        self._more = more
         self.events: list[dict[str, Any]] = []
         self._directory = directory
-        self.port = PORTS.one()
+        self.port = PORTS.block(2)  # the next one is for TLS
         self._control = PORTS.one()
         self._program: Program | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -70,7 +72,7 @@ class Baresip:
             heard=directory / "heard.wav",
             alert=directory / "alert.wav",
         )
-        (directory / "config").write_text(config)
+        (directory / "config").write_text(config + self._more)
         (directory / "accounts").write_text(f"{account}\n" if account else "")
         (directory / "contacts").touch()
         _write_tone(directory / "tone.wav", seconds=60)

@@ -72,7 +72,7 @@ class OutgoingCall(Leg):
     @property
     def uri(self) -> str:
         host, port = self.caller.target
-        return f"sip:{self.user}@{host}:{port}"
+        return f"{self.caller.scheme}:{self.user}@{host}:{port}"
 
     @property
     def local(self) -> str:

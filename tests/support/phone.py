@@ -98,7 +98,7 @@ def read_message(data: bytes) -> Message:
 
 def address_of(uri: str) -> Address:
     """Where this is. Every host here is an address."""
-    found = re.search(r"sip:(?:[^@>]*@)?([\d.]+)(?::(\d+))?", uri)
+    found = re.search(r"sips?:(?:[^@>]*@)?([\d.]+)(?::(\d+))?", uri)
     assert found is not None, uri
     return found.group(1), int(found.group(2) or 5060)
 
@@ -152,6 +152,7 @@ class Phone(asyncio.DatagramProtocol):
     """A SIP socket and an RTP socket at one place, and any number of calls on them."""
 
     via = "UDP"
+    scheme = "sip"
 
     def __init__(self, host: Host = LOOPBACK) -> None:
         self.host = host
@@ -382,7 +383,7 @@ class Leg:
         copied += [(name, request[name.lower()]) for name in ("From", "Call-ID", "CSeq")]
         copied.append(("To", request["to"] if request.tag("to") or status == 100 else self.local))
         if status < 300:
-            copied.append(("Contact", f"<sip:tests@{self.here}>"))
+            copied.append(("Contact", f"<{self.phone.scheme}:tests@{self.here}>"))
         typed = "Content-Type: application/sdp\r\n" if body else ""
         lines = "".join(f"{name}: {value}\r\n" for name, value in copied)
         response = (
@@ -436,5 +437,5 @@ class Leg:
             f"Via: SIP/2.0/{self.phone.via} {self.here};branch={branch};rport\r\n{routes}Max-Forwards: 70\r\n"
             f"From: {self.local}\r\nTo: {remote or self.remote}\r\n"
             f"Call-ID: {self.call_id}\r\nCSeq: {sequence or self.sequence} {method}\r\n"
-            f"Contact: <sip:tests@{self.here}>\r\n{headers}{typed}Content-Length: {len(body.encode())}\r\n\r\n{body}"
+            f"Contact: <{self.phone.scheme}:tests@{self.here}>\r\n{headers}{typed}Content-Length: {len(body.encode())}\r\n\r\n{body}"
         )

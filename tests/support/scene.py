@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
 
+from bridge.net.certificates import Loaded
 from tests.support.application import Application, Reply, answering
 from tests.support.baresip import Baresip
 from tests.support.callee import Behaviour, Callee, answers
@@ -105,9 +106,10 @@ class Scene:
         await callee.open()
         return callee
 
-    async def stream_caller(self, bridge: Served) -> StreamCaller:
-        """The same over TCP, connected."""
-        caller = StreamCaller(("127.0.0.1", bridge.sip_port))
+    async def stream_caller(self, bridge: Served, *, tls: Loaded | None = None, sips: bool = False) -> StreamCaller:
+        """The same over TCP or TLS, connected."""
+        port = bridge.sip_port if tls is None else bridge.tls_port
+        caller = StreamCaller(("127.0.0.1", port), tls=tls, sips=sips)
         self.stack.callback(caller.close)
         await caller.open()
         return caller
@@ -117,8 +119,8 @@ class Scene:
         self.stack.callback(run.kill)
         return run
 
-    async def baresip(self, account: str | None = None, *, host: Host = LOOPBACK) -> Baresip:
-        phone = Baresip(self.place("baresip"), host=host)
+    async def baresip(self, account: str | None = None, *, host: Host = LOOPBACK, more: str = "") -> Baresip:
+        phone = Baresip(self.place("baresip"), host=host, more=more)
         self.stack.push_async_callback(phone.stop)
         await phone.start(account=account)
         return phone

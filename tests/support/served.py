@@ -42,7 +42,7 @@ class Served:
     ) -> None:
         self.directory = directory
         self.host = host
-        self.sip_port, self.api_port = PORTS.one(), PORTS.one()
+        self.sip_port, self.api_port, self.tls_port = PORTS.one(), PORTS.one(), PORTS.one()
         self.sip_address = (host.address, self.sip_port)  # as phones reach it
         self.media_port = PORTS.block(2 * media_pairs)
         base = {
@@ -57,6 +57,8 @@ class Served:
             "log": {"format": "json"},
         }
         self.config = merged(base, config)
+        if "tls" in self.config["sip"]:
+            self.config["sip"]["listen"] += [f"tls:127.0.0.1:{self.tls_port}"]
         self.log = directory / "log"
         self.output = directory / "output"
         self._program: Program | None = None

@@ -1,10 +1,11 @@
-"""The caller of `caller`, over TCP: it connects from any port, listens where its Via and Contact say, and may drop and come back."""
+"""The caller of `caller`, over TCP or TLS: it connects from any port, listens where its Via and Contact say, and may drop and come back."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 
+from bridge.net.certificates import Loaded
 from tests.support.caller import Caller
 from tests.support.phone import Address, read_message
 
@@ -16,8 +17,14 @@ class StreamCaller(Caller):
 
     via = "TCP"
 
-    def __init__(self, target: Address) -> None:
+    def __init__(self, target: Address, *, tls: Loaded | None = None, sips: bool = False) -> None:
+        """`tls`: it is spoken, in both directions; `sips`: its URIs say so."""
         super().__init__(target)
+        if tls is not None:
+            self.via = "TLS"
+        if sips:
+            self.scheme = "sips"
+        self._tls = tls
         self.called_back = 0  # connections that the bridge has made
         self.local_ports: list[int] = []  # that it has connected from
         self._server: asyncio.Server | None = None
@@ -25,14 +32,21 @@ class StreamCaller(Caller):
 
     async def open(self) -> None:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self, dialed=False), "127.0.0.1", 0)
+        secured = None if self._tls is None else self._tls.server
+        self._server = await loop.create_server(lambda: _Connection(self, dialed=False), "127.0.0.1", 0, ssl=secured)
         self.port = self._server.sockets[0].getsockname()[1]
         await loop.create_datagram_endpoint(lambda: self.rtp, ("127.0.0.1", 0))
         await self.connect()
 
     async def connect(self) -> None:
         """A new connection; those before it stay."""
-        await asyncio.get_running_loop().create_connection(lambda: _Connection(self, dialed=True), *self.target)
+        secured = None if self._tls is None else self._tls.client
+        await asyncio.get_running_loop().create_connection(
+            lambda: _Connection(self, dialed=True),
+            *self.target,
+            ssl=secured,
+            server_hostname=None if secured is None else "",  # its name is not asked for
+        )
 
     def disconnect(self, *, abruptly: bool = False) -> None:
         """Close all connections; those calls go on."""

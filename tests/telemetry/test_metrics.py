@@ -30,6 +30,7 @@ NAMES = {
     "bridge_takeovers_total": set(),
     "bridge_snapshots_unreadable_total": set(),
     "bridge_lease_lost_total": set(),
+    "bridge_tls_certificate_expiry_seconds": set(),
 }
 # and beside it
 NAMES |= {"bridge_sip_connections": set(), "bridge_store_unreplicated_total": {"write"}}
