@@ -47,6 +47,7 @@ async def test_a_pod_that_ends_hands_its_calls_to_the_other(tmp_path: Path, monk
                 del config[key]
             bridge = await scene.node(application, store=url, config=config)
             bridge.sip_port = values["ports"]["sip"] + ordinal  # type: ignore[index]
+            bridge.sip_address = ("127.0.0.1", bridge.sip_port)
             addresses = {"status.hostIP": "127.0.0.1", "status.podIP": f"127.0.0.{2 + ordinal}"}
             for name, value in rendered.environ(pod, addresses).items():
                 monkeypatch.setenv(name, value)
