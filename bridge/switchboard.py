@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -38,6 +39,7 @@ ASK_TIMEOUT_S = 5.0
 QUESTIONS = 1  # the version of what nodes ask each other; one that is not understood is refused, and nothing is done
 ARRIVING_S = 0.1  # until a call that the store says is ours, and that is not here, is looked for again
 ARRIVING_MOST = 30
+HEAR_AGAIN_S = 0.2  # until the store is asked again who lives, because a node that we do not know has come
 
 _NOBODY_ANSWERS = "the node that carries it does not answer, and is not known to be dead yet"
 _REFUSALS = frozenset({"not_found", "wrong_state", "ended", "store_away"})
@@ -96,6 +98,7 @@ class Switchboard:
         self._held: dict[CallId, _Held] = {}
         self._looking: dict[CallId, list[PassOn]] = {}
         self._brought = False  # what is passed on right now has come from another node
+        self._hear_again_at = 0.0  # not before
         self._tasks: set[asyncio.Task[None]] = set()
 
     def connect(
@@ -137,8 +140,18 @@ class Switchboard:
         return self._neighbours.get(owner)
 
     def is_leased(self, owner: str) -> bool:
-        """Whether this node lives."""
-        return owner in self._neighbours
+        """Whether this node lives. One that has just begun may be known to the store alone, which is asked."""
+        if owner in self._neighbours:
+            return True
+        now = self._clock.now()
+        if now >= self._hear_again_at:
+            self._hear_again_at = now + HEAR_AGAIN_S
+            self._begin(self._hear(), "hearing of others")
+        return False
+
+    async def _hear(self) -> None:
+        with suppress(StoreUnavailable):
+            await self._membership.announce()
 
     def ready(self) -> list[Neighbour]:
         """Who takes new calls, and what is handed over."""
@@ -181,9 +194,12 @@ class Switchboard:
             self._dropped("switchboard_full")
         else:
             self._looking[wanted.call] = [wanted]
-            task = asyncio.create_task(self._look_for(wanted.call), name="look-up")
-            self._tasks.add(task)
-            task.add_done_callback(self._looked)
+            self._begin(self._look_for(wanted.call), "look-up")
+
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
 
     def _wait(self, waiting: list[PassOn], wanted: PassOn) -> None:
         if len(waiting) < WAITING_MOST:
@@ -240,10 +256,10 @@ class Switchboard:
     def _is_here(self, call: CallId) -> bool:
         return self._pump.node.call(call) is not None
 
-    def _looked(self, task: asyncio.Task[None]) -> None:
+    def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            log.error("look_up_failed", exc_info=task.exception())
+            log.error("task_failed", task=task.get_name(), exc_info=task.exception())
 
     def _envelope(self, neighbour: Neighbour, wanted: PassOn) -> None:
         flow = wanted.flow

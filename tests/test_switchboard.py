@@ -17,7 +17,7 @@ from bridge.engine.inputs import Drain, Yield
 from bridge.errors import StoreUnavailable
 from bridge.sip.flow import Send
 from bridge.store import Lease, Member
-from bridge.switchboard import WAITING_MOST
+from bridge.switchboard import HEAR_AGAIN_S, WAITING_MOST
 from tests.support.linked import PHONE, Linked, Wire
 from tests.support.waiting import until
 
@@ -159,6 +159,15 @@ class TestMessages:
         await starting.membership.open()
         await wire.announce()
         assert "n4:d" in {each.owner for each in first.switchboard.ready()}
+
+    async def test_who_is_not_known_is_asked_for_at_once(self, wire: Wire) -> None:
+        """It has announced itself since we did, and comes to us before we do so again."""
+        first, *_ = await three(wire)
+        await wire.add("n4:d")
+        assert not first.switchboard.is_leased("n4:d")
+        assert not first.switchboard.is_leased("n9:nobody"), "which is asked for by then"
+        await until(lambda: first.switchboard.neighbour("n4:d"), "it is known", within_s=HEAR_AGAIN_S)
+        assert first.switchboard.is_leased("n4:d")
 
     async def test_facts_that_are_not_understood_make_no_neighbour(self, wire: Wire) -> None:
         first, *_ = await three(wire)

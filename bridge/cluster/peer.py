@@ -147,11 +147,16 @@ class Peer:
 
     def _lose(self, ending: Ending, detail: str) -> Ending:
         """There is no link, and what was asked has no answer."""
+        has_left = self._link is not None
         self._link = self._current = None
         if ending not in _PLANNED:
             self._home.lost(self, ending, detail, told=self._told)
             self._told = True
-        self._end(ending)
+        if ending == "not_leased" and not has_left and self._place.members.is_leased(self.owner):
+            # It has not heard of us yet, which its next renewal changes; nothing was asked, and all of it still waits.
+            self._over.set_result(ending)
+        else:
+            self._end(ending)
         return ending
 
     def _end(self, ending: Ending) -> None:

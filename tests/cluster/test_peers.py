@@ -258,6 +258,17 @@ async def test_who_has_no_lease_is_kept_out_and_let_in_once_it_has(place: Place)
     await until(lambda: b.heard == [b"early"], "it is let in")
 
 
+async def test_a_question_to_who_has_not_heard_of_us_yet_waits_until_it_has(place: Place) -> None:
+    a, b = await place.node("a:1"), await place.node("b:1")
+    place.members.discard("a:1")
+    asked = asyncio.create_task(a.ask(b, b"early?"))
+    await until(lambda: a.dropped["cluster_not_leased"] >= 2, "it is refused, and comes again")
+    assert not asked.done()
+    place.members.add("a:1")
+    assert await asked == b"early?"
+    assert b.questions == [b"early?"]
+
+
 async def test_nobody_connects_to_who_has_no_lease(place: Place) -> None:
     a, b = await place.node("a:1", queue_s=0.3), await place.node("b:1")
     place.members.discard("b:1")
