@@ -9,8 +9,9 @@ stays until it ends by itself. A stop goes on from there, within a time; whoever
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container
-from contextlib import suppress
+from collections import Counter, deque
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import structlog
@@ -20,13 +21,14 @@ from bridge.calls.facts import ConversationId
 from bridge.engine.inputs import Drain
 from bridge.errors import StoreUnavailable
 from bridge.handing import HandingOver
-from bridge.membership import Membership, heir_of
+from bridge.membership import RENEW_S, Membership, heir_of
 from bridge.pump import Pump
 from bridge.switchboard import Neighbour, Switchboard
 
 AT_ONCE = 8  # conversations under way: each wants two ports and a re-INVITE there
 AGAIN_S = 0.2  # until what was busy is asked again
 ALONE_S = 5.0  # until nobody comes any more: another node may just be starting, or the store may be away
+HEARD_S = 2.0 * RENEW_S  # until what a node says of its load has come to us: it renews its lease, and then we ours
 PARTING_S = 2.0  # after the last conversation has moved: until then somebody may still send its media here
 
 log = structlog.get_logger("bridge.draining")
@@ -54,6 +56,7 @@ class Draining:
         self._began = began
         self._supervised = supervised
         self._moved = 0
+        self._room = Room()
         self._standing: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
@@ -115,7 +118,7 @@ class Draining:
         loop = asyncio.get_running_loop()
         alone_since: float | None = None
         while names := [each.id for each in self._pump.node.conversations()]:
-            if any(self._heir(name) is not None for name in names):
+            if any(self._able(name) for name in names):
                 alone_since = None
             elif alone_since is None:
                 alone_since = loop.time()
@@ -131,19 +134,66 @@ class Draining:
             await asyncio.gather(*(self._move(name) for name in names[start : start + AT_ONCE]))
 
     async def _move(self, conversation: ConversationId) -> None:
-        if self._handing is None or self._heir(conversation) is None:
+        heir = self._heir(conversation)
+        if self._handing is None or heir is None:
             return
-        if await self._handing.give(conversation, partial(self._heir, conversation)) == "given":
+        calls = self._calls(conversation)
+        with self._room.promised(heir, calls):
+            given = await self._handing.give(conversation, partial(self._heir, conversation))
+        if given == "given":
             self._moved += 1
+            self._room.taken(heir, calls)
+
+    def _calls(self, conversation: ConversationId) -> int:
+        held = self._pump.node.conversation(conversation)
+        return 0 if held is None else len(held.legs)
 
     def _heir(self, conversation: ConversationId, snapshot: int = 0, besides: Container[str] = ()) -> Neighbour | None:
-        """As the nodes are now: one may have died since the last conversation. Of those that can read what is written of it
-        (`snapshot`; 0: as we carry it), one of the newest release: a rolling update moves each call once."""
+        """As the nodes are now: one may have died since the last conversation, or have no port left for this one."""
+        calls = self._calls(conversation)
+        able = self._able(conversation, snapshot)
+        heirs = {each.owner: each for each in able if each.owner not in besides and self._room.has(each, calls)}
+        name = heir_of(conversation, heirs)
+        return None if name is None else heirs[name]
+
+    def _able(self, conversation: ConversationId, snapshot: int = 0) -> list[Neighbour]:
+        """Who can read what is written of it (`snapshot`; 0: as we carry it), of the newest release that there is: a rolling
+        update moves each call once."""
         held = self._pump.node.conversation(conversation)
         needed = snapshot or (held.snapshot if held is not None else 0)
         everybody = self._switchboard.ready() if self._switchboard is not None else []
-        able = [each for each in everybody if needed in (0, *each.versions) and each.owner not in besides]
+        able = [each for each in everybody if needed in (0, *each.versions)]
         newest = max((age(each.release) for each in able), default=())
-        heirs = {each.owner: each for each in able if age(each.release) == newest}
-        name = heir_of(conversation, heirs)
-        return None if name is None else heirs[name]
+        return [each for each in able if age(each.release) == newest]
+
+
+class Room:
+    """How many more calls our heirs can take: what they said with their last renewal, less what is on its way to them, and
+    what has gone there too lately to be in that. A call that finds no port ends, so it stays here instead."""
+
+    def __init__(self) -> None:
+        self._promised: Counter[str] = Counter()  # calls on their way, by owner
+        self._taken: deque[tuple[float, str, int]] = deque()  # when (by our loop's clock), by whom, how many calls
+
+    def has(self, heir: Neighbour, calls: int) -> bool:
+        """Whether there is room for so many; there is with one that does not say."""
+        if heir.load is None:
+            return True
+        long_ago = asyncio.get_running_loop().time() - HEARD_S
+        while self._taken and self._taken[0][0] < long_ago:
+            self._taken.popleft()
+        lately = sum(count for _, owner, count in self._taken if owner == heir.owner)
+        return heir.load.calls + lately + self._promised[heir.owner] + calls <= heir.load.capacity
+
+    @contextmanager
+    def promised(self, heir: Neighbour, calls: int) -> Iterator[None]:
+        """While they are on their way."""
+        self._promised[heir.owner] += calls
+        try:
+            yield
+        finally:
+            self._promised[heir.owner] -= calls
+
+    def taken(self, heir: Neighbour, calls: int) -> None:
+        """They are there."""
+        self._taken.append((asyncio.get_running_loop().time(), heir.owner, calls))

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import structlog
 
 from bridge.ambient import Clock, Seal
-from bridge.announcing import announcement
+from bridge.announcing import Load, announcement
 from bridge.calls.actions import Action, from_data, to_data
 from bridge.calls.facts import ActionId, CallId, ConversationId
 from bridge.calls.sealing import sealed_actions
@@ -57,6 +57,7 @@ class Neighbour(NamedTuple):
     nonce: str  # that its claims bear
     release: str
     versions: tuple[int, ...]  # of stored calls, that it reads
+    load: Load | None  # when it last renewed its lease; None: it has not said
     starting: bool = False  # it does not listen yet, and has not taken up what its predecessors have left
 
 
@@ -445,7 +446,7 @@ def _neighbour(owner: str, facts: bytes) -> Neighbour | None:
     if said.cluster is None or not said.hint or not said.nonce:
         return None
     return Neighbour(
-        owner, said.cluster, said.hint, said.draining, said.nonce, said.release, said.versions, said.starting
+        owner, said.cluster, said.hint, said.draining, said.nonce, said.release, said.versions, said.load, said.starting
     )
 
 

@@ -59,6 +59,21 @@ async def test_nobody_there_means_that_they_stay_here(wire: Wire) -> None:
     assert first.pump.node.live == 1
 
 
+async def test_what_finds_no_room_elsewhere_stays_until_there_is(wire: Wire) -> None:
+    """A call that is moved to where no port is left ends there."""
+    first, second = await nodes(wire, 2)
+    second.membership.facts["load"] = {"calls": 7, "conversations": 7, "capacity": 9}
+    await wire.announce()
+    await settled(first, "one", "two", "three")
+    emptying = asyncio.create_task(empty(first))
+    await until(lambda: second.pump.node.live == 2, "there is room for two")
+    await asyncio.sleep(0.3)
+    assert (first.pump.node.live, emptying.done()) == (1, False), "and nobody gives up while somebody is there"
+    second.membership.facts["load"] = {"calls": 9, "conversations": 9, "capacity": 12}
+    await wire.announce()
+    assert await emptying == 3
+
+
 async def test_somebody_may_come_a_moment_later(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(draining, "ALONE_S", 30.0)
     (first,) = await nodes(wire, 1)
