@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import errno
 import os
 import resource
@@ -178,7 +179,7 @@ async def test_many_messages_at_once_come_in_order_and_others_have_their_turn(pl
     flood, other = await place.connected(), await place.connected()
     numbered = [OPTIONS.replace(b"body", b"%04d" % number) for number in range(3000)]
     sending = asyncio.create_task(flood.say(b"".join(numbered)))
-    await until(lambda: place.inbox.qsize() > 0, "the flood begins")
+    await until(lambda: place.inbox.qsize() > 0, "the flood begins", poll_s=0.0)  # it may be over in a few milliseconds
     await other.say(OPTIONS)
     taken = [await place.packet() for _ in range(3001)]
     assert [each.data for each in taken if each.flow == flood.flow] == numbered
@@ -518,6 +519,7 @@ async def test_more_of_one_source_than_allowed_are_refused(make: Make) -> None:
 async def test_without_a_descriptor_who_waits_waits(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bridge.net.stream.NO_DESCRIPTOR_REST_S", SOON)
     taken = []
+    gc.collect()  # a socket of an earlier test that goes in the middle leaves its descriptor to be had
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     peer = socket.socket()
     peer.setblocking(False)
