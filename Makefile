@@ -26,7 +26,7 @@ test: system-deps check ## checks and all tests, ring by ring, each within its t
 	@rm -rf $(VENV)/rings
 	.ci/ring unit     210 -n 2 --dist loadgroup --ignore tests/docs -m "not interop and not chaos and not slow"
 	.ci/ring interop  165 -n 2 --dist loadfile -m "interop and not load and not slow"
-	.ci/ring chaos    150 -n 2 --dist loadfile -m "chaos and not load and not slow"
+	.ci/ring chaos    165 -n 2 --dist loadfile -m "chaos and not load and not slow"
 	.ci/ring load     180 -m "load and not slow"
 	@echo "All rings:" && tail -q -n 1 $(VENV)/rings/*.log
 

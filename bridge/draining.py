@@ -97,13 +97,14 @@ class Draining:
             await asyncio.wait([self._standing], timeout=AGAIN_S)
 
     async def _cordon(self) -> None:
-        """Nobody sends us anything new. That others hear of it a second later does no harm: it is passed on."""
+        """Nobody sends us anything new. That others hear of it a second later does no harm: it is passed on; and by then we have
+        heard to whom."""
         self._began()
-        self._pump.give(Drain())
         if "draining" not in self._membership.facts:
             self._membership.facts["draining"] = True
             with suppress(StoreUnavailable):
                 await self._membership.announce()
+        self._pump.give(Drain())
 
     async def _stand_by(self) -> None:
         while not self._stopping.is_set():
