@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, TypeVar
 
 from bridge.ambient import Clock
@@ -25,17 +25,9 @@ from bridge.engine.commit import (
     StoredConversation,
     Unreadable,
 )
-from bridge.engine.registrations import (
-    ForgetEvents,
-    RegistrationRefused,
-    RegistrationWritten,
-    StoredRegistration,
-    StoredStream,
-    WriteRegistration,
-    stream_of,
-)
 from bridge.sip.registrar import AddressOfRecord
-from bridge.store import REMEMBERED_S, ConversationRecord, Due, Lease, Member, UserChanges, Whereabouts
+from bridge.store import REMEMBERED_S, ConversationRecord, Lease, Member, Whereabouts
+from bridge.store.registered import Out, Registration, RegistrationKeys
 from bridge.store.tables import Table
 
 FORGET_S = 86_400.0  # a name unheard for so long is forgotten
@@ -76,15 +68,6 @@ class _Move:
 
 
 @dataclass(frozen=True, slots=True)
-class _Out:
-    """One call's events, and how far each endpoint has come."""
-
-    events: Mapping[int, bytes] = field(default_factory=dict)
-    cursors: Mapping[str, int] = field(default_factory=dict)
-    postponed: Mapping[str, Postponed] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class _Node:
     """One name as it was last announced."""
 
@@ -96,16 +79,7 @@ class _Node:
     facts: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Registration:
-    """One address of record: what was written last, by whom, and whose stream that one took over."""
-
-    written: WriteRegistration
-    owner: str
-    heir_of: str | None
-
-
-class Keyspace:
+class Keyspace(RegistrationKeys):
     """All keys of one prefix. `history_s` is how far `roll_back` can reach, in seconds; 0 keeps no history."""
 
     def __init__(self, clock: Clock, *, history_s: float = 0.0) -> None:
@@ -115,12 +89,12 @@ class Keyspace:
         self._conversations: Table[ConversationId, _Record] = Table(clock, self._remember)
         self._calls: Table[CallId, ConversationId | bytes] = Table(clock, self._remember)  # bytes: the final record
         self._created: Table[CallId, int] = Table(clock, self._remember)
-        self._out: Table[str, _Out] = Table(clock, self._remember)
+        self._out: Table[str, Out] = Table(clock, self._remember)
         self._owned: Table[tuple[str, ConversationId], str] = Table(clock, self._remember)  # node id → incarnation
         self._nodes: Table[str, _Node] = Table(clock, self._remember)
         self._quiet: Table[str, int] = Table(clock, self._remember)  # until when (UTC ms)
         self._secrets: Table[str, str] = Table(clock, self._remember)
-        self._registrations: Table[AddressOfRecord, _Registration] = Table(clock, self._remember)
+        self._registrations: Table[AddressOfRecord, Registration] = Table(clock, self._remember)
         self._streams: Table[tuple[str, AddressOfRecord], str] = Table(clock, self._remember)  # → incarnation
         self._users: Table[str, tuple[int, bytes | None]] = Table(clock, self._remember)  # revision, record
         self._claims: Table[str, Remembered] = Table(clock, self._remember)
@@ -169,7 +143,7 @@ class Keyspace:
             return answer
         moved = {call for move in moves for call in move.calls}
         for event in commit.events:
-            out = self._out.get(event.call) or _Out()
+            out = self._out.get(event.call) or Out()
             self._out.put(event.call, replace(out, events={**out.events, event.sequence: event.body}))
         for ack in commit.acks:
             self.acknowledge(ack)
@@ -416,60 +390,6 @@ class Keyspace:
             )
         return claimed
 
-    def register(self, write: WriteRegistration) -> RegistrationWritten | RegistrationRefused:
-        """register.lua."""
-        stored = self._registrations.get(write.aor)
-        if stored is not None and stored.written.write == write.write:
-            return RegistrationWritten(write.ticket, self._left(write, stored.heir_of))
-        version = stored.written.version if stored is not None else 0
-        if version != write.expected:
-            last = stored.written if stored is not None else None
-            known = StoredRegistration(version, last.sequence if last else 0, last.bindings if last else b"")
-            return RegistrationRefused(write.ticket, known)
-        previous = stored.owner if stored is not None else None
-        left = self._left(write, previous)
-        stream = stream_of(write.aor)
-        if write.events:
-            out = self._out.get(stream) or _Out()
-            self._keep(self._out, stream, replace(out, events={**out.events, **dict(write.events)}), write)
-        node_id, _, incarnation = write.owner.rpartition(":")
-        if left is not None or write.events:
-            self._streams.put((node_id, write.aor), incarnation)
-        if previous is not None and previous.rpartition(":")[0] != node_id:
-            self._streams.drop((previous.rpartition(":")[0], write.aor))
-        self._keep(self._registrations, write.aor, _Registration(write, write.owner, previous), write)
-        return RegistrationWritten(write.ticket, left)
-
-    @staticmethod
-    def _keep(table: Table[K, V], key: K, value: V, write: WriteRegistration) -> None:
-        """For ever, or, without bindings, for a while."""
-        if write.expires_ms is None:
-            table.put(key, value, keep_s=IDLE_S)
-        else:
-            table.drop(key)
-            table.put(key, value)
-
-    def _left(self, write: WriteRegistration, previous: str | None) -> StoredStream | None:
-        """What another owner before this one has not settled."""
-        if previous is None or previous == write.owner or self._out.get(stream_of(write.aor)) is None:
-            return None
-        return self._stream(write.aor)
-
-    def forget_events(self, settled: ForgetEvents) -> None:
-        """forget.lua."""
-        stream = stream_of(settled.aor)
-        for endpoint, sequence in settled.cursors:
-            self.acknowledge(Ack(stream, endpoint, sequence))
-        out = self._out.get(stream)
-        if out is not None:
-            kept = {
-                sequence: body for sequence, body in out.events.items() if not settled.first <= sequence <= settled.last
-            }
-            self._out.put(stream, replace(out, events=kept))
-        stored = self._registrations.get(settled.aor)
-        if stored is not None and stored.owner == settled.owner and stored.written.sequence == settled.last:
-            self._streams.drop((settled.owner.rpartition(":")[0], settled.aor))
-
     def hand_over(self, given: HandOver) -> bool:
         """yield.lua."""
         stored = self._conversations.get(given.conversation)
@@ -499,68 +419,7 @@ class Keyspace:
         if node is not None and node.incarnation == incarnation:
             self._nodes.put(node_id, replace(node, renewed_ms=0), keep_s=FORGET_S)
 
-    def claim_streams(self, owner: str, node_id: str) -> list[StoredStream]:
-        """inherit.lua, for all that this node has left."""
-        own_id, _, incarnation = owner.rpartition(":")
-        claimed = []
-        for node, aor in [key for key, _ in self._streams.items() if key[0] == node_id]:
-            stored = self._registrations.get(aor)
-            if stored is None or stored.owner.rpartition(":")[0] != node_id:
-                self._streams.drop((node, aor))
-                continue
-            if not self._may_take(node_id, own_id):
-                continue
-            self._registrations.put(aor, replace(stored, owner=owner))
-            self._streams.drop((node, aor))
-            self._streams.put((own_id, aor), incarnation)
-            if self._out.get(stream_of(aor)) is not None:
-                claimed.append(self._stream(aor))
-        return claimed
-
-    def put_user(self, username: str, record: bytes | None) -> bool:
-        """user.lua."""
-        stored = self._users.get(username)
-        existed = stored is not None and stored[1] is not None
-        if existed or record is not None:
-            self._users.put(username, (self._revision() + 1, record))
-        return existed
-
     # The reads.
-
-    def registration(self, aor: AddressOfRecord) -> bytes | None:
-        stored = self._registrations.get(aor)
-        return None if stored is None or stored.written.expires_ms is None else stored.written.bindings
-
-    def list_registrations(self, after: AddressOfRecord | None, limit: int) -> list[tuple[AddressOfRecord, bytes]]:
-        bound = [(aor, stored.written) for aor, stored in self._registrations.items() if stored.written.expires_ms]
-        behind = sorted(
-            (aor.encode(), aor, it.bindings) for aor, it in bound if after is None or aor.encode() > after.encode()
-        )
-        return [(aor, bindings) for _, aor, bindings in behind[:limit]]
-
-    def due_registrations(self, now_ms: int, limit: int) -> Due:
-        expiries = sorted(
-            (stored.written.expires_ms, aor) for aor, stored in self._registrations.items() if stored.written.expires_ms
-        )
-        due = [aor for expires_ms, aor in expiries if expires_ms <= now_ms]
-        return Due(tuple(due[:limit]), len(expiries))
-
-    def user(self, username: str) -> bytes | None:
-        stored = self._users.get(username)
-        return None if stored is None else stored[1]
-
-    def changed_users(self, since: int) -> UserChanges:
-        revision = self._revision()
-        since = since if since <= revision else 0
-        return UserChanges(revision, {username: record for username, (at, record) in self._users.items() if at > since})
-
-    def _revision(self) -> int:
-        return max((revision for _, (revision, _) in self._users.items()), default=0)
-
-    def _stream(self, aor: AddressOfRecord) -> StoredStream:
-        out = self._out.get(stream_of(aor)) or _Out()
-        events, cursors = tuple(sorted(out.events.items())), tuple(sorted(out.cursors.items()))
-        return StoredStream(aor, events, cursors, tuple(out.postponed.values()))
 
     def final_record(self, call: CallId) -> bytes | None:
         held = self._calls.get(call)
@@ -606,7 +465,7 @@ class Keyspace:
         return stored
 
     def _stored_call(self, call: CallId, stored: _Record) -> StoredCall:
-        out = self._out.get(call) or _Out()
+        out = self._out.get(call) or Out()
         return StoredCall(
             call,
             stored.fixed[call],
