@@ -5,10 +5,11 @@ All of them are refusals, for a 2xx has gone on its way at once. Refuses to know
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from bridge.sip.message import Response
+from bridge.sip.parser import parse
 
 _CHALLENGES: Final = ("WWW-Authenticate", "Proxy-Authenticate")
 _TELLING: Final = frozenset({401, 407, 415, 420, 484})  # of the 4xx, what says how to ask again
@@ -19,6 +20,21 @@ class Ending(NamedTuple):
 
     status: int
     response: Response | None  # None: nobody has said so, but the timers or the transport
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data: the response's bytes as latin-1."""
+        written = None if self.response is None else self.response.encode().decode("latin-1")
+        return {"status": self.status, "response": written}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Ending:
+        """The inverse. Raises ValueError for what is no response."""
+        if data["response"] is None:
+            return cls(data["status"], None)
+        response = parse(data["response"].encode("latin-1"))
+        if not isinstance(response, Response):
+            raise ValueError("what was kept of a target's answer is no response")
+        return cls(data["status"], response)
 
 
 def choose(endings: Sequence[Ending], *, canceled: bool) -> Ending:

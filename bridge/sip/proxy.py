@@ -76,7 +76,7 @@ class Admitted(NamedTuple):
 
 
 def admit(request: Request, identity: Identity, *, came_by: Interface) -> Admitted | Refused:
-    """Check a request (§16.3) and see to its Route header fields (§16.4). What is refused is an ACK's end: no answer.
+    """Check a request (§16.3) and see to its Route header fields (§16.4). A refused ACK is dropped: nothing answers one.
 
     An OPTIONS or REGISTER for ourselves with `Max-Forwards: 0` is a user agent's: its caller takes it before this.
     """

@@ -19,7 +19,6 @@ from bridge.sip.best_response import Ending, choose
 from bridge.sip.grammar import first_of_list
 from bridge.sip.headers import parse_via
 from bridge.sip.message import Response
-from bridge.sip.parser import parse
 from bridge.sip.target_set import Target
 
 TIMER_C_S: Final = 185.0  # "larger than 3 minutes" (§16.6 step 11)
@@ -171,7 +170,7 @@ class ContextData(TypedDict):
     timer_c_s: float
     waiting: list[list[dict[str, Any]]]
     attempts: list[dict[str, Any]]
-    endings: list[dict[str, Any]]  # the responses' bytes as latin-1, None where there was none
+    endings: list[dict[str, Any]]
     refused: bool
 
 
@@ -357,13 +356,7 @@ class ResponseContext:
                 {"target": each.target.to_data(), "progress": each.progress.value, "canceled": each.canceled}
                 for each in self._attempts
             ],
-            "endings": [
-                {
-                    "status": status,
-                    "response": None if response is None else response.encode().decode("latin-1"),
-                }
-                for status, response in self._endings
-            ],
+            "endings": [each.to_data() for each in self._endings],
             "refused": self._refused,
         }
 
@@ -380,17 +373,8 @@ class ResponseContext:
             Attempt(Target.from_data(each["target"]), Progress(each["progress"]), each["canceled"])
             for each in data["attempts"]
         ]
-        self._endings = [Ending(each["status"], _read(each["response"])) for each in data["endings"]]
+        self._endings = [Ending.from_data(each) for each in data["endings"]]
         return self
-
-
-def _read(written: str | None) -> Response | None:
-    if written is None:
-        return None
-    response = parse(written.encode("latin-1"))
-    if not isinstance(response, Response):
-        raise ValueError("no response")
-    return response
 
 
 def _without_via(response: Response) -> Response | None:

@@ -282,26 +282,41 @@ def test_a_call_through_loose_routers() -> None:
     assert "Record-Route" not in bye.headers
 
 
-def test_a_call_across_a_strict_router() -> None:
-    """The second case of §16.12.1.2: the one in the middle is of RFC 2543, and puts each next hop into the Request-URI."""
-    first, last = Hop("198.51.100.11"), Hop("198.51.100.13")
-    recorded = (
-        "<sip:198.51.100.13:5060;transport=udp;lr>, <sip:strict.example.org>, <sip:198.51.100.11:5060;transport=udp;lr>"
-    )
-    # From the callee to the caller: `last`, then the strict router, then `first`.
-    bye = last.on(request("sip:alice@192.0.2.10", method="BYE", Route=recorded))
+STRICT = "<sip:strict.example.org>"
+
+
+def by_a_strict_router(given: Request) -> Request:
+    """What one of RFC 2543 does: the first Route value becomes the Request-URI."""
+    first, *rest = given.headers.values("Route")
+    headers = given.headers.copy()
+    headers.set("Route", ", ".join(rest)) if rest else headers.remove("Route")
+    made = parse(Request(given.method, first.strip("<>"), headers, given.body).encode())
+    assert isinstance(made, Request)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("addresses", "remote_target"),
+    [
+        (("198.51.100.11", "198.51.100.13"), "sip:callee@192.0.2.20"),  # the caller hangs up
+        (("198.51.100.13", "198.51.100.11"), "sip:alice@192.0.2.10"),  # the callee does
+    ],
+)
+def test_a_call_across_a_strict_router(addresses: tuple[str, str], remote_target: str) -> None:
+    """§16.12.1.2: between two of us is one of RFC 2543, which loses the target unless it stands at the end of Route."""
+    before, after = (Hop(each) for each in addresses)
+    ours = [f"<sip:{each}:5060;transport=udp;lr>" for each in addresses]
+    bye = before.on(request(remote_target, method="BYE", Route=", ".join([ours[0], STRICT, ours[1]])))
     assert bye.uri == "sip:strict.example.org"
-    assert bye.headers.values("Route") == ["<sip:198.51.100.11:5060;transport=udp;lr>", "<sip:alice@192.0.2.10>"]
-    # What the strict router does: the first Route value becomes the Request-URI.
-    route = bye.headers.values("Route")
-    bye.uri = route[0].strip("<>")
-    bye.headers.set("Route", ", ".join(route[1:]))
-    bye = first.on(bye)
-    assert (bye.uri, bye.headers.values("Route")) == ("sip:alice@192.0.2.10", [])
+    assert bye.headers.values("Route") == [ours[1], f"<{remote_target}>"]
+    bye = by_a_strict_router(bye)
+    assert (bye.uri, bye.headers.values("Route")) == (ours[1].strip("<>"), [f"<{remote_target}>"])
+    bye = after.on(bye)
+    assert (bye.uri, bye.headers.values("Route")) == (remote_target, [])
 
 
 def test_a_dialog_across_two_interfaces_has_two_values() -> None:
-    """The fourth: Record-Route for two transports, without any response being rewritten (RFC 5658)."""
+    """What §16.12.1.3 rewrites a response for: each end gets to us by its own interface, here without it (RFC 5658)."""
     copy = passed(request(), came_by=UDP, leaves_by=TCP, record_route=True)
     recorded = copy.headers.values("Record-Route")
     assert recorded == ["<sip:198.51.100.1:5060;transport=tcp;lr>", "<sip:198.51.100.1:5060;transport=udp;lr>"]
