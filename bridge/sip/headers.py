@@ -131,6 +131,16 @@ class Headers:
                 return
         self.add(name, value)
 
+    def remove_first(self, name: str) -> None:
+        """Drop the first value of that name, which may share its line; there may be none. How a proxy takes off its Via."""
+        spellings = self._spellings(name)
+        for index, (each, line) in enumerate(self._lines):
+            if each in spellings:
+                _, rest = first_of_list(line)
+                self._lines[index : index + 1] = [(each, rest)] if rest else []
+                self._first = None
+                return
+
     def remove(self, name: str) -> None:
         """Drop all lines of that name; there may be none."""
         spellings = self._spellings(name)

@@ -17,7 +17,7 @@ from bridge.sip.info import TYPES
 from bridge.sip.message import Request, Response
 from bridge.sip.uri import is_sips
 
-_DIALOG_MAKING = frozenset({"INVITE", "SUBSCRIBE", "REFER", "NOTIFY"})  # whose responses carry Record-Route (§12.1.1)
+DIALOG_MAKING = frozenset({"INVITE", "SUBSCRIBE", "REFER", "NOTIFY"})  # whose responses carry Record-Route (§12.1.1)
 _COPIED = frozenset({"Via", "From", "Call-ID", "CSeq"})  # §8.2.6.2, and To with its tag
 _COPIED_TO_TRYING = _COPIED | {"Timestamp"}  # §8.2.6.1
 _COPIED_TO_DIALOG = _COPIED | {"Record-Route"}  # §12.1.1
@@ -65,7 +65,7 @@ def respond(
     copied = _COPIED
     if status == 100:
         copied = _COPIED_TO_TRYING
-    elif status < 300 and request.method in _DIALOG_MAKING:
+    elif status < 300 and request.method in DIALOG_MAKING:
         copied = _COPIED_TO_DIALOG
     untagged = status == 100 and to_tag is None
     for line in request.headers:

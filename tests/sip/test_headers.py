@@ -100,6 +100,16 @@ def test_the_first_of_several_values_on_a_line_is_replaced_alone() -> None:
     assert headers.get("Subject") == "new"
 
 
+def test_the_first_of_several_values_is_removed_alone() -> None:
+    headers = Headers([("To", "x"), ("Via", 'a;p="1,2", b'), ("Via", "c")])
+    left = [["b", "c"], ["c"], [], []]
+    for expected in left:
+        headers.remove_first("via")
+        assert headers.lines("Via") == expected
+        assert headers.get("Via") == (expected[0] if expected else None)
+    assert list(headers) == [("To", "x")]
+
+
 def test_a_copy_is_changed_apart() -> None:
     headers = Headers([("To", "x")])
     other = headers.copy()
