@@ -195,7 +195,7 @@ def drain(node_id: str | None, url: str, key_file: Path | None, wait: bool, time
     if timeout is not None and not wait:
         raise click.UsageError("--timeout says how long to --wait: give both")
     try:
-        key = os.environ.get("SIP_BRIDGE_KEY") if key_file is None else _secret(key_file, "key")
+        key = os.environ.get("SIP_BRIDGE_KEY", "").strip() if key_file is None else _secret(key_file, "key")
         sys.exit(drain_node(url, key, node_id, wait=wait, timeout_s=timeout, say=click.echo))
     except StartError as error:
         _end(str(error), NOT_STARTED)

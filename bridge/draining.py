@@ -12,7 +12,6 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 
 import structlog
 
@@ -135,23 +134,30 @@ class Draining:
             await asyncio.gather(*(self._move(name) for name in names[start : start + AT_ONCE]))
 
     async def _move(self, conversation: ConversationId) -> None:
-        heir = self._heir(conversation)
-        if self._handing is None or heir is None:
+        calls = self._calls(conversation)  # what has been let go of has none here
+        if self._handing is None or self._heir(conversation, calls) is None:
             return
-        calls = self._calls(conversation)
-        with self._room.promised(heir, calls):
-            given = await self._handing.give(conversation, partial(self._heir, conversation))
-        if given == "given":
-            self._moved += 1
-            self._room.taken(heir, calls)
+        with self._room.promise(calls) as promise:
+
+            def choose(snapshot: int, besides: Container[str]) -> Neighbour | None:
+                promise.made_to(None)  # our own promise takes no room from us
+                heir = self._heir(conversation, calls, snapshot, besides)
+                promise.made_to(heir)
+                return heir
+
+            given = await self._handing.give(conversation, choose)
+            if given == "given":
+                self._moved += 1
+                promise.kept = True
 
     def _calls(self, conversation: ConversationId) -> int:
         held = self._pump.node.conversation(conversation)
         return 0 if held is None else len(held.legs)
 
-    def _heir(self, conversation: ConversationId, snapshot: int = 0, besides: Container[str] = ()) -> Neighbour | None:
+    def _heir(
+        self, conversation: ConversationId, calls: int, snapshot: int = 0, besides: Container[str] = ()
+    ) -> Neighbour | None:
         """As the nodes are now: one may have died since the last conversation, or have no port left for this one."""
-        calls = self._calls(conversation)
         able = self._able(conversation, snapshot)
         heirs = {each.owner: each for each in able if each.owner not in besides and self._room.has(each, calls)}
         name = heir_of(conversation, heirs)
@@ -187,14 +193,31 @@ class Room:
         return heir.load.calls + lately + self._promised[heir.owner] + calls <= heir.load.capacity
 
     @contextmanager
-    def promised(self, heir: Neighbour, calls: int) -> Iterator[None]:
-        """While they are on their way."""
-        self._promised[heir.owner] += calls
+    def promise(self, calls: int) -> Iterator[Promise]:
+        """To whoever it is made to meanwhile: room for so many calls on their way."""
+        made = Promise(self._promised, calls)
         try:
-            yield
+            yield made
         finally:
-            self._promised[heir.owner] -= calls
+            kept_by = made.heir if made.kept else None
+            made.made_to(None)
+            if kept_by is not None:
+                self._taken.append((asyncio.get_running_loop().time(), kept_by.owner, calls))
 
-    def taken(self, heir: Neighbour, calls: int) -> None:
-        """They are there."""
-        self._taken.append((asyncio.get_running_loop().time(), heir.owner, calls))
+
+class Promise:
+    """The room that one conversation wants. `kept`: its calls are there."""
+
+    def __init__(self, promised: Counter[str], calls: int) -> None:
+        self.heir: Neighbour | None = None
+        self.kept = False
+        self._promised = promised
+        self._calls = calls
+
+    def made_to(self, heir: Neighbour | None) -> None:
+        """To this one, and to nobody else any more."""
+        if self.heir is not None:
+            self._promised[self.heir.owner] -= self._calls
+        self.heir = heir
+        if heir is not None:
+            self._promised[heir.owner] += self._calls

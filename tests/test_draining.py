@@ -74,6 +74,17 @@ async def test_what_finds_no_room_elsewhere_stays_until_there_is(wire: Wire) -> 
     assert await emptying == 3
 
 
+async def test_each_of_two_gets_no_more_than_it_has_room_for(wire: Wire) -> None:
+    """They are chosen again when a call has been let go of, which is here no more then and wants its ports all the same."""
+    first, *others = await nodes(wire)
+    for each in others:
+        each.membership.facts["load"] = {"calls": 0, "conversations": 0, "capacity": 3}
+    await wire.announce()
+    await settled(first, *(f"caller{number}" for number in range(6)))
+    assert await empty(first) == 6
+    assert [each.pump.node.live for each in others] == [3, 3]
+
+
 async def test_somebody_may_come_a_moment_later(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(draining, "ALONE_S", 30.0)
     (first,) = await nodes(wire, 1)

@@ -145,7 +145,7 @@ async def test_what_the_api_refuses_is_said(operator: Operator, service: FakeSer
 
 
 async def test_the_key_may_be_in_the_environment(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SIP_BRIDGE_KEY", KEY)
+    monkeypatch.setenv("SIP_BRIDGE_KEY", KEY + "\n")  # as files end from which such a variable is made
     assert (await operator.types(keyed=False)).exit_code == 0
 
 

@@ -23,7 +23,7 @@ from bridge.cluster.handshake import NONCE_BYTES, Accepting, Keys
 from bridge.cluster.link import SOCKET_BUFFER, ClusterCounts, ClusterLimits, Ending, Link
 from bridge.cluster.peer import Address, Peer, Place
 from bridge.cluster.waiting import Waiting
-from bridge.errors import LocalProtocolError, StartError
+from bridge.errors import LocalProtocolError, StartError, StoreUnavailable
 from bridge.sip.flow import Flow, Send
 from bridge.telemetry.flood import Flood
 
@@ -254,6 +254,9 @@ class Cluster:
             payload = frames.answer(asked.number, answer)
         except TimeoutError:
             return  # whoever asked has given up too
+        except StoreUnavailable as error:  # no defect, and whoever asked may ask again
+            self._tell("question_unanswered", peer=link.owner, why=str(error))
+            payload = frames.answer(asked.number, None)
         except Exception as error:  # noqa: BLE001 -- told and counted; whoever asked shall not wait for what will not come
             self._faulted("Ask", error)
             payload = frames.answer(asked.number, None)

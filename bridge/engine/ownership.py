@@ -14,7 +14,7 @@ from bridge.calls.call import Call, Phase, Plan
 from bridge.calls.dialing import ELSEWHERE
 from bridge.calls.effects import Accept, CallTimer
 from bridge.calls.events import DECISIONS
-from bridge.calls.facts import Move
+from bridge.calls.facts import CallId, Move
 from bridge.calls.inputs import CarriedOn, Elapsed, InviteLost, MediaClosed, MediaGone
 from bridge.calls.peering import PeerGone
 from bridge.calls.sealing import unreadable
@@ -166,7 +166,11 @@ def claimed(
         carrier = _carrier(holdings, stored, former, now=now)
         if stored.conversation in holdings.conversations:
             continue  # asked twice, answered twice
-        holding = _held(stored)
+        try:
+            holding = _held(stored)
+        except (ValueError, TypeError, AttributeError) as problem:
+            _unread(holdings, stored.calls[0].call if stored.calls else None, problem)
+            continue
         for each in stored.calls:
             try:
                 leg = _revive(holdings, holding, each)
@@ -174,9 +178,7 @@ def claimed(
                     flow = leg.call.dialog.flow
                     leg.call.dialog.flow = flow._replace(node=flow.node or carrier.holds)
             except (snapshot.UnreadableSnapshot, LookupError, ValueError, TypeError) as problem:
-                # One damaged record must not keep the others from being carried on.
-                facts = (("problem", f"{type(problem).__name__}: {problem}"),)
-                holdings.out.append(Noted("error", "snapshot_unreadable", each.call, facts))
+                _unread(holdings, each.call, problem)
                 continue
             holding.legs[each.call] = holdings.legs[each.call] = leg
         if not holding.legs:
@@ -203,6 +205,12 @@ def claimed(
     if conversations:
         whose = (("former", former.node_id),) if former is not None else ()
         holdings.out.append(Noted("info", "conversations_claimed", None, (("count", len(conversations)), *whose)))
+
+
+def _unread(holdings: Holdings, call: CallId | None, problem: Exception) -> None:
+    """One damaged record must not keep the others from being carried on."""
+    facts = (("problem", f"{type(problem).__name__}: {problem}"),)
+    holdings.out.append(Noted("error", "snapshot_unreadable", call, facts))
 
 
 def _carrier(holdings: Holdings, stored: StoredConversation, former: Former | None, *, now: float) -> Former | None:

@@ -160,6 +160,7 @@ class Connection:
         self._why = ""  # the last connection's end, or why there was none
         self._task: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
+        self._again: asyncio.TimerHandle | None = None  # until the task begins anew
         self._connected: asyncio.Future[None] | None = None  # the first time, for `open`
         self._emptied: asyncio.Future[None] | None = None  # for `close`
 
@@ -171,7 +172,7 @@ class Connection:
         """Connect. Raises StartError when the server refuses us, or is not reached within `patience_s` seconds."""
         self._loop = loop = asyncio.get_running_loop()
         self._connected = loop.create_future()
-        self._task = loop.create_task(self._stay_connected(), name="store connection")
+        self._begin()
         try:
             async with asyncio.timeout(patience_s):
                 await self._connected
@@ -193,8 +194,9 @@ class Connection:
                     await self._emptied
             except TimeoutError:
                 log.warning("store_writes_left_unanswered", store=str(self._discovery), writes=len(self))
-        if self._watch is not None:
-            self._watch.cancel()
+        for timer in (self._watch, self._again):
+            if timer is not None:
+                timer.cancel()
         wire, self._wire = self._wire, None
         if wire is not None:
             wire.end("closed by us")
@@ -308,6 +310,21 @@ class Connection:
             wire.write(_WHO)
 
     # Connecting.
+
+    def _begin(self) -> None:
+        self._task = self._loop.create_task(self._stay_connected(), name="store connection")
+        self._task.add_done_callback(self._failed)
+
+    def _failed(self, task: asyncio.Task[None]) -> None:
+        """It never ends by itself: what has ended it is told, and it begins anew. Without it the store would be away for
+        ever."""
+        if task.cancelled() or task is not self._task:
+            return
+        log.error("fault", about="store connection", exc_info=task.exception())
+        self._why = "a fault of ours, of which the log tells"
+        if self._wire is not None:
+            self._wire.end(self._why)
+        self._again = self._loop.call_later(LONGEST_PAUSE_S, self._begin)
 
     async def _stay_connected(self) -> None:
         longest = LONGEST_PAUSE_S if self._discovery.watch_s is None else LONGEST_PAUSE_MOVING_S

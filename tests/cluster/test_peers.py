@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.cluster import Envelope, frames
-from bridge.errors import LocalProtocolError, PeerGone, StartError
+from bridge.errors import LocalProtocolError, PeerGone, StartError, StoreUnavailable
 from bridge.sip.flow import Flow, Send
 from tests.cluster.nodes import FLOW, SECRET, SOON, Between, Membership, Node, Stranger, envelope
 from tests.support.waiting import until
@@ -148,6 +148,21 @@ async def test_a_question_that_fails_there_fails_here_at_once(place: Place) -> N
     with pytest.raises(PeerGone):
         await a.ask(b, b"?")
     assert b.dropped == {"fault": 2}
+
+
+async def test_a_question_that_the_store_would_have_to_answer_is_no_fault_of_ours(place: Place) -> None:
+    a, b = await place.node("a:1"), await place.node("b:1")
+
+    async def fails(question: bytes) -> bytes:
+        raise StoreUnavailable("no answer within 2 s")
+
+    b.answers = fails
+    with capture_logs() as lines, pytest.raises(PeerGone):
+        await a.ask(b, b"?")
+    assert [(line["event"], line["log_level"], line["peer"]) for line in lines] == [
+        ("question_unanswered", "warning", "a:1")
+    ]
+    assert not b.dropped
 
 
 async def _answer(data: bytes) -> bytes:

@@ -9,7 +9,8 @@ import pytest
 
 from bridge.calls.actions import Answer, Dial, Hangup, Hold, Mute, Park, Pause, Target
 from bridge.calls.call import Identity
-from bridge.calls.facts import CallId
+from bridge.calls.facts import CallId, ConversationId
+from bridge.engine.effects import Noted
 from bridge.engine.inputs import Claimed, Former, StoreAway, StoreBack
 from bridge.engine.settings import Listener
 from bridge.sip.flow import Send
@@ -44,6 +45,18 @@ def survivor(world: World, *, silent_s: float = 3.0, shared: bool = False) -> Wo
 def reinvite(world: World) -> Request:
     """The one that tells the caller where we are now."""
     return world.requests("INVITE")[-1]
+
+
+@pytest.mark.parametrize("head", [b"{", b"[]", b'{"created_at": null}'])
+def test_a_damaged_head_keeps_no_other_from_being_carried_on(head: bytes) -> None:
+    dead = answered()
+    (stored,) = dead.keyspace.claim("n2:1", "heir", "n1", dead.keyspace.owned("n1"))
+    damaged = replace(stored, conversation=ConversationId("conv_damaged"), head=head)
+    heir = World(replace(dead.settings, owner="n2:1", node_id="n2", nonce="heir"), dead=dead)
+    heir.give(Claimed((damaged, stored), Former("n1", heir.now)))
+    assert [each.id for each in heir.node.conversations()] == [stored.conversation]
+    told = [each for each in heir.effects if isinstance(each, Noted) and each.level == "error"]
+    assert [(each.event, each.call) for each in told] == [("snapshot_unreadable", stored.calls[0].call)]
 
 
 def test_an_answered_call_is_told_where_we_are_now() -> None:

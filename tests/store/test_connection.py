@@ -11,6 +11,7 @@ from pathlib import Path
 import hiredis
 import pytest
 import uvloop
+from structlog.testing import capture_logs
 
 from bridge.errors import StartError
 from bridge.store.connection import Connection
@@ -80,6 +81,28 @@ async def test_no_server_there_stops_the_start_with_the_remedy() -> None:
     connection = Connection(FixedDiscovery(Address("127.0.0.1", free_port())), lambda _: (), **said)
     with pytest.raises(StartError, match=r"Connect call failed.*store\.url"):
         await connection.open(patience_s=0.2)
+
+
+async def test_a_fault_in_finding_the_primary_is_told_and_it_is_looked_for_again(
+    make_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    make_server("--port", str(port), "--bind", "127.0.0.1")
+    discovery, asked = FixedDiscovery(Address("127.0.0.1", port)), []
+
+    async def find() -> Address:
+        asked.append(None)
+        if len(asked) == 1:
+            raise ValueError("what came cannot be read")
+        return Address("127.0.0.1", port)
+
+    monkeypatch.setattr(discovery, "find", find)
+    said = {name: lambda *_: None for name in ("answered", "away", "back", "replaced")}
+    connection = Connection(discovery, lambda _: (b"*1\r\n$4\r\nPING\r\n",), **said)
+    with capture_logs() as lines:
+        await connection.open(patience_s=20.0)
+    assert [(line["event"], line["about"]) for line in lines] == [("fault", "store connection")]
+    await connection.close(0.0)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/", "redis://127.0.0.1:port/0"])
