@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
+from bridge.calls.facts import Contact
+
 
 @dataclass(frozen=True, slots=True)
 class CallIncoming:
@@ -111,6 +113,15 @@ class CallUpdated:
 
 
 @dataclass(frozen=True, slots=True)
+class CallRedirected:
+    """We have sent the caller elsewhere by a 3xx, and are out of it. `call.ended` follows."""
+
+    type: ClassVar[str] = "call.redirected"
+    code: int  # 300, 301, 302, 305 or 380
+    contacts: tuple[Contact, ...]  # as the caller was told, in that order
+
+
+@dataclass(frozen=True, slots=True)
 class CallRecovered:
     """Another node carries it on, and its far end knows."""
 
@@ -172,6 +183,7 @@ Event: TypeAlias = (
     | CallHeld
     | CallResumed
     | CallUpdated
+    | CallRedirected
     | CallRecovered
     | CallEnded
     | ActionCompleted

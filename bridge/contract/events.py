@@ -107,6 +107,20 @@ class CallDtmfData(EventData):
     ]
 
 
+class ContactData(Resource):
+    """One place that a redirect names."""
+
+    uri: str
+    q: Annotated[float | None, Field(ge=0, le=1, description="The higher, the sooner. Null: it does not say.")]
+
+
+class CallRedirectedData(EventData):
+    """What `call.redirected` says."""
+
+    code: Annotated[int, Field(ge=300, le=399, description="The SIP status that the caller got.")]
+    contacts: Annotated[list[ContactData], Field(description="Where the caller was sent, in that order.")]
+
+
 class CallAnsweredData(EventData):
     """What `call.answered` says."""
 
@@ -235,6 +249,13 @@ class CallUpdated(Envelope):
     data: EventData
 
 
+class CallRedirected(Envelope):
+    """The caller was sent elsewhere by a 3xx response. `call.ended` follows."""
+
+    type: Literal["call.redirected"]
+    data: CallRedirectedData
+
+
 class CallRecovered(Envelope):
     """The node that carried the call is gone; another one does, and its far end knows."""
 
@@ -283,6 +304,7 @@ EVENTS: tuple[type[Envelope], ...] = (
     CallHeld,
     CallResumed,
     CallUpdated,
+    CallRedirected,
     CallRecovered,
     CallEnded,
     ActionCompleted,
@@ -303,6 +325,7 @@ AnyEvent: TypeAlias = Annotated[
     | CallHeld
     | CallResumed
     | CallUpdated
+    | CallRedirected
     | CallRecovered
     | CallEnded
     | ActionCompleted

@@ -278,6 +278,11 @@ def _nothing(event: events.CallHeld | events.CallResumed | events.CallUpdated, c
     """These say it all by their type and the Call."""
 
 
+def _redirected(event: events.CallRedirected, call: Json, data: Json) -> None:
+    data["code"] = event.code
+    data["contacts"] = [{"uri": contact.uri, "q": contact.q} for contact in event.contacts]
+
+
 def _recovered(event: events.CallRecovered, call: Json, data: Json) -> None:
     data["from_node"] = event.former
     data["to_node"] = event.present
@@ -319,6 +324,7 @@ ADDITIONS: dict[type[events.Event], Callable[[Any, Json, Json], None]] = {
     events.CallHeld: _nothing,
     events.CallResumed: _nothing,
     events.CallUpdated: _nothing,
+    events.CallRedirected: _redirected,
     events.CallRecovered: _recovered,
     events.CallEnded: _over,
     events.ActionCompleted: _action,
