@@ -55,6 +55,7 @@ class CallAttemptFailed:
     target: str
     code: int  # the final response's; 408 where none came, 503 where the target cannot be reached (§8.1.3.1)
     reason: str  # its reason phrase
+    contacts: tuple[Contact, ...] = ()  # that a 3xx has named
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,13 @@ class TargetData(EventData):
     target: Annotated[str, Field(description="Which of the targets.")]
 
 
+class ContactData(Resource):
+    """One place that a redirect names."""
+
+    uri: str
+    q: Annotated[float | None, Field(ge=0, le=1, description="The higher, the sooner. Null: it does not say.")]
+
+
 class CallAttemptFailedData(TargetData):
     """What `call.attempt_failed` says."""
 
@@ -88,6 +95,10 @@ class CallAttemptFailedData(TargetData):
         Field(ge=300, le=699, description="Its final SIP status; 408 where none came, 503 where it cannot be reached."),
     ]
     reason: Annotated[str, Field(description="Its reason phrase.")]
+    contacts: Annotated[
+        list[ContactData],
+        Field(default_factory=list, description="What a 3xx has named, in its order, 20 at most; else empty."),
+    ]
 
 
 class PeerData(EventData):
@@ -105,13 +116,6 @@ class CallDtmfData(EventData):
         Literal["rfc4733", "info"],
         open_enum("rfc4733", "info", description="How it came: an event in the audio stream, or a SIP INFO."),
     ]
-
-
-class ContactData(Resource):
-    """One place that a redirect names."""
-
-    uri: str
-    q: Annotated[float | None, Field(ge=0, le=1, description="The higher, the sooner. Null: it does not say.")]
 
 
 class CallRedirectedData(EventData):

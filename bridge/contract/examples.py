@@ -265,6 +265,7 @@ SCHEMAS: dict[str, list[Json]] = {
             target="sip:bob@192.0.2.31",
             code=486,
             reason="Busy Here",
+            contacts=[],
         )
     ],
     "CallJoined": [

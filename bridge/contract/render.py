@@ -19,6 +19,7 @@ from bridge.calls.facts import (
     Attempt,
     CallId,
     CallState,
+    Contact,
     ConversationId,
     Direction,
     Ended,
@@ -258,6 +259,7 @@ def _attempt_failed(event: events.CallAttemptFailed, call: Json, data: Json) -> 
     data["target"] = event.target
     data["code"] = event.code
     data["reason"] = event.reason
+    data["contacts"] = _contacts(event.contacts)
 
 
 def _peer(event: events.CallJoined | events.CallLeft, call: Json, data: Json) -> None:
@@ -280,7 +282,11 @@ def _nothing(event: events.CallHeld | events.CallResumed | events.CallUpdated, c
 
 def _redirected(event: events.CallRedirected, call: Json, data: Json) -> None:
     data["code"] = event.code
-    data["contacts"] = [{"uri": contact.uri, "q": contact.q} for contact in event.contacts]
+    data["contacts"] = _contacts(event.contacts)
+
+
+def _contacts(given: Iterable[Contact]) -> list[Json]:
+    return [{"uri": contact.uri, "q": contact.q} for contact in given]
 
 
 def _recovered(event: events.CallRecovered, call: Json, data: Json) -> None:

@@ -120,7 +120,10 @@ def test_an_outbound_call_came_from_nowhere_and_shows_every_attempt() -> None:
         (events.CallInitiated, {"targets": ["sip:bob@example.org", "sip:bob@192.0.2.32"]}),
         (events.CallRinging, {"target": "sip:bob@example.org"}),
         (events.CallEarlyMedia, {"target": "sip:bob@example.org"}),
-        (events.CallAttemptFailed, {"target": "sip:bob@example.org", "code": 486, "reason": "Busy Here"}),
+        (
+            events.CallAttemptFailed,
+            {"target": "sip:bob@example.org", "code": 486, "reason": "Busy Here", "contacts": []},
+        ),
         (
             events.CallRedirected,
             {
