@@ -216,7 +216,7 @@ class TestRedirects:
         name = await desk.call(callee.uri)
         call = await proxy.called()
         assert call.invite.start == f"INVITE {callee.uri} SIP/2.0"
-        assert call.invite.header("Route") == f"<{proxy.uri};lr>"
+        assert call.invite["route"] == f"<{proxy.uri};lr>"
         await call.up()
         await desk.hang_up(name)
         types, end, _ = await desk.ended(name)

@@ -135,6 +135,22 @@ async def test_a_bridge_tells_where_it_could_have_looked(
     assert len(callee.calls) == before
 
 
+async def test_a_dial_follows_and_the_caller_does_not_notice(scene: Scene, server: Served, callee: Callee) -> None:
+    async def dial(event: Event) -> web.StreamResponse:
+        return actions({"action": "dial", "to": f"sip:200@127.0.0.1:{server.sip_port}"})
+
+    application = await scene.application(dial)
+    served = await scene.bridge(application, store="memory://")
+    before = len(callee.calls)
+    call = (await scene.caller(served)).call("900")
+    assert (await call.invite()).status == 200
+    await until(lambda: application.count("call.joined") == 2, "they are joined")
+    assert len(callee.calls) == before + 1
+    assert (await call.bye()).status == 200
+    await application.all_ended(2)
+    application.judge()
+
+
 async def test_by_rest(scene: Scene, callee: Callee) -> None:
     async def park(event: Event) -> web.StreamResponse:
         return actions({"action": "park", "timeout_s": 600}) if event["type"] == "call.incoming" else web.Response()
