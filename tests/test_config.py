@@ -324,7 +324,7 @@ class TestApplications:
     def test_an_action_that_is_not_built_cannot_be_a_fallback(self, file: Path) -> None:
         told = complaint(file, _application("desk", more="fallback: [{action: proxy}]"))
         assert "applications[0].fallback[0]" in told
-        assert "'ring', 'answer', 'reject', 'pause', 'park', 'hangup'" in told
+        assert "'ring', 'answer', 'reject', 'redirect', 'pause', 'park', 'hangup'" in told
 
     def test_two_of_one_name_or_id_are_refused(self, file: Path) -> None:
         assert "two applications have the same name" in complaint(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from bridge.ambient import Seal
+from bridge.calls.facts import Contact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,18 @@ class Reject:
     name: ClassVar[str] = "reject"
     code: int = 480
     reason: str | None = None  # the reason phrase; None: the RFC's own
+    client_state: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redirect:
+    """Send a 3xx response that names where else to look (§8.3). Done when the call has ended; told by `call.redirected`."""
+
+    name: ClassVar[str] = "redirect"
+    contacts: tuple[Contact, ...]  # of a 305 one, the proxy; of a 380 perhaps none
+    code: int = 302  # 300, 301, 302, 305 or 380
+    reason: str | None = None  # the reason phrase; None: the RFC's own
+    headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # extra headers of the response
     client_state: str | None = None
 
 
@@ -162,11 +175,13 @@ class Unmute:
     client_state: str | None = None
 
 
-Action: TypeAlias = Ring | Answer | Reject | Pause | Park | Hangup | Dial | Join | Leave | Hold | Unhold | Mute | Unmute
+Action: TypeAlias = (
+    Ring | Answer | Reject | Redirect | Pause | Park | Hangup | Dial | Join | Leave | Hold | Unhold | Mute | Unmute
+)
 
 _BY_NAME: dict[str, type[Action]] = {
     kind.name: kind
-    for kind in (Ring, Answer, Reject, Pause, Park, Hangup, Dial, Join, Leave, Hold, Unhold, Mute, Unmute)
+    for kind in (Ring, Answer, Reject, Redirect, Pause, Park, Hangup, Dial, Join, Leave, Hold, Unhold, Mute, Unmute)
 }
 
 
@@ -180,6 +195,8 @@ def to_data(action: Action) -> dict[str, Any]:
                 data["headers"] = {name: list(values) for name, values in value.items()}
         elif each.name == "to":
             data["to"] = [target_to_data(target) for target in value]
+        elif each.name == "contacts":
+            data["contacts"] = [list(contact) for contact in value]
         elif value != each.default:
             data[each.name] = value
     return data
@@ -224,4 +241,6 @@ def from_data(data: Mapping[str, Any], seal: Seal) -> Action:
         known["headers"] = {name: tuple(values) for name, values in known["headers"].items()}
     if "to" in known:
         known["to"] = tuple([target_from_data(target, seal) for target in known["to"]])
+    if "contacts" in known:
+        known["contacts"] = tuple([Contact(*contact) for contact in known["contacts"]])
     return kind(**known)

@@ -1,15 +1,14 @@
 """From a wish to an answer, seen by the one who calls (§13.2): a party is sought at its targets, the first that answers
 has it, the others are given up.
 
-Parallel and serial forking, ringing and early media, redirects followed or reported (§8.1.3.4), credentials (§22.2), the
-best failure. Knows nothing of transactions and of where packets go: the node says what came of each INVITE.
+Parallel and serial forking, ringing and early media, credentials (§22.2), the best failure; where a redirect leads stands in
+`following`. Knows nothing of transactions and of where packets go: the node says what came of each INVITE.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bridge.calls.actions import Target
 from bridge.calls.answering import our_codecs, party_of
 from bridge.calls.call import Call, Identity, Phase, Plan
 from bridge.calls.effects import (
@@ -24,17 +23,17 @@ from bridge.calls.effects import (
 )
 from bridge.calls.ending import end, give_up, hang_up, reason_of_code
 from bridge.calls.events import CallAnswered, CallAttemptFailed, CallEarlyMedia, CallInitiated, CallRinging
-from bridge.calls.facts import ActionId, CallId, ConversationId, Ended, EndedBy
+from bridge.calls.facts import ActionId, CallId, Contact, ConversationId, Ended, EndedBy
+from bridge.calls.following import contacts_told, follow
 from bridge.calls.inputs import InviteAnswered, InviteFailed
 from bridge.calls.peering import PeerAnswered, PeerInput, PeerMedia, PeerRinging
-from bridge.calls.search import REDIRECTS_MOST, InviteAttempt, Place, Search, Stage
+from bridge.calls.search import InviteAttempt, Place, Search, Stage
 from bridge.sdp.description import SessionDescription, parse
 from bridge.sdp.offer_answer import Negotiated, Unacceptable, offer, read_answer
 from bridge.sdp.relaying import mirrored_offer
 from bridge.sdp.video import offers_video
-from bridge.sip.headers import NameAddr, contacts, parse_name_addr
+from bridge.sip.headers import NameAddr, parse_name_addr
 from bridge.sip.message import Response
-from bridge.sip.uri import SipUri, is_sips, parse_uri
 
 CHALLENGES_MOST = 2  # per attempt: the second says that our nonce was stale (RFC 7616 §3.3)
 ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'  # RFC 3326 §2: no missed call for those who rang in vain
@@ -223,12 +222,13 @@ def refused(
         attempt.proof = proof
         _invite(call, attempt, attempt.place, now=now)
         return
-    if 300 <= response.status < 400 and search.on_redirect == "follow" and _redirect(call, attempt, response):
+    if 300 <= response.status < 400 and search.on_redirect == "follow" and follow(search, attempt, response):
         attempt.fail(response.status, response.reason)
         seek(call, now=now)
         return
     by: EndedBy = "remote"
-    _fail(call, attempt, response.status, response.reason, (by, reason_of_code(response.status)), now=now)
+    cause = by, reason_of_code(response.status)
+    _fail(call, attempt, response.status, response.reason, cause, now=now, told=contacts_told(response))
 
 
 def expired(call: Call, *, now: float) -> None:
@@ -269,11 +269,18 @@ def _arm(call: Call, *, now: float) -> None:
 
 
 def _fail(
-    call: Call, attempt: InviteAttempt, code: int, reason: str, cause: tuple[EndedBy, str], *, now: float
+    call: Call,
+    attempt: InviteAttempt,
+    code: int,
+    reason: str,
+    cause: tuple[EndedBy, str],
+    *,
+    now: float,
+    told: tuple[Contact, ...] = (),
 ) -> None:
     attempt.fail(code, reason)
     attempt.cause = cause
-    call.emit(CallAttemptFailed(attempt.shown, code, reason), caused_by=_cause(call))
+    call.emit(CallAttemptFailed(attempt.shown, code, reason, told), caused_by=_cause(call))
     if code >= 600:
         _give_up_others(call, but=attempt, now=now)  # §16.7 step 5: who says so speaks for the party
     seek(call, now=now)
@@ -290,42 +297,6 @@ def _give_up_others(call: Call, *, but: InviteAttempt, now: float) -> None:
     for attempt in _search(call).attempts:
         if attempt is not but and attempt.is_open:
             give_up(call, attempt, now=now, reason=ELSEWHERE if but.stage is Stage.ANSWERED else None)
-
-
-def _redirect(call: Call, attempt: InviteAttempt, response: Response) -> bool:
-    """Whether the redirect leads anywhere that has not been asked: its contacts are tried in the order of their q."""
-    search = _search(call)
-    found = contacts(response)
-    if attempt.depth >= REDIRECTS_MOST or not isinstance(found, tuple):
-        return False
-    asked = {each.target.uri for each in search.attempts}
-    added = 0
-    for contact in sorted(found, key=_preference, reverse=True):
-        if contact.uri in asked or not isinstance(parse_uri(contact.uri), SipUri):
-            continue
-        if is_sips(attempt.target.uri) and not is_sips(contact.uri):
-            continue  # what was to be secret on each hop is not told to whoever cannot keep it (RFC 5630 §5.1.1.3)
-        # What proves us to one host must not be asked for by whomever that host names.
-        auth = attempt.target.auth if _host(contact.uri) == _host(attempt.shown) else None
-        another = search.add(Target(contact.uri, auth, attempt.target.headers), attempt)
-        if another is not None:
-            another.depth = attempt.depth + 1
-            asked.add(contact.uri)
-            added += 1
-    return added > 0
-
-
-def _host(text: str) -> str | None:
-    uri = parse_uri(text)
-    return uri.host.lower() if isinstance(uri, SipUri) else None
-
-
-def _preference(contact: NameAddr) -> float:
-    """Its q (§20.10); without one it is as good as any."""
-    try:
-        return min(max(float(contact.param("q") or "1"), 0.0), 1.0)
-    except ValueError:
-        return 0.0
 
 
 def _answer_in(call: Call, response: Response) -> Negotiated | Unacceptable | None:

@@ -5,6 +5,7 @@ one `call.ended`, and it is the last event.
 
 from __future__ import annotations
 
+from bridge.calls.actions import Redirect
 from bridge.calls.call import Call, HangUp, Phase
 from bridge.calls.effects import (
     ArmTimer,
@@ -18,11 +19,13 @@ from bridge.calls.effects import (
     SendRequest,
     Tell,
 )
-from bridge.calls.events import CallEnded
-from bridge.calls.facts import ActionId, Ended, EndedBy, Quality
+from bridge.calls.events import CallEnded, CallRedirected
+from bridge.calls.facts import ActionId, Contact, Ended, EndedBy, Quality
 from bridge.calls.peering import PeerFailed, PeerGone
 from bridge.calls.search import InviteAttempt
 from bridge.sip.grammar import REASON_PHRASES
+from bridge.sip.headers import NameAddr
+from bridge.sip.uri import is_sips
 from bridge.sip.user_agent import respond
 
 _MEDIA_CLOSE_S = 0.5  # what the last figures are worth waiting for
@@ -84,6 +87,35 @@ def refuse(
         call.out.append(Respond(call.invite_key, response, gated=gated))
     phrase = phrase or REASON_PHRASES.get(code)
     end(call, Ended(ended_by, reason, sip_code=code, sip_reason=phrase), now=now, caused_by=caused_by)
+
+
+def redirect(call: Call, wanted: Redirect, ended_by: EndedBy, reason: str, *, now: float, caused_by: ActionId) -> None:
+    """End an unanswered call with a 3xx response that says where else to look (§8.3)."""
+    named = [("Contact", str(_address(contact))) for contact in wanted.contacts]
+    extra = [(name, value) for name, values in wanted.headers.items() for value in values]
+    call.emit(CallRedirected(wanted.code, wanted.contacts), caused_by=caused_by)
+    refuse(
+        call,
+        wanted.code,
+        ended_by,
+        reason,
+        now=now,
+        phrase=wanted.reason,
+        headers=(*named, *extra),
+        caused_by=caused_by,
+    )
+
+
+def leads_astray(call: Call, contact: Contact) -> bool:
+    """Whether a caller who asked for TLS on each hop is sent where there is none (RFC 5630 §5.4)."""
+    return call.invite is not None and is_sips(call.invite.uri) and not is_sips(contact.uri)
+
+
+def _address(contact: Contact) -> NameAddr:
+    """In brackets, so that the URI's own parameters are not taken for those of the header field (§20.10)."""
+    if contact.q is None:
+        return NameAddr(None, contact.uri)
+    return NameAddr(None, contact.uri, (("q", f"{contact.q:.3f}".rstrip("0").rstrip(".")),))
 
 
 def hang_up(

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
+from bridge.calls.facts import Contact
+
 
 @dataclass(frozen=True, slots=True)
 class CallIncoming:
@@ -53,6 +55,7 @@ class CallAttemptFailed:
     target: str
     code: int  # the final response's; 408 where none came, 503 where the target cannot be reached (§8.1.3.1)
     reason: str  # its reason phrase
+    contacts: tuple[Contact, ...] = ()  # that a 3xx has named
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,15 @@ class CallUpdated:
     """The far end changed its media address or codecs without a hold or a resume."""
 
     type: ClassVar[str] = "call.updated"
+
+
+@dataclass(frozen=True, slots=True)
+class CallRedirected:
+    """We have sent the caller elsewhere by a 3xx, and are out of it. `call.ended` follows."""
+
+    type: ClassVar[str] = "call.redirected"
+    code: int  # 300, 301, 302, 305 or 380
+    contacts: tuple[Contact, ...]  # as the caller was told, in that order
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +184,7 @@ Event: TypeAlias = (
     | CallHeld
     | CallResumed
     | CallUpdated
+    | CallRedirected
     | CallRecovered
     | CallEnded
     | ActionCompleted

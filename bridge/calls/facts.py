@@ -52,6 +52,13 @@ class Party(NamedTuple):
     display_name: str | None
 
 
+class Contact(NamedTuple):
+    """One place that a redirect names (§20.10)."""
+
+    uri: str  # as it stands between the brackets
+    q: float | None = None  # 0.0 to 1.0, the higher the sooner; None: it does not say
+
+
 class Source(NamedTuple):
     """Where the call's first message came from."""
 

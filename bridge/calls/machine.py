@@ -20,6 +20,7 @@ from bridge.calls.actions import (
     Mute,
     Park,
     Pause,
+    Redirect,
     Reject,
     Ring,
     Unhold,
@@ -385,7 +386,7 @@ def _go_on(call: Call, *, now: float) -> None:
             _list_ended(call, call.list.origin, now=now)
             return
         problem = _wrong_state(call, step.action)
-        if problem is not None and not (call.list.origin == "fallback" and isinstance(step.action, Reject)):
+        if problem is not None and not _ends_instead(call, call.list.origin, step.action):
             call.list.current = None
             call.emit(ActionFailed(step.action.name, step.action_id, "wrong_state", problem), caused_by=step.action_id)
             call.abandon_list()
@@ -427,6 +428,9 @@ def _carry_out(call: Call, step: Step, *, now: float) -> None:
         case Reject(code=code, reason=phrase):
             call.done()
             _reject(call, code, phrase, action_id, now=now)
+        case Redirect():
+            call.done()
+            _redirect(call, action, action_id, now=now)
         case Pause(seconds=seconds):
             call.wait_until = now + seconds
             call.out.append(ArmTimer(CallTimer.PAUSE, seconds))
@@ -474,6 +478,22 @@ def _reject(call: Call, code: int, phrase: str | None, action_id: ActionId, *, n
         ending.hang_up(call, by, reason, now=now, caused_by=action_id)
 
 
+def _redirect(call: Call, action: Redirect, action_id: ActionId, *, now: float) -> None:
+    by: EndedBy = "policy" if call.cause else "local"
+    reason = call.cause or "redirected"
+    if call.is_unanswered:
+        ending.redirect(call, action, by, reason, now=now, caused_by=action_id)
+    else:
+        ending.hang_up(call, by, reason, now=now, caused_by=action_id)  # as with `reject`
+
+
+def _ends_instead(call: Call, origin: Origin, action: Action) -> bool:
+    """Whether a fallback plan means to end a call that it can neither refuse nor send elsewhere any more."""
+    if origin != "fallback":
+        return False
+    return isinstance(action, Reject) or (isinstance(action, Redirect) and call.phase is not Phase.UNANSWERED)
+
+
 def _park(call: Call, timeout_s: float, *, now: float) -> None:
     call.wait_until = now + timeout_s
     call.out.append(ArmTimer(CallTimer.PARK, timeout_s))
@@ -493,8 +513,10 @@ def _wrong_state(call: Call, action: Action) -> str | None:
         return f"{action.name} needs a call that is answered, and the party of this one is still being sought"
     state = "being answered" if call.phase in (Phase.ANSWERING, Phase.ACCEPTED) else "answered"
     match action:
-        case Ring() | Answer() | Reject() if call.phase is not Phase.UNANSWERED:
+        case Ring() | Answer() | Reject() | Redirect() if call.phase is not Phase.UNANSWERED:
             return f"{action.name} needs an unanswered call, and this one is {state}"
+        case Redirect(contacts=contacts) if any(ending.leads_astray(call, each) for each in contacts):
+            return "redirect needs `sips:` contacts for a call that was made to a `sips:` address"
         case Dial() if call.link is not None:
             return f"dial needs a call that is alone, and this one has {call.link.peer}"
         case Leave() if not call.is_joined:

@@ -55,8 +55,10 @@ class InviteAttempt:
         "given_up_at",
         "heard",
         "number",
+        "parent",
         "place",
         "proof",
+        "proxy",
         "reason",
         "reliable",
         "sent_at",
@@ -65,6 +67,7 @@ class InviteAttempt:
         "sip_call_id",
         "stage",
         "target",
+        "turn",
     )
 
     def __init__(self, number: int, target: Target, sip_call_id: str, *, depth: int = 0) -> None:
@@ -72,6 +75,9 @@ class InviteAttempt:
         self.target = target
         self.sip_call_id = sip_call_id
         self.depth = depth  # redirects that have led here
+        self.parent = 0  # the number of the attempt whose redirect has; 0: the application has named it
+        self.turn = 0  # among the contacts of that redirect, from 0: those of the same q have the same
+        self.proxy = ""  # the URI that it is to be asked by (§21.3.4); empty: by its own
         self.stage = Stage.WAITING
         self.place: Place | None = None
         self.sequence = 0  # CSeq number of its last INVITE; 0: none yet
@@ -132,10 +138,23 @@ class Search:
         """Those that shall begin now."""
         waiting = [each for each in self.attempts if each.stage is Stage.WAITING]
         if self.fork == "parallel":
-            return waiting
+            return [each for each in waiting if not self._comes_later(each)]
         busy = any(each.is_open for each in self.attempts if each.stage is not Stage.WAITING)
         # Whoever a target has sent us on to comes before the next target.
         return [] if busy or not waiting else [max(waiting, key=lambda each: each.depth)]
+
+    def _comes_later(self, waiting: InviteAttempt) -> bool:
+        """Whether a contact that the same redirect prefers may still answer, or whoever that one has sent us on to (§8.1.3.4)."""
+        return waiting.parent != 0 and any(
+            each.is_open and self._stands_for(each, waiting.parent, waiting.turn) for each in self.attempts
+        )
+
+    def _stands_for(self, attempt: InviteAttempt, parent: int, turn: int) -> bool:
+        """Whether it is a contact of that redirect whose turn is before this one, or was found by way of one."""
+        each: InviteAttempt | None = attempt
+        while each is not None and each.parent > parent:
+            each = self.attempt(each.parent)
+        return each is not None and each.parent == parent and each.turn < turn
 
     def add(self, target: Target, after: InviteAttempt) -> InviteAttempt | None:
         """One more place to look, to which a redirect or a registration has led; None: there have been enough."""
@@ -144,6 +163,7 @@ class Search:
         name = after.sip_call_id.rsplit(".", 1)[0]
         number = len(self.attempts) + 1
         added = InviteAttempt(number, target, f"{name}.{number}", depth=after.depth)
+        added.parent, added.turn = after.parent, after.turn
         self.attempts.append(added)
         return added
 
@@ -209,6 +229,9 @@ def _attempt_to_data(attempt: InviteAttempt) -> dict[str, Any]:
         "challenges",
         "proof",
         "depth",
+        "parent",
+        "turn",
+        "proxy",
         "code",
         "reason",
         "cause",
@@ -225,6 +248,7 @@ def _attempt_to_data(attempt: InviteAttempt) -> dict[str, Any]:
 def _attempt_from_data(number: int, data: dict[str, Any], seal: Seal) -> InviteAttempt:
     target = target_from_data(data["target"], seal)
     attempt = InviteAttempt(number, target, data["call_id"], depth=data.get("depth", 0))
+    attempt.parent, attempt.turn, attempt.proxy = data.get("parent", 0), data.get("turn", 0), data.get("proxy", "")
     attempt.stage = Stage(data["stage"])
     if "place" in data:
         uri, flow, routes = data["place"]

@@ -17,6 +17,7 @@ from bridge.contract.bodies import ActionBody, Body
 from bridge.contract.dialing import DialBody
 from bridge.contract.headers import ExtraHeaders, OneLine, tuples_of
 from bridge.contract.models import CallIdText
+from bridge.contract.redirecting import RedirectBody
 
 LIST_MAX = 50
 PAUSE_MAX_S = 3600.0
@@ -140,6 +141,12 @@ class Reject(RejectBody):
     action: Literal["reject"]
 
 
+class Redirect(RedirectBody):
+    """Send the caller elsewhere by a 3xx response. Told by `call.redirected`."""
+
+    action: Literal["redirect"]
+
+
 class Pause(PauseBody):
     """Wait, then go on with the list."""
 
@@ -201,7 +208,7 @@ class Unmute(UnmuteBody):
 
 
 ListedAction: TypeAlias = Annotated[
-    Ring | Answer | Reject | Pause | Park | Hangup | Dial | Join | Leave | Hold | Unhold | Mute | Unmute,
+    Ring | Answer | Reject | Redirect | Pause | Park | Hangup | Dial | Join | Leave | Hold | Unhold | Mute | Unmute,
     Field(discriminator="action"),
 ]
 
@@ -223,6 +230,7 @@ COMMANDS: dict[str, type[ActionBody]] = {
     "ring": RingBody,
     "answer": AnswerBody,
     "reject": RejectBody,
+    "redirect": RedirectBody,
     "park": ParkBody,
     "hangup": HangupBody,
     "dial": DialBody,

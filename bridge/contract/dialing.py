@@ -42,7 +42,7 @@ _URI_SCHEMA = {
 }
 
 
-def _sip_uri(text: str) -> SipUri:
+def sip_uri(text: str) -> SipUri:
     """The URI, where it can stand in a request line or a From as it is; else the finding that says why not."""
     uri = parse_uri(text)
     if not isinstance(uri, SipUri):
@@ -64,7 +64,7 @@ def _sip_uri(text: str) -> SipUri:
 def _target_uri(text: str) -> str:
     if _NUMBER.fullmatch(text) or isinstance(parse_uri(text), TelUri):
         raise PydanticCustomError(NO_ROUTE, "is a number, and a number needs a trunk, which this release has not")
-    _sip_uri(text)
+    sip_uri(text)
     return text
 
 
@@ -72,10 +72,10 @@ def _caller(text: str) -> str:
     one_line(text)
     address = parse_name_addr(text)
     if address is None or "<" not in text:
-        _sip_uri(text)
+        sip_uri(text)
         # Without brackets its parameters would be the header field's own (§20.20).
         return format_name_addr(None, text) if ";" in text else text
-    _sip_uri(address.uri)
+    sip_uri(address.uri)
     if address.params:
         raise PydanticCustomError("caller_parameters", "should have nothing behind its URI")
     return format_name_addr(address.display_name, address.uri)
@@ -128,7 +128,8 @@ class TargetBody(Body):
 URI_FORM, TARGET_FORM, LIST_FORM = "[uri]", "[target]", "[list]"
 
 
-def _form(given: Any) -> str | None:
+def form_of(given: Any) -> str | None:
+    """Whether this is a URI, an object with one, or a list of those; None: it is neither."""
     match given:
         case str():
             return URI_FORM
@@ -142,7 +143,7 @@ def _form(given: Any) -> str | None:
 _OneTarget: TypeAlias = Annotated[
     Annotated[UriText, Tag(URI_FORM)] | Annotated[TargetBody, Tag(TARGET_FORM)],
     Discriminator(
-        lambda given: form if (form := _form(given)) != LIST_FORM else None,
+        lambda given: form if (form := form_of(given)) != LIST_FORM else None,
         custom_error_type="target",
         custom_error_message="should be a URI or an object with one",
     ),
@@ -152,7 +153,7 @@ Targets: TypeAlias = Annotated[
     | Annotated[TargetBody, Tag(TARGET_FORM)]
     | Annotated[list[_OneTarget], Field(min_length=1, max_length=TARGETS_MAX), Tag(LIST_FORM)],
     Discriminator(
-        _form,
+        form_of,
         custom_error_type="targets",
         custom_error_message="should be a URI, an object with one, or a list of those",
     ),

@@ -80,6 +80,13 @@ class TargetData(EventData):
     target: Annotated[str, Field(description="Which of the targets.")]
 
 
+class ContactData(Resource):
+    """One place that a redirect names."""
+
+    uri: str
+    q: Annotated[float | None, Field(ge=0, le=1, description="The higher, the sooner. Null: it does not say.")]
+
+
 class CallAttemptFailedData(TargetData):
     """What `call.attempt_failed` says."""
 
@@ -88,6 +95,10 @@ class CallAttemptFailedData(TargetData):
         Field(ge=300, le=699, description="Its final SIP status; 408 where none came, 503 where it cannot be reached."),
     ]
     reason: Annotated[str, Field(description="Its reason phrase.")]
+    contacts: Annotated[
+        list[ContactData],
+        Field(default_factory=list, description="What a 3xx has named, in its order, 20 at most; else empty."),
+    ]
 
 
 class PeerData(EventData):
@@ -105,6 +116,13 @@ class CallDtmfData(EventData):
         Literal["rfc4733", "info"],
         open_enum("rfc4733", "info", description="How it came: an event in the audio stream, or a SIP INFO."),
     ]
+
+
+class CallRedirectedData(EventData):
+    """What `call.redirected` says."""
+
+    code: Annotated[int, Field(ge=300, le=399, description="The SIP status that the caller got.")]
+    contacts: Annotated[list[ContactData], Field(description="Where the caller was sent, in that order.")]
 
 
 class CallAnsweredData(EventData):
@@ -235,6 +253,13 @@ class CallUpdated(Envelope):
     data: EventData
 
 
+class CallRedirected(Envelope):
+    """The caller was sent elsewhere by a 3xx response. `call.ended` follows."""
+
+    type: Literal["call.redirected"]
+    data: CallRedirectedData
+
+
 class CallRecovered(Envelope):
     """The node that carried the call is gone; another one does, and its far end knows."""
 
@@ -283,6 +308,7 @@ EVENTS: tuple[type[Envelope], ...] = (
     CallHeld,
     CallResumed,
     CallUpdated,
+    CallRedirected,
     CallRecovered,
     CallEnded,
     ActionCompleted,
@@ -303,6 +329,7 @@ AnyEvent: TypeAlias = Annotated[
     | CallHeld
     | CallResumed
     | CallUpdated
+    | CallRedirected
     | CallRecovered
     | CallEnded
     | ActionCompleted

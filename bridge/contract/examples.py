@@ -209,6 +209,10 @@ SCHEMAS: dict[str, list[Json]] = {
             "timeout_s": 20,
         },
     ],
+    "RedirectBody": [
+        {"contacts": ["sip:bob@192.0.2.31"]},
+        {"contacts": [{"uri": "sip:bob@192.0.2.31", "q": 0.7}, {"uri": "sip:bob@192.0.2.32", "q": 0.3}], "code": 300},
+    ],
     "JoinBody": [{"call_id": _PEER_ID}],
     "Registration": [_REGISTRATION],
     "RegistrationList": [{"data": [_REGISTRATION], "next_cursor": None}],
@@ -261,6 +265,7 @@ SCHEMAS: dict[str, list[Json]] = {
             target="sip:bob@192.0.2.31",
             code=486,
             reason="Busy Here",
+            contacts=[],
         )
     ],
     "CallJoined": [
@@ -271,6 +276,17 @@ SCHEMAS: dict[str, list[Json]] = {
             _ANSWERED_CALL,
             caused_by=_ACTION_ID,
             peer_call_id=_PEER_ID,
+        )
+    ],
+    "CallRedirected": [
+        _event(
+            "call.redirected",
+            "2026-11-22T09:00:00.100Z",
+            2,
+            _INCOMING_CALL,
+            caused_by=_ACTION_ID,
+            code=302,
+            contacts=[{"uri": "sip:desk@192.0.2.31", "q": 0.7}, {"uri": "sip:desk@192.0.2.32", "q": None}],
         )
     ],
     "CallDtmf": [

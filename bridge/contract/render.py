@@ -19,6 +19,7 @@ from bridge.calls.facts import (
     Attempt,
     CallId,
     CallState,
+    Contact,
     ConversationId,
     Direction,
     Ended,
@@ -258,6 +259,7 @@ def _attempt_failed(event: events.CallAttemptFailed, call: Json, data: Json) -> 
     data["target"] = event.target
     data["code"] = event.code
     data["reason"] = event.reason
+    data["contacts"] = _contacts(event.contacts)
 
 
 def _peer(event: events.CallJoined | events.CallLeft, call: Json, data: Json) -> None:
@@ -276,6 +278,15 @@ def _answered(event: events.CallAnswered, call: Json, data: Json) -> None:
 
 def _nothing(event: events.CallHeld | events.CallResumed | events.CallUpdated, call: Json, data: Json) -> None:
     """These say it all by their type and the Call."""
+
+
+def _redirected(event: events.CallRedirected, call: Json, data: Json) -> None:
+    data["code"] = event.code
+    data["contacts"] = _contacts(event.contacts)
+
+
+def _contacts(given: Iterable[Contact]) -> list[Json]:
+    return [{"uri": contact.uri, "q": contact.q} for contact in given]
 
 
 def _recovered(event: events.CallRecovered, call: Json, data: Json) -> None:
@@ -319,6 +330,7 @@ ADDITIONS: dict[type[events.Event], Callable[[Any, Json, Json], None]] = {
     events.CallHeld: _nothing,
     events.CallResumed: _nothing,
     events.CallUpdated: _nothing,
+    events.CallRedirected: _redirected,
     events.CallRecovered: _recovered,
     events.CallEnded: _over,
     events.ActionCompleted: _action,

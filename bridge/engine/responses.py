@@ -109,7 +109,8 @@ def resolved(holdings: Holdings, given: Resolved) -> None:
     leg = holdings.legs.get(call_id) if call_id is not None else None
     if leg is None or leg.call.search is None:
         return
-    uri = parse_uri(seeking.attempt_of(leg.call, number).target.uri)
+    attempt = seeking.attempt_of(leg.call, number)
+    uri = parse_uri(attempt.proxy or attempt.target.uri)
     if not given.addresses or not isinstance(uri, SipUri):
         seeking.unreachable(holdings, leg, number, 503, "Host Unknown")
         return

@@ -41,14 +41,14 @@ UDP_MOST = 1300  # bytes of a request; above that, and without knowledge of the 
 def locate(holdings: Holdings, leg: Leg, number: int) -> None:
     """Find out where an attempt's target is. An address needs no look-up; a name does."""
     attempt = attempt_of(leg.call, number)
-    uri = parse_uri(attempt.target.uri)
+    uri = parse_uri(attempt.proxy or attempt.target.uri)
     if leg.call.max_forwards < 0:
         unreachable(holdings, leg, number, 483, "Too Many Hops")  # a caller that has come in a circle (§8.1.1.6)
         return
     if not isinstance(uri, SipUri):
         unreachable(holdings, leg, number, 416, "Unsupported URI Scheme")
         return
-    aor = _registered(holdings, uri)
+    aor = None if attempt.proxy else _registered(holdings, uri)
     if aor is not None:
         holdings.out.append(ReadBindings(holdings.new_reader(leg.call.id, number), aor))
         return
@@ -60,7 +60,7 @@ def locate(holdings: Holdings, leg: Leg, number: int) -> None:
 
 
 def found(holdings: Holdings, leg: Leg, number: int, uri: SipUri, host: str) -> None:
-    """The target is at this address, if a listener of ours can send there."""
+    """The target, or the proxy that it is to be asked by, is at this address, if a listener of ours can send there."""
     transport = transport_of(uri)
     listener = listener_for(holdings, transport, host)
     if listener is None:
@@ -69,8 +69,14 @@ def found(holdings: Holdings, leg: Leg, number: int, uri: SipUri, host: str) -> 
     flow = Flow(transport, listener.name, host, uri.port or default_port(transport))
     if flow.secure:
         flow = flow._replace(name=far_end(uri.host, host))
-    place = Place(str(uri), flow)
+    attempt = attempt_of(leg.call, number)
+    place = Place(attempt.target.uri, flow, (_route(uri),)) if attempt.proxy else Place(str(uri), flow)
     holdings.errands.append((leg.call.id, Located(number, (place,))))
+
+
+def _route(proxy: SipUri) -> str:
+    """The Route value of a proxy that has not said of itself how it routes: as any does today (§16.12)."""
+    return f"<{proxy if proxy.is_lr else proxy._replace(params=(*proxy.params, ('lr', None)))}>"
 
 
 def found_contacts(holdings: Holdings, leg: Leg, number: int, bindings: Iterable[Binding]) -> None:

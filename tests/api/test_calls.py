@@ -14,12 +14,14 @@ from bridge.calls.actions import (
     Mute,
     Park,
     Pause,
+    Redirect,
     Reject,
     Ring,
     Target,
     Unhold,
     Unmute,
 )
+from bridge.calls.facts import Contact
 from bridge.contract.models import Call, CallList, Receipt
 from tests.api.conftest import Client, Clients
 from tests.api.fakes import FakeService, call_id
@@ -117,6 +119,11 @@ async def test_events_of_nobody_and_from_nowhere(client: Client) -> None:
         ("ring", {}, Ring()),
         ("answer", {"headers": {"X-A": "1"}}, Answer(headers={"X-A": ("1",)})),
         ("reject", {"code": 486, "reason": "Busy"}, Reject(code=486, reason="Busy")),
+        (
+            "redirect",
+            {"contacts": ["sip:b@example.org", {"uri": "sip:c@example.org", "q": 0.5}], "code": 301},
+            Redirect(contacts=(Contact("sip:b@example.org"), Contact("sip:c@example.org", 0.5)), code=301),
+        ),
         ("park", {"timeout_s": 5, "client_state": "x"}, Park(timeout_s=5.0, client_state="x")),
         ("hangup", {"reason": "closed"}, Hangup(reason="closed")),
         (
@@ -166,6 +173,18 @@ async def test_a_list_is_accepted(client: Client, service: FakeService) -> None:
         ("answer", {"headers": {"Contact": "<sip:evil@example.org>"}}, "headers.Contact"),
         ("answer", {"headers": {"X-A": "a\r\nVia: b"}}, "headers.X-A.0"),
         ("reject", {"code": 302}, "code"),
+        ("redirect", {}, "contacts"),
+        ("redirect", {"contacts": "sip:b@example.org"}, "contacts"),
+        ("redirect", {"contacts": [["sip:b@example.org"]]}, "contacts.0"),
+        ("redirect", {"contacts": ["b@example.org"]}, "contacts.0"),
+        ("redirect", {"contacts": ["sip:b@example.org>, <sip:evil@example.org"]}, "contacts.0"),
+        ("redirect", {"contacts": ["sip:b@example.org\r\nVia: x"]}, "contacts.0"),
+        ("redirect", {"contacts": ["sip:b:secret@example.org"]}, "contacts.0"),
+        ("redirect", {"contacts": [{"uri": "sip:b@example.org?Replaces=x"}]}, "contacts.0.uri"),
+        ("redirect", {"contacts": [{"uri": "sip:b@example.org", "q": 1.5}]}, "contacts.0.q"),
+        ("redirect", {"contacts": ["sip:b@example.org"] * 11}, "contacts"),
+        ("redirect", {"contacts": ["sip:b@example.org"], "code": 304}, "code"),
+        ("redirect", {"contacts": ["sip:b@example.org"], "headers": {"Contact": "<sip:c@d>"}}, "headers.Contact"),
         ("park", {"timeout_s": "60"}, "timeout_s"),
         ("actions", None, "actions"),
         ("actions", {"actions": []}, "actions"),

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from bridge.calls.actions import Action, Answer, Hangup, Park, Pause, Reject, Ring, from_data, to_data
+from bridge.calls.actions import Action, Answer, Hangup, Park, Pause, Redirect, Reject, Ring, from_data, to_data
+from bridge.calls.facts import Contact
 from tests.engine.world import Sealing
 
 ALL: list[Action] = [
@@ -16,6 +17,8 @@ ALL: list[Action] = [
     Answer(headers={"X-A": ("1", "2")}, client_state=""),
     Reject(),
     Reject(code=603, reason="No"),
+    Redirect(contacts=(Contact("sip:bob@192.0.2.2"), Contact("sip:bob@192.0.2.3;transport=tcp", 0.5))),
+    Redirect(contacts=(), code=380, reason="Ask the desk", headers={"X-A": ("1",)}, client_state="x"),
     Pause(seconds=0.5),
     Park(timeout_s=3.0),
     Hangup(),

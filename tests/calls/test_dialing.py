@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.calls.actions import Credentials, Dial, Hangup, Target
+from bridge.calls.actions import Dial, Hangup
 from bridge.calls.call import Phase, Plan
 from bridge.calls.effects import (
     Acknowledge,
@@ -21,7 +21,7 @@ from bridge.calls.effects import (
 from bridge.calls.facts import Ended
 from bridge.calls.inputs import AckSent, ByeReceived, Elapsed, InviteFailed, Located, MediaOpened, MediaRefused
 from bridge.calls.peering import PeerAnswered, PeerFailed, PeerMedia, PeerRinging
-from bridge.calls.search import REDIRECTS_MOST, Stage
+from bridge.calls.search import Stage
 from tests.calls.outgoing import (
     BOB,
     CAROL,
@@ -231,53 +231,6 @@ def test_what_was_given_up_is_not_proven() -> None:
     bench.now += 20.0
     bench.give(Elapsed(CallTimer.SEARCH))
     assert SendInvite(1, 2) not in bench.refuse(401, proof=PROOF)
-
-
-def redirect(*contacts: str) -> str:
-    return "".join(f"Contact: {contact}\r\n" for contact in contacts)
-
-
-def targets(bench: Calling) -> list[str]:
-    assert bench.call.search is not None
-    return [each.target.uri for each in bench.call.search.attempts]
-
-
-def test_contacts_of_a_redirect_are_tried_in_the_order_of_their_q() -> None:
-    bench = Calling(BOB)
-    bench.begins()
-    found = ("<sip:a@192.0.2.7>;q=0.1", "<sip:b@192.0.2.7>", "<sip:c@192.0.2.7>;q=0.5", "<tel:+1>", f"<{BOB.uri}>")
-    bench.refuse(302, extra=redirect(*found))
-    assert targets(bench) == [BOB.uri, "sip:b@192.0.2.7", "sip:c@192.0.2.7", "sip:a@192.0.2.7"]
-    assert bench.call.ended is None
-    assert "call.attempt_failed" not in bench.types
-
-
-@pytest.mark.parametrize("extra", ["", "Contact: *\r\n", "Contact: <tel:+1>\r\n", f"Contact: <{BOB.uri}>\r\n"])
-def test_a_redirect_to_nowhere_is_a_failure(extra: str) -> None:
-    bench = Calling(BOB)
-    bench.begins()
-    bench.refuse(302, extra=extra)
-    assert bench.call.ended == Ended("remote", "redirected", 302, "Whatever")
-
-
-def test_redirects_do_not_go_on_for_ever() -> None:
-    bench = Calling(BOB)
-    bench.begins()
-    for number in range(1, REDIRECTS_MOST + 1):
-        bench.refuse(302, number=number, extra=redirect(f"<sip:x{number}@192.0.2.7>"))
-        bench.located(number + 1)
-    bench.refuse(302, number=REDIRECTS_MOST + 1, extra=redirect("<sip:once.more@192.0.2.7>"))
-    assert bench.call.ended == Ended("remote", "redirected", 302, "Whatever")
-
-
-@pytest.mark.parametrize(("host", "proves"), [("192.0.2.2", True), ("192.0.2.66", False)])
-def test_a_redirect_does_not_hand_our_credentials_on(host: str, proves: bool) -> None:
-    ours = Credentials("us", "secret")
-    bench = Calling(Target(BOB.uri, ours))
-    bench.begins()
-    bench.refuse(302, extra=redirect(f"<sip:other@{host}>"))
-    assert bench.call.search is not None
-    assert (bench.call.search.attempts[-1].target.auth == ours) is proves
 
 
 def test_whom_nobody_reaches() -> None:

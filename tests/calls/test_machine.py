@@ -17,6 +17,7 @@ from bridge.calls.actions import (
     Mute,
     Park,
     Pause,
+    Redirect,
     Reject,
     Ring,
     Unhold,
@@ -44,7 +45,7 @@ from bridge.calls.effects import (
     SetMedia,
 )
 from bridge.calls.events import ActionCanceled, ActionFailed, CallEnded
-from bridge.calls.facts import Move, Quality
+from bridge.calls.facts import Contact, Move, Quality
 from bridge.calls.inputs import (
     AcceptSent,
     Acknowledged,
@@ -108,6 +109,7 @@ ACTIONS: list[Action] = [
     Ring(),
     Answer(),
     Reject(),
+    Redirect(contacts=(Contact("sip:bob@192.0.2.2"),)),
     Pause(),
     Park(),
     Hangup(),
@@ -265,6 +267,7 @@ UNFIT: dict[type[Action], set[str]] = {
     Ring: SOUGHT | (ALL.keys() - BEFORE_ANSWER),
     Answer: SOUGHT | (ALL.keys() - BEFORE_ANSWER),
     Reject: SOUGHT | (ALL.keys() - BEFORE_ANSWER),
+    Redirect: SOUGHT | (ALL.keys() - BEFORE_ANSWER),
     Dial: SOUGHT | LINKED,
     Leave: ALL.keys() - JOINED,
     Hold: SOUGHT | BEFORE_ANSWER | BEFORE_ACK | CHANGING,

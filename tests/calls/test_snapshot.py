@@ -126,6 +126,9 @@ def test_every_field_of_an_attempt_is_kept() -> None:
         "sent_at": 1000.5,
         "sent_by": "192.0.2.10:5060",
         "given_up_at": 1001.5,
+        "parent": 1,
+        "turn": 2,
+        "proxy": "sip:192.0.2.9",
         "reliable": True,
         "datagram_only": True,
     }

@@ -8,6 +8,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from bridge.calls import actions as calls
+from bridge.calls.facts import Contact
 from bridge.contract.actions import COMMANDS, NAMES, ActionList, AnswerBody, ListedAction, RingBody, to_actions
 from bridge.contract.headers import HEADERS_MAX, HEADERS_MAX_BYTES
 from bridge.contract.refusals import REFUSALS_MAX, quote, refusals_of
@@ -24,6 +25,30 @@ ACTIONS: list[tuple[dict[str, Any], calls.Action]] = [
         calls.Answer(headers={"X-Account": ("17", "18")}, client_state="step=2"),
     ),
     ({"code": 486, "reason": "Gone fishing"}, calls.Reject(code=486, reason="Gone fishing")),
+    (
+        {
+            "contacts": [
+                "sip:bob@example.com",
+                {"uri": "sips:bob@example.org;transport=tcp", "q": 0.25},
+                "tel:+4930123",
+            ],
+            "code": 300,
+            "reason": "Choose",
+            "headers": {"Diversion": "<sip:desk@example.com>"},
+            "client_state": "x",
+        },
+        calls.Redirect(
+            contacts=(
+                Contact("sip:bob@example.com"),
+                Contact("sips:bob@example.org;transport=tcp", 0.25),
+                Contact("tel:+4930123"),
+            ),
+            code=300,
+            reason="Choose",
+            headers={"Diversion": ("<sip:desk@example.com>",)},
+            client_state="x",
+        ),
+    ),
     ({"seconds": 2.5}, calls.Pause(seconds=2.5)),
     ({"timeout_s": 30}, calls.Park(timeout_s=30.0)),
     ({"reason": "closed", "headers": {"X-Bye": "now"}}, calls.Hangup(reason="closed", headers={"X-Bye": ("now",)})),
@@ -58,6 +83,7 @@ ACTIONS: list[tuple[dict[str, Any], calls.Action]] = [
 ]
 REQUIRED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "dial": ({"to": "sip:b@example.org"}, {"to": (calls.Target("sip:b@example.org"),)}),
+    "redirect": ({"contacts": ["sip:b@example.org"]}, {"contacts": (Contact("sip:b@example.org"),)}),
     "join": ({"call_id": OTHER}, {"call_id": OTHER}),
 }
 

@@ -120,7 +120,17 @@ def test_an_outbound_call_came_from_nowhere_and_shows_every_attempt() -> None:
         (events.CallInitiated, {"targets": ["sip:bob@example.org", "sip:bob@192.0.2.32"]}),
         (events.CallRinging, {"target": "sip:bob@example.org"}),
         (events.CallEarlyMedia, {"target": "sip:bob@example.org"}),
-        (events.CallAttemptFailed, {"target": "sip:bob@example.org", "code": 486, "reason": "Busy Here"}),
+        (
+            events.CallAttemptFailed,
+            {"target": "sip:bob@example.org", "code": 486, "reason": "Busy Here", "contacts": []},
+        ),
+        (
+            events.CallRedirected,
+            {
+                "code": 302,
+                "contacts": [{"uri": "sip:bob@192.0.2.33", "q": 0.5}, {"uri": "tel:+4930123456", "q": None}],
+            },
+        ),
         (events.CallJoined, {"peer_call_id": "call_" + "e" * 24}),
         (events.CallLeft, {"peer_call_id": "call_" + "e" * 24}),
         (events.CallDtmf, {"digit": "#", "duration_ms": 120, "method": "rfc4733"}),

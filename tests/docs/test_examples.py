@@ -22,6 +22,7 @@ from bridge.demo.place import Place
 from bridge.demo.running import Demo
 from bridge.phone.incoming import IncomingCall
 from bridge.phone.softphone import Phone
+from bridge.sip.headers import contacts
 from bridge.webhooks.signing import new_secret, sign
 from tests.docs.pages import ROOT, page
 from tests.support.application import SECRET
@@ -33,20 +34,21 @@ LINES_MAX = 40
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PATIENCE_S = 60.0
 
-# Nine processes in all: a few seconds, more on a busy machine.
+# Ten processes in all: a few seconds, more on a busy machine.
 pytestmark = pytest.mark.timeout(100)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A service with four applications: dial.py for 2…, answer.py with another secret for 3…, control.py for 5…, answer.py
-    for the rest."""
+    """A service with five applications: dial.py for 2…, answer.py with another secret for 3…, control.py for 5…, redirect.py
+    for 7…, answer.py for the rest."""
 
     service: Served
     answer: Program
     answer_url: str
     control: Program
     dial: Program
+    redirect: Program
     targets: tuple[int, int]  # the ports of the two phones that dial.py knows
 
     def uri(self, user: str) -> str:
@@ -56,10 +58,10 @@ class Stage:
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     directory = tmp_path_factory.mktemp("stage")
-    ports = {name: PORTS.one() for name in ("answer", "wrong", "control", "dial")}
+    ports = {name: PORTS.one() for name in ("answer", "wrong", "control", "dial", "redirect")}
     targets = PORTS.one(), PORTS.one()
     urls = {name: f"http://127.0.0.1:{port}/calls" for name, port in ports.items()}
-    numbers = {"dial": "2*", "wrong": "3*", "control": "5*"}
+    numbers = {"dial": "2*", "wrong": "3*", "control": "5*", "redirect": "7*"}
     applications = [_application(name, users, urls[name]) for name, users in numbers.items()]
     service = Served(
         directory / "bridge",
@@ -70,6 +72,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         "answer": {"WEBHOOK_SECRET": SECRET},
         "wrong": {"WEBHOOK_SECRET": new_secret()},
         "control": {"BRIDGE_API": f"http://127.0.0.1:{service.api_port}", "BRIDGE_KEY": KEY, "SECONDS": "1"},
+        "redirect": {"TARGETS": f"sip:100@127.0.0.1:{service.sip_port},sip:phone@127.0.0.1:{targets[0]}"},
         "dial": {"TARGETS": ",".join(f"sip:phone@127.0.0.1:{port}" for port in targets)},
     }
     with ExitStack() as stack:
@@ -80,7 +83,15 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         stack.enter_context(_running(service))
         for name, port in ports.items():
             _until_listens(programs[name], port)
-        yield Stage(service, programs["answer"], urls["answer"], programs["control"], programs["dial"], targets)
+        yield Stage(
+            service,
+            programs["answer"],
+            urls["answer"],
+            programs["control"],
+            programs["dial"],
+            programs["redirect"],
+            targets,
+        )
 
 
 def _application(name: str, users: str, url: str) -> dict[str, Any]:
@@ -250,6 +261,20 @@ async def test_dial_says_so_where_nobody_answers(stage: Stage, phone: Phone) -> 
     finally:
         for called in both:
             called.phone.close()
+
+
+async def test_redirect_says_where_else_to_look(stage: Stage, phone: Phone) -> None:
+    """And who calls there is answered."""
+    call = phone.call(stage.uri("700"))
+    response = await asyncio.wait_for(call.answered(), PATIENCE_S)
+    assert response is not None
+    found = contacts(response)
+    assert isinstance(found, tuple)
+    assert (response.status, [each.param("q") for each in found]) == (302, ["1", "0.9"])
+    assert await status_of(phone, found[0].uri) == 200
+    await until(lambda: "call.ended" in stage.redirect.said(), stage.redirect.said)
+    printed = [line.split()[0] for line in stage.redirect.said().splitlines()]
+    assert printed == ["call.incoming", "call.redirected", "call.ended"]
 
 
 async def test_the_curl_of_the_readme_connects_two_phones(stage: Stage) -> None:

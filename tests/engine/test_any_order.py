@@ -24,12 +24,13 @@ from bridge.calls.actions import (
     Mute,
     Park,
     Pause,
+    Redirect,
     Reject,
     Ring,
     Target,
     Unhold,
 )
-from bridge.calls.facts import ActionId, CallId
+from bridge.calls.facts import ActionId, CallId, Contact
 from bridge.engine.effects import CommandAccepted, Noted
 from bridge.engine.inputs import Committed, InvalidReply, MediaLost, MediaTimedOut, StoreAway, StoreBack
 from bridge.outbox.effects import Endpoint
@@ -48,6 +49,7 @@ ACTIONS = st.sampled_from(
         Ring(),
         Answer(),
         Reject(code=486),
+        Redirect(contacts=(Contact("sip:bob@192.0.2.2", 0.5),)),
         Pause(seconds=2),
         Park(timeout_s=8),
         Hangup(),
@@ -75,7 +77,7 @@ ENDPOINTS = [
 ]
 PLANS: list[tuple[Action, ...]] = [(Reject(),), (Ring(), Pause(seconds=3), Answer(), Pause(seconds=3)), ()]
 # What an event tells the outcome of; a pause and a park are over without a word.
-TOLD = (Ring, Answer, Reject, Hangup, Dial, Join, Hold, Unhold, Mute)
+TOLD = (Ring, Answer, Reject, Redirect, Hangup, Dial, Join, Hold, Unhold, Mute)
 
 
 class Anything(RuleBasedStateMachine):

@@ -191,6 +191,24 @@ def test_a_redirect_is_reported_where_that_is_wanted() -> None:
     assert ended["data"]["ended"]["reason"] == "redirected"
 
 
+def test_a_proxy_that_is_to_be_used_gets_the_same_request() -> None:
+    """§21.3.4."""
+    world, (bob,) = dialing()
+    proxy = Callee(world, 3)
+    bob.answer(305, extra=f"Contact: <sip:{proxy.host}>\r\n")
+    assert (proxy.invite.uri, proxy.invite.headers.get("Route")) == (bob.uri, f"<sip:{proxy.host};lr>")
+    proxy.answer(200)
+    world.ack()
+    assert told(world).count("call.joined") == 2
+
+
+def test_what_is_reported_names_where_to_look() -> None:
+    world, (bob,) = dialing(on_redirect="report")
+    bob.answer(302, extra="Contact: <sip:carol@192.0.2.3>;q=0.5\r\n")
+    (failed,) = [body["data"] for body in world.bodies if body["type"] == "call.attempt_failed"]
+    assert failed["contacts"] == [{"uri": bob.uri, "q": None}, {"uri": "sip:carol@192.0.2.3", "q": 0.5}]
+
+
 def test_no_more_calls_than_there_may_be() -> None:
     world, (bob,) = dialing(world=World(settings(max_calls=1)))
     assert bob.got == []

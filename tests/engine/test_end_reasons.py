@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from bridge.calls.actions import Dial, Hangup, Park, Pause, Reject, Target
-from bridge.calls.facts import END_REASONS
+from bridge.calls.actions import Dial, Hangup, Park, Pause, Redirect, Reject, Target
+from bridge.calls.facts import END_REASONS, Contact
 from bridge.engine.inputs import HangUpAll, MediaLost, MediaTimedOut
 from tests.engine.callee import Callee
 from tests.engine.test_originating import originate
@@ -134,6 +134,13 @@ def redirected() -> World:
     return world
 
 
+def sent_elsewhere() -> World:
+    world = World()
+    world.reply = (Redirect(contacts=(Contact("sip:bob@192.0.2.2"),)),)
+    world.invite()
+    return world
+
+
 def peer_ended() -> World:
     world = World()
     bob = Callee(world)
@@ -181,9 +188,11 @@ WALKS: dict[str, Walk] = {
 }
 
 
-@pytest.mark.parametrize("reason", WALKS)
-def test_it_ends_for_that_reason(reason: str) -> None:
-    world = WALKS[reason]()
+@pytest.mark.parametrize(
+    ("reason", "walk"), [*WALKS.items(), ("redirected", sent_elsewhere)], ids=[*WALKS, "redirected by us"]
+)
+def test_it_ends_for_that_reason(reason: str, walk: Walk) -> None:
+    world = walk()
     assert world.ended["reason"] == reason
     assert [body["type"] for _, body in world.stored_events()].count("call.ended") == 1
     world.advance(60.0)

@@ -209,6 +209,19 @@ class TestRedirects:
         assert (types, end) == ([INITIATED, FAILED, ANSWERED, ENDED], ("local", "hangup", None))
         assert len(busy.calls) == 1
 
+    async def test_by_the_proxy_that_it_names(self, desk: Desk) -> None:
+        """§21.3.4: the same Request-URI, by way of that proxy."""
+        proxy = await desk.scene.callee()
+        callee = await desk.scene.callee(says(305, headers=f"Contact: <{proxy.uri}>\r\n"))
+        name = await desk.call(callee.uri)
+        call = await proxy.called()
+        assert call.invite.start == f"INVITE {callee.uri} SIP/2.0"
+        assert call.invite["route"] == f"<{proxy.uri};lr>"
+        await call.up()
+        await desk.hang_up(name)
+        types, end, _ = await desk.ended(name)
+        assert (types, end) == ([INITIATED, ANSWERED, ENDED], ("local", "hangup", None))
+
     async def test_in_a_circle(self, desk: Desk) -> None:
         one, other = await desk.scene.callee(), await desk.scene.callee()
         one.behaviour = says(302, headers=f"Contact: <{other.uri}>\r\n")
