@@ -14,7 +14,7 @@ from random import Random
 from tests.sim.application import HOST as APPLICATION
 from tests.sim.application import Mood
 from tests.sim.network import Weather
-from tests.sim.world import DRAINS_FROM, STORMS_FROM, World
+from tests.sim.world import DRAINS_FROM, HARD_DRAINS_FROM, STORMS_FROM, World
 
 ACTIVE_S = 60.0  # for how long things go wrong
 KINDS = ("weather", "partition", "kill", "pause", "endpoint", "slow", "away", "replies", "forget", "media", "cut off")
@@ -46,6 +46,9 @@ def draw(world: World, chance: Random) -> list[Fault]:
     ]
     if world.seed >= DRAINS_FROM:
         faults += [_drain(world, chance, chance.uniform(5.0, ACTIVE_S)) for _ in range(chance.choice((1, 2, 4)))]
+    if world.seed >= HARD_DRAINS_FROM:
+        for make in (_drain_killed, _drain_alone, *([_one_way] if len(world.machines) > 1 else [])):
+            faults += [make(world, chance, chance.uniform(3.0, ACTIVE_S)) for _ in range(chance.choice((0, 1, 1, 2)))]
     faults.sort(key=lambda fault: fault.at)
     return _possible(faults)
 
@@ -139,6 +142,44 @@ def _kill(world: World, chance: Random, at: float) -> Fault:
 def _drain(world: World, chance: Random, at: float) -> Fault:
     machine, back = chance.choice(world.machines), chance.uniform(0.5, 20.0)
     return Fault(at, back, f"end {machine.name}", lambda: machine.stop(back), lambda: None)
+
+
+def _drain_killed(world: World, chance: Random, at: float) -> Fault:
+    """In the middle of its drain."""
+    machine, length = chance.choice(world.machines), chance.choice((0.05, 0.2, 0.5, 1.0, 2.0, 5.0))
+    back = chance.choice((0.2, 1.0, chance.uniform(1.0, 30.0)))
+    told = f"end {machine.name}, and kill it meanwhile"
+    return Fault(at, length, told, lambda: machine.stop(length + back), lambda: machine.kill(back))
+
+
+def _drain_alone(world: World, chance: Random, at: float) -> Fault:
+    """The store is away before it has handed everything over, or has done so and its answers are lost."""
+    machine, store, later = chance.choice(world.machines), world.store, chance.choice((0.0, 0.05, 0.2, 0.5, 1.0))
+    length, back = chance.choice((0.3, 1.0, 3.0, 8.0)), chance.uniform(0.5, 10.0)
+    goes = chance.random() < 0.5
+
+    def begin() -> None:
+        machine.stop(back)
+        world.clock.later(later, store.go_away if goes else partial(store.lose_replies, 3))
+
+    def end() -> None:
+        if goes:
+            store.come_back()
+
+    return Fault(at, later + length, f"store and {machine.name}: it ends, and the store is away", begin, end)
+
+
+def _one_way(world: World, chance: Random, at: float) -> Fault:
+    """What one node sends another does not arrive, and what it is sent does."""
+    source, destination = chance.sample(world.machines, 2)
+    way = (source.address[0], destination.address[0])
+    return Fault(
+        at,
+        chance.choice((1.0, 5.0, chance.uniform(1.0, 40.0))),
+        f"partition: {source.name} to {destination.name}, one way",
+        lambda: world.network.cut_way(*way),
+        lambda: world.network.mend_way(*way),
+    )
 
 
 def _pause(world: World, chance: Random, at: float) -> Fault:

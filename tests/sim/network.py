@@ -5,6 +5,7 @@ Knows nothing of SIP: what it carries is bytes, and `read` says in a few words w
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +41,7 @@ class Network:
         self._read = read
         self._receivers: dict[Address, Receiver] = {}
         self._cuts: dict[frozenset[str], int] = {}  # pairs of hosts that do not reach each other, and how often cut
+        self._ways: Counter[tuple[str, str]] = Counter()  # cut in this direction alone, and how often
         self.names: dict[str, str] = {}  # of hosts, for the ladder
         self.weather = Weather()
         self.carried = 0
@@ -62,7 +64,14 @@ class Network:
             del self._cuts[pair]
 
     def reaches(self, one: str, other: str) -> bool:
-        return frozenset((one, other)) not in self._cuts
+        return frozenset((one, other)) not in self._cuts and not self._ways[one, other]
+
+    def cut_way(self, source: str, destination: str) -> None:
+        """Nothing gets from here to there until it is mended as often as it was cut; back it does."""
+        self._ways[source, destination] += 1
+
+    def mend_way(self, source: str, destination: str) -> None:
+        self._ways[source, destination] -= 1
 
     def send(self, source: Address, destination: Address, data: bytes) -> None:
         """A datagram. Whoever sends it hears nothing of what becomes of it."""

@@ -15,7 +15,7 @@ from tests.sim import faults, invariants
 from tests.sim.phone_callee import PASSWORD
 from tests.sim.phone_caller import call_later
 from tests.sim.process import Mischief
-from tests.sim.world import STORMS_FROM, World
+from tests.sim.world import HARD_DRAINS_FROM, STORMS_FROM, World
 
 QUIET_S = 110.0  # after the last fault: every transaction is over, silent media has been noticed, and retries have come
 FAREWELL_S = 200.0  # after the last hang-up: the same, and the last webhook
@@ -111,5 +111,6 @@ def _plan_calls(world: World, chance: Random) -> None:
         }
         actions = chance.choice(([], [{"action": "pause", "seconds": 3}, {"action": "hangup"}], [{"action": "hold"}]))
         clock.later(chance.uniform(0.1, until), partial(rest.originate, f"key{number}", target, actions))
-    for _ in range(chance.choice((0, 2, 5, 12))):
+    commands = (0, 2, 5, 12) if world.seed < HARD_DRAINS_FROM else (5, 15, 30)
+    for _ in range(chance.choice(commands)):
         clock.later(chance.uniform(1.0, until + 20.0), rest.command_something)

@@ -28,6 +28,7 @@ REGISTERING_FROM = 20_000  # in these seeds phones register, and REST is quicker
 STORMS_FROM = 40_000  # in these much more goes wrong, and there is much more that can
 CLUSTERS_FROM = 60_000  # and in these nodes know of each other, and take over what a dead one had
 DRAINS_FROM = 80_000  # and in these nodes are told to end, and hand their calls over
+HARD_DRAINS_FROM = 100_000  # and in these what is draining is killed, or loses its store, and links work one way
 BEGINNING = 1_800_000_000.0  # seconds UTC
 PLANS: tuple[tuple[Action, ...], ...] = ((Reject(),), (Ring(), Pause(seconds=3), Answer(), Pause(seconds=3)))
 
