@@ -85,7 +85,7 @@ class Proofs:
         command = tag.command if isinstance(given, Committed) else None
         held.answers.append(_Answer(given, tag.ticket, command))
         self._advance(tag.conversation, held)
-        if command is not None and self._task is None:
+        if command is not None and (self._task is None or self._task.done()):
             self._task = asyncio.get_running_loop().create_task(self._run(), name="store proofs")
             self._task.add_done_callback(_tell)
 
@@ -120,7 +120,6 @@ class Proofs:
                     continue
                 each.given, each.command = given, None
                 self._advance(conversation, self.held[conversation])
-        self._task = None
 
     def _note(self, *, proven: bool) -> None:
         if not proven:
