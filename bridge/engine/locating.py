@@ -16,7 +16,7 @@ from bridge.engine.registrations import BindingsRead, ReadBindings
 from bridge.engine.seeking import attempt_of, listener_for
 from bridge.sip.endpoint import far_end
 from bridge.sip.flow import Flow, default_port
-from bridge.sip.locating import Hop, Wanted, wanted_of, without_questions
+from bridge.sip.locating import Hop, Wanted, transport_of, wanted_of, without_questions
 from bridge.sip.registrar import AddressOfRecord, Binding, address_of_record
 from bridge.sip.uri import SipUri, is_sips, parse_uri
 
@@ -156,7 +156,7 @@ def _registered(holdings: Holdings, uri: SipUri) -> AddressOfRecord | None:
         return aor if host in holdings.settings.domains else None
     if uri.port is None and holdings.registrar.user_of(aor) is not None:
         return aor
-    own = f"{host}:{uri.port or default_port(wanted_of(uri).transport or ('tls' if uri.scheme == 'sips' else 'udp'))}"
+    own = f"{host}:{uri.port or default_port(transport_of(wanted_of(uri)))}"
     return aor if any(listener.sent_by == own for listener in holdings.settings.listeners.values()) else None
 
 

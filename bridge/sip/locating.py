@@ -112,11 +112,16 @@ def wanted_of(uri: SipUri, *, secure: bool = False) -> Wanted:
     return Wanted(uri.host.strip("[]").lower().rstrip("."), uri.port, transport, secure)
 
 
+def transport_of(wanted: Wanted) -> str:
+    """The transport, where neither NAPTR nor SRV says which (RFC 3263 §4.1)."""
+    return wanted.transport or ("tls" if wanted.secure else "udp")
+
+
 def without_questions(wanted: Wanted) -> Hop | None:
     """Where an IP address is, for which nobody has to be asked; None for a name."""
     if not is_address(wanted.host):
         return None
-    transport = wanted.transport or _usual(wanted)
+    transport = transport_of(wanted)
     return Hop(transport, wanted.host, wanted.port or default_port(transport))
 
 
@@ -166,7 +171,7 @@ def _servers(
     wanted: Wanted, known: _Known, transports: Collection[str], chance: Callable[[], float]
 ) -> list[tuple[str, str, int]]:
     """(transport, name, port) of each. What is still missing shows in `known`."""
-    usual = wanted.transport or _usual(wanted)
+    usual = transport_of(wanted)
     if wanted.port is not None or is_address(wanted.host):
         return [(usual, wanted.host, wanted.port or default_port(usual))]
     found: list[tuple[str, str, int]] = []
@@ -202,8 +207,3 @@ def _services(wanted: Wanted, known: _Known, transports: Collection[str]) -> lis
         named = sorted((each for each in named if each.order == first), key=lambda each: each.preference)
         return [(_BY_NAPTR[each.service.upper()], each.replacement.rstrip(".").lower()) for each in named]
     return [(each, f"{_SERVICES[each]}.{wanted.host}") for each in usable]
-
-
-def _usual(wanted: Wanted) -> str:
-    """The transport where nothing says which (RFC 3263 §4.1)."""
-    return "tls" if wanted.secure else "udp"
