@@ -40,6 +40,7 @@ from bridge.settings.values import (
     Name,
     PortRange,
     PortRangeText,
+    ProxyText,
     ReachableText,
     Seconds,
     Secret,
@@ -49,9 +50,11 @@ from bridge.settings.values import (
     lower_hosts,
     parse_address,
     parse_host_port,
+    parse_proxy,
     split_text,
 )
 from bridge.sip.flow import default_port
+from bridge.sip.locating import wanted_of
 from bridge.store.urls import read_store_url
 
 TRANSPORTS = ("udp", "tcp", "tls")
@@ -168,6 +171,10 @@ class Sip(Section):
     domains: Annotated[tuple[str, ...], BeforeValidator(split_text), Field(max_length=1000)] = Field(
         default=(), description="host parts of addresses that are ours; default: any"
     )
+    outbound_proxy: ProxyText | None = Field(
+        default=None,
+        description="sip:host[:port][;transport=…];lr, the first Route of calls to whoever is not registered here",
+    )
     connection_idle_s: Seconds = Field(
         default=3600.0,
         description="a TCP or TLS connection without a word for so long is closed; CRLF keep-alives are words",
@@ -199,6 +206,16 @@ class Sip(Section):
             )
         if secure is None and self.tls != Tls():
             raise ValueError("sip.tls is for nobody: add tls:0.0.0.0:5061 to sip.listen, or remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _reaches_proxy(self) -> Self:
+        proxy = None if self.outbound_proxy is None else parse_proxy(self.outbound_proxy)
+        transport = None if proxy is None else wanted_of(proxy).transport or ("tls" if proxy.scheme == "sips" else None)
+        if transport is not None and all(each.transport != transport for each in self.listen):
+            raise ValueError(
+                f"sip.outbound_proxy is reached by {transport}, and sip.listen has no {transport}: add one"
+            )
         return self
 
     @field_validator("domains")

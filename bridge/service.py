@@ -66,6 +66,7 @@ from bridge.reader import Reader
 from bridge.registry import Registry
 from bridge.renewal import Renewal
 from bridge.sealing import ClusterSeal
+from bridge.settings.values import parse_proxy
 from bridge.sip.registrar import AddressOfRecord, Rules, address_of_record
 from bridge.sip.transaction import Timers
 from bridge.sip.user_agent import Capabilities
@@ -443,7 +444,7 @@ class Service:
 
     def _node_settings(self, secret: bytes, sockets: Sequence[SipListener]) -> NodeSettings:
         config = self._config
-        timers = config.sip.timers
+        timers, proxy = config.sip.timers, config.sip.outbound_proxy
         return NodeSettings(
             owner=self._owner,
             node_id=self._node_id,
@@ -454,6 +455,7 @@ class Service:
             },
             applications=tuple(_application(each, config) for each in config.all_applications),
             domains=frozenset(config.sip.domains),
+            outbound_proxy=None if proxy is None else parse_proxy(proxy),
             registrar=_registrar(config),
             timers=Timers(timers.t1_s, timers.t2_s, timers.t4_s),
             schedule=Schedule(delays=config.webhooks.schedule),

@@ -207,6 +207,27 @@ class TestComplaints:
         assert "nested deeper than" in complaint(file, "sip: &a {listen: *a}")
 
 
+class TestOutboundProxy:
+    def test_it_is_a_loose_route(self, file: Path) -> None:
+        config = read(file, "sip: {outbound_proxy: 'sip:proxy.example.com:5080;transport=UDP;lr'}")
+        assert config.sip.outbound_proxy == "sip:proxy.example.com:5080;transport=UDP;lr"
+        assert read(file, "").sip.outbound_proxy is None
+
+    @pytest.mark.parametrize("uri", ["sip:proxy.example.com", "proxy.example.com", "tel:+1;lr", "sip:p;lr?Subject=x"])
+    def test_anything_else_is_refused(self, file: Path, uri: str) -> None:
+        told = complaint(file, f"sip: {{outbound_proxy: '{uri}'}}")
+        assert "expected a SIP URI with ;lr, such as sip:proxy.example.com;lr" in told
+
+    @pytest.mark.parametrize("uri", ["sip:p.example;transport=tcp;lr", "sips:p.example;lr"])
+    def test_it_has_to_be_reached_by_some_listener(self, file: Path, uri: str) -> None:
+        told = complaint(file, f"sip: {{outbound_proxy: '{uri}'}}")
+        assert "sip.outbound_proxy is reached by t" in told
+
+    def test_a_transport_of_the_far_future(self, file: Path) -> None:
+        told = complaint(file, "sip: {outbound_proxy: 'sip:p.example;transport=sctp;lr'}")
+        assert "expected transport=udp, tcp or tls" in told
+
+
 class TestSecrets:
     def test_any_secret_can_stand_in_a_file_beside_the_configuration(self, file: Path) -> None:
         (file.parent / "key").write_text("  s3cret \n")

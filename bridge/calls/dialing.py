@@ -118,6 +118,8 @@ def failed(call: Call, given: InviteFailed, *, now: float) -> None:
     if attempt is None:
         return
     attempt.given_up_at = 0.0
+    if attempt.stage is Stage.INVITING and _turn(call, attempt, now=now):
+        return
     if attempt.is_open:
         _fail(call, attempt, given.code, given.reason, ("network", given.why), now=now)
 
@@ -222,6 +224,8 @@ def refused(
         attempt.proof = proof
         _invite(call, attempt, attempt.place, now=now)
         return
+    if response.status == 503 and attempt.is_out and _turn(call, attempt, now=now):
+        return
     if 300 <= response.status < 400 and search.on_redirect == "follow" and follow(search, attempt, response):
         attempt.fail(response.status, response.reason)
         seek(call, now=now)
@@ -259,6 +263,16 @@ def _invite(call: Call, attempt: InviteAttempt, place: Place, *, now: float) -> 
     attempt.expires_at = attempt.expires_at or now + _search(call).timeout_s
     call.out.append(SendInvite(attempt.number, attempt.sequence))
     _arm(call, now=now)
+
+
+def _turn(call: Call, attempt: InviteAttempt, *, now: float) -> bool:
+    """The same INVITE to another server of the same name, but for its branch (RFC 3263 §4.3): should both have got it, the
+    second finds that out by its CSeq (§8.2.2.2). Whoever calls hears nothing of that."""
+    if not attempt.take_next_way():
+        return False
+    attempt.stage, attempt.sent_at = Stage.INVITING, now
+    call.out.append(SendInvite(attempt.number, attempt.sequence))
+    return True
 
 
 def _arm(call: Call, *, now: float) -> None:

@@ -7,7 +7,7 @@ What an attempt's responses mean for the call stands in `dialing`. Knows nothing
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -39,7 +39,9 @@ class Place:
 
     uri: str  # the Request-URI: a contact, where the target was an address of record
     flow: Flow | None = None  # None: as the URI (or the first route) says
-    routes: tuple[str, ...] = ()  # Route values, first hop first: the Path of a registration (RFC 3327 §5)
+    # Route values, first hop first: the Path of a registration (RFC 3327 §5), or an outbound proxy.
+    routes: tuple[str, ...] = ()
+    further: tuple[Flow, ...] = ()  # where the same is asked next, if nobody is there (RFC 3263 §4.3)
 
 
 class InviteAttempt:
@@ -68,6 +70,7 @@ class InviteAttempt:
         "stage",
         "target",
         "turn",
+        "way",
     )
 
     def __init__(self, number: int, target: Target, sip_call_id: str, *, depth: int = 0) -> None:
@@ -80,6 +83,7 @@ class InviteAttempt:
         self.proxy = ""  # the URI that it is to be asked by (§21.3.4); empty: by its own
         self.stage = Stage.WAITING
         self.place: Place | None = None
+        self.way = 0  # how many ways to that place have failed
         self.sequence = 0  # CSeq number of its last INVITE; 0: none yet
         self.sent_at = 0.0  # when that one was made (seconds UTC)
         self.sent_by = ""  # in its Via: where its responses go (§18.2.2); empty: nobody has written that down
@@ -110,6 +114,16 @@ class InviteAttempt:
     def is_out(self) -> bool:
         """True once an INVITE has left, or is about to, that nobody has answered finally."""
         return self.stage in (Stage.INVITING, Stage.PROCEEDING)
+
+    def take_next_way(self) -> bool:
+        """Take the next way to its place; False where there is none."""
+        place = self.place
+        if place is None or not place.further:
+            return False
+        self.place = replace(place, flow=place.further[0], further=place.further[1:])
+        self.way += 1
+        self.reliable = self.datagram_only = False  # of the way before
+        return True
 
     def fail(self, code: int, reason: str) -> None:
         self.stage, self.code, self.reason = Stage.FAILED, code, reason
@@ -220,6 +234,8 @@ def _attempt_to_data(attempt: InviteAttempt) -> dict[str, Any]:
     if attempt.place is not None:
         flow = None if attempt.place.flow is None else attempt.place.flow.to_data()
         data["place"] = [attempt.place.uri, flow, list(attempt.place.routes)]
+        if attempt.place.further and attempt.is_open:
+            data["further"] = [each.to_data() for each in attempt.place.further]
     for name in (
         "sequence",
         "sent_at",
@@ -238,6 +254,7 @@ def _attempt_to_data(attempt: InviteAttempt) -> dict[str, Any]:
         "heard",
         "reliable",
         "datagram_only",
+        "way",
     ):
         value = getattr(attempt, name)
         if value:
@@ -252,7 +269,8 @@ def _attempt_from_data(number: int, data: dict[str, Any], seal: Seal) -> InviteA
     attempt.stage = Stage(data["stage"])
     if "place" in data:
         uri, flow, routes = data["place"]
-        attempt.place = Place(uri, None if flow is None else Flow(*flow), tuple(routes))
+        further = tuple([Flow(*each) for each in data.get("further", ())])
+        attempt.place = Place(uri, None if flow is None else Flow(*flow), tuple(routes), further)
     attempt.sequence = data.get("sequence", 0)
     attempt.sent_at, attempt.given_up_at = data.get("sent_at", 0.0), data.get("given_up_at", 0.0)
     attempt.sent_by = data.get("sent_by", "")
@@ -264,4 +282,5 @@ def _attempt_from_data(number: int, data: dict[str, Any], seal: Seal) -> InviteA
     attempt.heard = data.get("heard")
     attempt.reliable = data.get("reliable", False)
     attempt.datagram_only = data.get("datagram_only", False)
+    attempt.way = data.get("way", 0)
     return attempt

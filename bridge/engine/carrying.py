@@ -38,7 +38,7 @@ from bridge.calls.effects import (
 from bridge.calls.events import CallAnswered, CallEnded
 from bridge.calls.inputs import AcceptSent, CallInput, EventsExhausted
 from bridge.calls.streams import rule_of, video_rule_of, video_session
-from bridge.engine import linking, seeking
+from bridge.engine import linking, locating, seeking
 from bridge.engine.commit import Ending, EventWrite
 from bridge.engine.effects import ClosePorts, CommandAccepted, CommandRefused, Noted, OpenPorts, Originated, SetRule
 from bridge.engine.gate import (
@@ -149,7 +149,7 @@ def _carry_request(holdings: Holdings, leg: Leg, effect: CallEffect, *, now: flo
     call = leg.call
     match effect:
         case Locate(attempt):
-            seeking.locate(holdings, leg, attempt)
+            locating.locate(holdings, leg, attempt)
         case SendInvite(attempt, sequence):
             seeking.sign(holdings, call, attempt)
             holdings.changed(leg.holding).waiting.append(Inviting(call.id, attempt, sequence))

@@ -12,6 +12,7 @@ from bridge.engine.registrations import Deregistered, ForgetEvents, ReadBindings
 from bridge.outbox.effects import Delivery
 from bridge.rtp.rules import Rule
 from bridge.sip.flow import Flow, Send
+from bridge.sip.locating import Wanted
 
 
 class Deliver(NamedTuple):
@@ -75,10 +76,11 @@ class AdoptPorts:
 
 @dataclass(frozen=True, slots=True)
 class Resolve:
-    """Look up the addresses of a host; `Resolved` comes back, whatever happens."""
+    """Look up where a name leads (RFC 3263 §4); `Resolved` comes back, whatever happens."""
 
     reader: int
-    host: str
+    wanted: Wanted
+    spoken: frozenset[tuple[str, int]]  # the transports of our listeners, each with its version of IP
 
 
 @dataclass(frozen=True, slots=True)

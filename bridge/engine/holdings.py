@@ -26,6 +26,7 @@ from bridge.engine.effects import Effect
 from bridge.engine.gate import Gate, Promised, Waiting
 from bridge.engine.inputs import Input
 from bridge.engine.names import Names
+from bridge.engine.outages import Outages
 from bridge.engine.registrar import Registrar
 from bridge.engine.registrations import RegistrationDecision
 from bridge.engine.settings import Application, NodeSettings, Renderer
@@ -209,6 +210,7 @@ class Holdings:
         "names",
         "ours",
         "out",
+        "outages",
         "outbox",
         "readers",
         "registrar",
@@ -255,6 +257,7 @@ class Holdings:
         self.invites: dict[TransactionKey, CallId] = {}  # INVITE server transactions, for CANCEL
         self.ours: dict[TransactionKey, OurRequest] = {}  # requests of ours that calls wait for
         self.readers: dict[int, tuple[CallId, int]] = {}  # look-ups under way: for which attempt of which call
+        self.outages = Outages()
         self.errands: deque[Errand] = deque()  # what steps have caused other calls to be told, oldest first
         self.unruled: dict[CallId, Leg] = {}  # calls whose media this input has changed
         self.unwritten: dict[ConversationId, Holding] = {}  # those that have changed and are not written yet

@@ -21,6 +21,7 @@ from bridge.engine.registrations import (
 )
 from bridge.outbox.schedule import Outcome
 from bridge.sip.flow import Flow
+from bridge.sip.locating import Hop
 
 
 class Packet(NamedTuple):
@@ -165,10 +166,10 @@ class DtmfHeard:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What a host's name stands for: IP addresses in the order in which they are to be tried; none where it is unknown."""
+    """Where a name leads, in the order in which that is to be tried; nothing where it is unknown."""
 
     reader: int
-    addresses: tuple[str, ...]
+    hops: tuple[Hop, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from bridge.calls.inputs import (
     StoreTooLate,
 )
 from bridge.calls.sealing import sealed_actions
-from bridge.engine import fencing, handover, linking, ownership, registering, responses, signalling
+from bridge.engine import fencing, handover, linking, locating, ownership, registering, signalling
 from bridge.engine.carrying import hurry, send_trying, settle, step
 from bridge.engine.delivering import acknowledge, carry_deliveries
 from bridge.engine.effects import ClosePorts, CommandRefused, Effect
@@ -141,7 +141,7 @@ class Node:
             case Originate():
                 originate(holdings, given, now=now)
             case Resolved():
-                responses.resolved(holdings, given)
+                locating.resolved(holdings, given, now=now)
             case DtmfHeard(session, digit, duration_ms):
                 self._media(session, KeyPressed(digit, duration_ms, "rfc4733"), now=now)
             case CommitRefused():
@@ -153,7 +153,7 @@ class Node:
             case BindingsRead(reader) if reader < 0:
                 registering.read(holdings, given, now=now)
             case BindingsRead():
-                responses.bindings_read(holdings, given, now=now)
+                locating.bindings_read(holdings, given, now=now)
             case RegistrationsDue(aors):
                 registering.overdue(holdings, aors, now=now)
             case StreamsClaimed(streams):

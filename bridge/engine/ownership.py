@@ -20,7 +20,7 @@ from bridge.calls.peering import PeerGone
 from bridge.calls.sealing import unreadable
 from bridge.calls.search import InviteAttempt, Stage
 from bridge.calls.streams import rule_of, video_rule_of, video_session
-from bridge.engine import linking, seeking
+from bridge.engine import linking, locating, seeking
 from bridge.engine.carrying import drop, forget, open_ports, release, settle, sip_outcomes, step
 from bridge.engine.commit import Ending, EventWrite, Remembered, StoredCall, StoredConversation
 from bridge.engine.delivering import carry_deliveries, finish_if_done, let_go, publish
@@ -391,7 +391,7 @@ def _seek_on(holdings: Holdings, leg: Leg, *, now: float) -> None:
         step(holdings, leg, Elapsed(CallTimer.RING_LIMIT), now=now)
         return
     for attempt in [each for each in search.attempts if each.stage is Stage.LOCATING]:
-        seeking.locate(holdings, leg, attempt.number)
+        locating.locate(holdings, leg, attempt.number)
     _invite_on(holdings, leg, [each for each in search.attempts if each.is_out], now=now)
     due = [each.expires_at for each in search.attempts if each.is_open and each.expires_at]
     if due and call.is_sought:

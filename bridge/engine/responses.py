@@ -15,13 +15,12 @@ from bridge.calls.inputs import (
     ReinviteAnswered,
     ReinviteRefused,
 )
+from bridge.calls.search import Stage
 from bridge.engine import seeking
 from bridge.engine.carrying import sip_outcomes, step
 from bridge.engine.delivering import finish_if_done
 from bridge.engine.effects import Dropped, Noted
 from bridge.engine.holdings import Holdings, Leg, OurRequest
-from bridge.engine.inputs import Resolved
-from bridge.engine.registrations import BindingsRead
 from bridge.sip.dialog import Dialog
 from bridge.sip.digest import authorize, challenges_of
 from bridge.sip.endpoint import ResponseArrived, TransportFailure
@@ -32,7 +31,6 @@ from bridge.sip.invite_usage import InviteFailed as UsageInviteFailed
 from bridge.sip.message import Request, Response
 from bridge.sip.parser import parse
 from bridge.sip.transaction import TransactionKey
-from bridge.sip.uri import SipUri, parse_uri
 from bridge.sip.user_agent import via_value
 
 _CHALLENGES = frozenset({401, 407})
@@ -103,36 +101,6 @@ def stray(holdings: Holdings, response: Response, flow: Flow) -> None:
         holdings.out.append(Dropped("stray_response", flow))
 
 
-def resolved(holdings: Holdings, given: Resolved) -> None:
-    """What a host's name stands for."""
-    call_id, number = holdings.readers.pop(given.reader, (None, 0))
-    leg = holdings.legs.get(call_id) if call_id is not None else None
-    if leg is None or leg.call.search is None:
-        return
-    attempt = seeking.attempt_of(leg.call, number)
-    uri = parse_uri(attempt.proxy or attempt.target.uri)
-    if not given.addresses or not isinstance(uri, SipUri):
-        seeking.unreachable(holdings, leg, number, 503, "Host Unknown")
-        return
-    transport = seeking.transport_of(uri)
-    reachable = [each for each in given.addresses if seeking.listener_for(holdings, transport, each) is not None]
-    address = (reachable or list(given.addresses))[0]
-    seeking.found(holdings, leg, number, uri, address)
-
-
-def bindings_read(holdings: Holdings, given: BindingsRead, *, now: float) -> None:
-    """What is bound to an address of record that was dialed."""
-    call_id, number = holdings.readers.pop(given.reader, (None, 0))
-    leg = holdings.legs.get(call_id) if call_id is not None else None
-    if leg is None or leg.call.search is None:
-        return
-    if given.bindings is None:
-        seeking.unreachable(holdings, leg, number, 503, "Store Away")
-    else:
-        alive = [each for each in given.bindings if each.expires_at > now]
-        seeking.found_contacts(holdings, leg, number, alive)
-
-
 def _lost(holdings: Holdings, key: TransactionKey, code: int, reason: str, *, now: float) -> None:
     ours, leg = holdings.ours.get(key), _leg(holdings, key)
     if ours is None:
@@ -142,6 +110,8 @@ def _lost(holdings: Holdings, key: TransactionKey, code: int, reason: str, *, no
     elif leg is None:
         return
     elif ours.attempt:
+        if seeking.attempt_of(leg.call, ours.attempt).stage is Stage.INVITING:
+            holdings.outages.silent(ours.flow, now=now)
         step(holdings, leg, InviteFailed(ours.attempt, code, reason, "unreachable"), now=now)
         finish_if_done(holdings, leg.holding, now=now)
     else:
@@ -162,6 +132,8 @@ def _to_attempt(
         if leg is not None:
             step(holdings, leg, Progressed(ours.attempt, response), now=now)
     elif status >= 300:
+        if status == 503:
+            holdings.outages.overloaded(ours.flow, response, now=now)
         if leg is not None:
             proof = _proof(holdings, ours, response)
             step(holdings, leg, InviteRefused(ours.attempt, response, proof), now=now)

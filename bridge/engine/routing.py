@@ -1,7 +1,7 @@
 """Which application answers for a call, and which way a request of ours leaves.
 
-Destinations are IP addresses here: names are resolved by RFC 3263's rules where a resolver is (a later room); until
-then a peer that names a host is reached the way its own message came.
+Destinations are IP addresses here: within a dialog, a peer that names a host is reached the way its own message came. Where
+names are looked up is `locating`.
 """
 
 from __future__ import annotations

@@ -6,134 +6,33 @@ its re-INVITE, its CANCEL and its ACK. What comes back stands in `responses`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from ipaddress import ip_address
+from collections.abc import Sequence
 from zlib import crc32
 
 from bridge.calls.actions import Credentials
 from bridge.calls.call import Call
 from bridge.calls.effects import CallTimer
 from bridge.calls.facts import CallId
-from bridge.calls.inputs import AckSent, InviteFailed, Located
-from bridge.calls.search import InviteAttempt, Place
-from bridge.engine.effects import Resolve
+from bridge.calls.inputs import AckSent
+from bridge.calls.search import InviteAttempt
+from bridge.engine.effects import Noted
 from bridge.engine.holdings import Holdings, Leg, OurRequest
-from bridge.engine.registrations import ReadBindings
 from bridge.engine.routing import next_hop
 from bridge.engine.settings import Listener
 from bridge.sip.dialog import Dialog
-from bridge.sip.endpoint import Outcome, far_end
-from bridge.sip.flow import Flow, Send, default_port
+from bridge.sip.endpoint import Outcome
+from bridge.sip.flow import Flow, Send
 from bridge.sip.headers import Line
 from bridge.sip.invite_usage import AckSent as UsageAckSent
 from bridge.sip.invite_usage import InviteSent, UsageState
 from bridge.sip.message import Request
-from bridge.sip.registrar import AddressOfRecord, Binding, address_of_record
 from bridge.sip.transaction import State, TransactionKey, client_key
-from bridge.sip.uri import SipUri, is_sips, parse_uri
+from bridge.sip.uri import is_sips
 from bridge.sip.user_agent import Capabilities, new_invite, via_value
 
-_SECURE = {"udp": "tls", "tcp": "tls", "ws": "wss"}
 _OVERTAKEN_S = 1.0  # for their re-INVITE to be over, before ours
+PATIENCE_T1 = 8  # times T1, for a server while others remain: four copies of an INVITE by UDP
 UDP_MOST = 1300  # bytes of a request; above that, and without knowledge of the path, it leaves by TCP (§18.1.1)
-
-
-def locate(holdings: Holdings, leg: Leg, number: int) -> None:
-    """Find out where an attempt's target is. An address needs no look-up; a name does."""
-    attempt = attempt_of(leg.call, number)
-    uri = parse_uri(attempt.proxy or attempt.target.uri)
-    if leg.call.max_forwards < 0:
-        unreachable(holdings, leg, number, 483, "Too Many Hops")  # a caller that has come in a circle (§8.1.1.6)
-        return
-    if not isinstance(uri, SipUri):
-        unreachable(holdings, leg, number, 416, "Unsupported URI Scheme")
-        return
-    aor = None if attempt.proxy else _registered(holdings, uri)
-    if aor is not None:
-        holdings.out.append(ReadBindings(holdings.new_reader(leg.call.id, number), aor))
-        return
-    host = uri.host.strip("[]")
-    if is_address(host):
-        found(holdings, leg, number, uri, host)
-    else:
-        holdings.out.append(Resolve(holdings.new_reader(leg.call.id, number), host))
-
-
-def found(holdings: Holdings, leg: Leg, number: int, uri: SipUri, host: str) -> None:
-    """The target, or the proxy that it is to be asked by, is at this address, if a listener of ours can send there."""
-    transport = transport_of(uri)
-    listener = listener_for(holdings, transport, host)
-    if listener is None:
-        unreachable(holdings, leg, number, 503, f"No {transport.upper()} Listener Reaches That Address")
-        return
-    flow = Flow(transport, listener.name, host, uri.port or default_port(transport))
-    if flow.secure:
-        flow = flow._replace(name=far_end(uri.host, host))
-    attempt = attempt_of(leg.call, number)
-    place = Place(attempt.target.uri, flow, (_route(uri),)) if attempt.proxy else Place(str(uri), flow)
-    holdings.errands.append((leg.call.id, Located(number, (place,))))
-
-
-def _route(proxy: SipUri) -> str:
-    """The Route value of a proxy that has not said of itself how it routes: as any does today (§16.12)."""
-    return f"<{proxy if proxy.is_lr else proxy._replace(params=(*proxy.params, ('lr', None)))}>"
-
-
-def found_contacts(holdings: Holdings, leg: Leg, number: int, bindings: Iterable[Binding]) -> None:
-    """The target is an address of record of ours: its contacts, the preferred ones first, each over its own flow.
-
-    Who was asked for by `sips:` is reached by a SIPS contact and TLS, or not at all (RFC 5630 §5.4); the same goes for a
-    contact that says so itself.
-    """
-    secure = is_sips(attempt_of(leg.call, number).target.uri)
-    held = [
-        (each, flow)
-        for each in sorted(bindings, key=lambda each: each.q, reverse=True)
-        if (flow := _held_flow(holdings, each)) is not None
-    ]
-    places = tuple(
-        Place(each.contact, flow, each.path)
-        for each, flow in held
-        if (flow.secure if is_sips(each.contact) else not secure)
-    )
-    if places:
-        holdings.errands.append((leg.call.id, Located(number, places)))
-    else:
-        unreachable(holdings, leg, number, 480, "No Contact To Be Reached By TLS" if held else "Not Registered")
-
-
-def _held_flow(holdings: Holdings, binding: Binding) -> Flow | None:
-    """The flow of a binding, and who holds it; None where nobody does any more. What an earlier process of ours held over
-    UDP is ours again."""
-    settings = holdings.settings
-    if not settings.clustered or binding.node.rpartition(":")[0] == settings.node_id:
-        return binding.flow if binding.flow.listener in settings.listeners else None
-    return binding.flow._replace(node=binding.node)
-
-
-def _registered(holdings: Holdings, uri: SipUri) -> AddressOfRecord | None:
-    """The address of record that this URI is, if it is one of ours: at one of our domains or, where none are named, at our
-    own address or with the name of one of our users."""
-    aor = address_of_record(str(uri))
-    if aor is None:
-        return None
-    host = uri.host.lower().rstrip(".")
-    if holdings.settings.domains:
-        return aor if host in holdings.settings.domains else None
-    if uri.port is None and holdings.registrar.user_of(aor) is not None:
-        return aor
-    own = f"{host}:{uri.port or default_port(transport_of(uri))}"
-    return aor if any(listener.sent_by == own for listener in holdings.settings.listeners.values()) else None
-
-
-def transport_of(uri: SipUri) -> str:
-    """How this URI wants to be reached. A `sips:` URI is reached by TLS or not at all (§26.2.2)."""
-    wanted = uri.transport or "udp"
-    return _SECURE.get(wanted, wanted) if uri.scheme == "sips" else wanted
-
-
-def unreachable(holdings: Holdings, leg: Leg, number: int, code: int, reason: str) -> None:
-    holdings.errands.append((leg.call.id, InviteFailed(number, code, reason, "unreachable")))
 
 
 def listener_for(holdings: Holdings, transport: str, host: str) -> Listener | None:
@@ -187,7 +86,11 @@ def send_invite(holdings: Holdings, leg: Leg, number: int, sequence: int, *, now
             flow, request = by_tcp, _invite(holdings, leg, attempt, by_tcp)
     ours = OurRequest(leg.call.id, request, flow, number, attempt.target.auth, attempt.challenges)
     holdings.endpoint.abandon(client_key(request))  # from when the call was here before, and gave it up without a write
-    return send(holdings, ours, now=now)
+    if attempt.way:
+        holdings.out.append(Noted("info", "next_server", leg.call.id, (("flow", str(flow)), ("way", attempt.way))))
+    # While there is somebody else to ask, silence counts for sooner: who rings has 64·T1 only for the last one.
+    others = attempt.place is not None and bool(attempt.place.further)
+    return send(holdings, ours, now=now, patience_s=PATIENCE_T1 * holdings.settings.timers.t1 if others else None)
 
 
 def take_up_invite(holdings: Holdings, leg: Leg, number: int) -> None:
@@ -213,11 +116,18 @@ def forget_last_words(holdings: Holdings, call: Call) -> None:
             attempt.given_up_at = 0.0
 
 
-def send(holdings: Holdings, ours: OurRequest, *, now: float, otherwise: Flow | None = None) -> list[Outcome]:
+def send(
+    holdings: Holdings,
+    ours: OurRequest,
+    *,
+    now: float,
+    otherwise: Flow | None = None,
+    patience_s: float | None = None,
+) -> list[Outcome]:
     """A request in a transaction of its own, whose responses the call waits for. `otherwise`: the way it goes once its
-    connection is lost."""
+    connection is lost; `patience_s`: an INVITE waits no longer for a first response."""
     holdings.ours[client_key(ours.request)] = ours
-    return holdings.endpoint.request(ours.request, ours.flow, now=now, otherwise=otherwise)
+    return holdings.endpoint.request(ours.request, ours.flow, now=now, otherwise=otherwise, patience_s=patience_s)
 
 
 def cancel(
@@ -326,15 +236,6 @@ def credentials_of(call: Call) -> Credentials | None:
     return None if attempt is None else attempt.target.auth
 
 
-def is_address(host: str) -> bool:
-    """Whether this is an IP address, without brackets."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def _invite(holdings: Holdings, leg: Leg, attempt: InviteAttempt, flow: Flow) -> Request:
     call, place = leg.call, attempt.place
     if call.search is None or place is None:
@@ -361,7 +262,9 @@ def _invite(holdings: Holdings, leg: Leg, attempt: InviteAttempt, flow: Flow) ->
 def _invite_branch(holdings: Holdings, call: Call, attempt: InviteAttempt, sequence: int) -> str:
     # What could not be brought by TCP is another transaction by UDP.
     again = "u" if attempt.datagram_only else ""
-    return holdings.names.branch_of(call.tag, f"i{attempt.number}.{sequence}{again}")
+    # The same to another server is another transaction, and nothing else (RFC 3263 §4.3).
+    elsewhere = f"w{attempt.way}" if attempt.way else ""
+    return holdings.names.branch_of(call.tag, f"i{attempt.number}.{sequence}{elsewhere}{again}")
 
 
 def _way(holdings: Holdings, attempt: InviteAttempt) -> Flow | None:

@@ -17,6 +17,7 @@ from bridge.sip.digest import Algorithm
 from bridge.sip.flow import Flow
 from bridge.sip.registrar import AddressOfRecord, Rules
 from bridge.sip.transaction import Timers
+from bridge.sip.uri import SipUri
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class NodeSettings:
     applications: tuple[Application, ...]  # the first that matches answers
     server: str = "sip-bridge"  # our Server header where no call is concerned
     domains: frozenset[str] = frozenset()  # hosts of a Request-URI that are ours, lower case; empty: any
+    outbound_proxy: SipUri | None = None  # the first Route of every call that we make but to registered phones
     registrar: RegistrarSettings = field(default_factory=RegistrarSettings)
     timers: Timers = field(default_factory=Timers)
     schedule: Schedule = field(default_factory=Schedule)

@@ -25,6 +25,7 @@ from pydantic import (
 
 from bridge.contract.bodies import write_secret
 from bridge.errors import ConfigurationError
+from bridge.sip.uri import SipUri, parse_uri
 from bridge.webhooks.signing import parse_secret
 
 LONGEST_S = 604_800  # a week: longer than anything here should wait
@@ -150,6 +151,21 @@ def _check_web_url(text: str) -> str:
     return text
 
 
+def parse_proxy(text: str) -> SipUri:
+    """The URI of a proxy that all calls go through. ValueError says what would be right."""
+    uri = parse_uri(text)
+    if not isinstance(uri, SipUri) or uri.headers or not uri.is_lr:
+        raise ValueError("expected a SIP URI with ;lr, such as sip:proxy.example.com;lr or sip:192.0.2.1:5080;lr")
+    if uri.transport not in (None, "udp", "tcp", "tls"):
+        raise ValueError("expected transport=udp, tcp or tls, or none")
+    return uri
+
+
+def _check_proxy(text: str) -> str:
+    parse_proxy(text)
+    return text
+
+
 def lower_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
     """Host names as they are compared: lower case, without the root's dot; IPv6 addresses in their brackets."""
     for host in hosts:
@@ -196,6 +212,7 @@ ReachableText: TypeAlias = Annotated[HostPort, PlainValidator(_parse_reachable),
 MediaHost: TypeAlias = Annotated[str, PlainValidator(_parse_media_host)]
 PortRangeText: TypeAlias = Annotated[PortRange, PlainValidator(_parse_port_range), PlainSerializer(str)]
 WebUrl: TypeAlias = Annotated[str, Field(max_length=2048), AfterValidator(_check_web_url)]
+ProxyText: TypeAlias = Annotated[str, Field(max_length=1024), AfterValidator(_check_proxy)]
 Secret: TypeAlias = Annotated[
     SecretStr, BeforeValidator(_read_secret), PlainSerializer(write_secret), Field(min_length=1, max_length=4096)
 ]

@@ -51,10 +51,12 @@ class ClientData(TypedDict):
 class InviteClientTransaction:
     """INVITE client transaction: §17.1.1, RFC 6026 figure 4. Born with the INVITE; `begin` sends it."""
 
-    __slots__ = ("canceled", "interval", "reliable", "repeated", "request", "state", "timers")
+    __slots__ = ("canceled", "interval", "patience_s", "reliable", "repeated", "request", "state", "timers")
 
-    def __init__(self, request: Request, timers: Timers, *, reliable: bool) -> None:
+    def __init__(self, request: Request, timers: Timers, *, reliable: bool, patience_s: float | None = None) -> None:
+        """`patience_s`: for a first response, instead of Timer B, where somebody else can be asked (RFC 3263 §4.3)."""
         self.timers = timers
+        self.patience_s = timers.b if patience_s is None else min(patience_s, timers.b)
         self.reliable = reliable
         self.state = State.CALLING
         self.request: Request | None = request  # kept until a final response: ACK and CANCEL are made from it
@@ -64,8 +66,8 @@ class InviteClientTransaction:
 
     def begin(self) -> Effects:
         if self.reliable:
-            return SendMessage(self.repeated), Arm(Timer.B, self.timers.b)
-        return SendMessage(self.repeated), Arm(Timer.A, self.interval), Arm(Timer.B, self.timers.b)
+            return SendMessage(self.repeated), Arm(Timer.B, self.patience_s)
+        return SendMessage(self.repeated), Arm(Timer.A, self.interval), Arm(Timer.B, self.patience_s)
 
     def take_up(self) -> None:
         """In place of `begin`, where another process has sent the INVITE long enough ago: it is not sent again.
@@ -179,6 +181,7 @@ class InviteClientTransaction:
     def from_data(cls, data: Mapping[str, Any], timers: Timers) -> InviteClientTransaction:
         self = cls.__new__(cls)
         self.timers, self.reliable, self.state = timers, data["reliable"], State(data["state"])
+        self.patience_s = timers.b
         request = parse(data["request"].encode("latin-1")) if data["request"] else None
         self.request = request if isinstance(request, Request) else None
         self.repeated = data["repeated"].encode("latin-1")

@@ -212,10 +212,19 @@ class Endpoint:
             raise LocalProtocolError(f"no request to answer {response.status}: {key}")
         return self._carry_out(transaction, transaction.machine.step(Respond(response)), transaction.flow, now)
 
-    def request(self, request: Request, flow: Flow, *, now: float, otherwise: Flow | None = None) -> list[Outcome]:
+    def request(
+        self,
+        request: Request,
+        flow: Flow,
+        *,
+        now: float,
+        otherwise: Flow | None = None,
+        patience_s: float | None = None,
+    ) -> list[Outcome]:
         """Send a request in a client transaction; `client_key(request)` is its key.
 
-        `otherwise` comes back with `TransportFailure`: another way to the same place.
+        `otherwise` comes back with `TransportFailure`: another way to the same place. `patience_s`: an INVITE that nobody has
+        answered at all has timed out then, and not with Timer B.
 
         An ACK of a 2xx is none (§17): `Send` it. Raises `LocalProtocolError` for an ACK or a branch already in use.
         """
@@ -224,7 +233,7 @@ class Endpoint:
             raise LocalProtocolError(f"no client transaction for {request.method}: {key}")
         machine: InviteClientTransaction | NonInviteClientTransaction
         if request.method == "INVITE":
-            machine = InviteClientTransaction(request, self._timers, reliable=flow.reliable)
+            machine = InviteClientTransaction(request, self._timers, reliable=flow.reliable, patience_s=patience_s)
         else:
             machine = NonInviteClientTransaction(request, self._timers, reliable=flow.reliable)
         transaction = _Transaction(key, machine, flow, otherwise=otherwise)

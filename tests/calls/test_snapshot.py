@@ -112,7 +112,8 @@ def test_every_field_of_an_attempt_is_kept() -> None:
     attempt = bench.call.search.attempts[0]
     kept = {
         "target": Target("sip:x@192.0.2.9", Credentials("us", "secret", SEAL.seal("secret")), {"X-A": ("1", "2")}),
-        "place": Place("sip:y@192.0.2.9", FLOW, ("<sip:p@192.0.2.8;lr>",)),
+        "place": Place("sip:y@192.0.2.9", FLOW, ("<sip:p@192.0.2.8;lr>",), (FLOW._replace(port=5070), FLOW)),
+        "way": 2,
         "stage": Stage.PROCEEDING,
         "sequence": 3,
         "expires_at": 1060.5,

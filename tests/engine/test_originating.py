@@ -11,6 +11,7 @@ from bridge.calls.facts import CallId, ConversationId
 from bridge.engine.effects import Originated, OriginateRefused, Resolve
 from bridge.engine.inputs import FlowLost, Originate, Resolved
 from bridge.engine.settings import Listener
+from bridge.sip.locating import Hop, Wanted
 from tests.engine.callee import Callee
 from tests.engine.world import IDENTITY, World, sdp, settings
 
@@ -172,8 +173,8 @@ def test_a_name_is_looked_up_first() -> None:
     bob = Callee(world)
     originate(world, Target("sip:bob@phones.example"))
     (asked,) = [effect for effect in world.effects if isinstance(effect, Resolve)]
-    assert asked.host == "phones.example"
-    world.give(Resolved(asked.reader, (bob.host,)))
+    assert asked.wanted == Wanted("phones.example")
+    world.give(Resolved(asked.reader, (Hop("udp", bob.host, 5060),)))
     assert bob.invite.uri == "sip:bob@phones.example"
 
 

@@ -9,6 +9,7 @@ from bridge.engine.effects import Resolve
 from bridge.engine.inputs import Resolved
 from bridge.engine.settings import Listener
 from bridge.sip.flow import Flow
+from bridge.sip.locating import Hop
 from tests.engine.callee import Callee
 from tests.engine.test_dialing import party_of, told
 from tests.engine.test_originating import ended, originate
@@ -60,12 +61,10 @@ def test_whom_no_listener_reaches(uri: str, code: int) -> None:
 
 
 def test_a_name_is_looked_up_for_the_listeners_there_are() -> None:
-    world = World()
+    world = World(settings(listeners=BY_ALL))
     originate(world, Target("sip:bob@phones.example"))
     (asked,) = [effect for effect in world.effects if isinstance(effect, Resolve)]
-    bob = Callee(world)
-    world.give(Resolved(asked.reader, ("2001:db8::2", bob.host)))
-    assert bob.methods == ["INVITE"]
+    assert asked.spoken == {("udp", 4), ("tcp", 4), ("tls", 4), ("udp", 6)}
 
 
 def test_a_name_found_too_late() -> None:
@@ -75,7 +74,7 @@ def test_a_name_found_too_late() -> None:
     world.invite()
     (asked,) = [effect for effect in world.effects if isinstance(effect, Resolve)]
     world.cancel()
-    world.give(Resolved(asked.reader, (bob.host,)))
+    world.give(Resolved(asked.reader, (Hop("udp", bob.host, 5060),)))
     assert bob.got == []
     world.advance(64.0)
     assert world.leftovers() == {}

@@ -11,6 +11,7 @@ from bridge.engine.effects import Resolve
 from bridge.engine.inputs import FlowLost, Packet, Resolved
 from bridge.engine.settings import Listener
 from bridge.sip.flow import Flow, Send
+from bridge.sip.locating import Hop
 from bridge.sip.message import Response
 from tests.engine.callee import Callee
 from tests.engine.test_originating import ended, originate
@@ -131,7 +132,7 @@ def test_whom_a_far_end_has_to_prove_to_be(uri: str, name: str) -> None:
     made = World(settings(listeners={**LISTENERS, six.name: six}))
     originate(made, Target(uri))
     for asked in [effect for effect in made.effects if isinstance(effect, Resolve)]:
-        made.give(Resolved(asked.reader, ("192.0.2.2",)))
+        made.give(Resolved(asked.reader, (Hop("tls" if name else "udp", "192.0.2.2", 5061),)))
     assert made.call.search is not None
     place = made.call.search.attempts[0].place
     assert place is not None

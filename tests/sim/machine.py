@@ -13,6 +13,7 @@ from bridge.engine.registrations import User
 from bridge.engine.settings import Application, Listener, NodeSettings, RegistrarSettings
 from bridge.outbox.effects import Endpoint
 from bridge.outbox.schedule import Schedule
+from bridge.sip.locating import Hop
 from bridge.sip.registrar import Rules
 from tests.sim.clock import VirtualClock
 from tests.sim.cluster import Links
@@ -25,7 +26,8 @@ from tests.sim.store import Server
 ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, REGISTER"
 RETRIES = Schedule(delays=(0.0, 1.0, 2.0, 4.0, 8.0, *[16.0] * 20))  # outlasts every fault: no event may go dead
 REALM = "sim"
-NAMES = {"phones.example": ("10.0.2.1",)}  # what DNS knows
+# What DNS knows. Nobody is at the first.
+NAMES = {"phones.example": (Hop("udp", "10.0.2.250", 5060), Hop("udp", "10.0.2.1", 5060))}
 
 
 def settings(

@@ -70,6 +70,7 @@ from bridge.pump import GRAIN_S
 from bridge.registry import DUE_AT_ONCE, LOOK_S
 from bridge.service import ContractRenderer
 from bridge.sip.flow import Flow, Send
+from bridge.sip.locating import Hop
 from bridge.store import Lease
 from bridge.telemetry.metrics import Metrics
 from tests.engine.world import Sealing
@@ -110,7 +111,7 @@ class Process:
         store: Server,
         workers: Workers,
         post: Post,
-        names: Mapping[str, tuple[str, ...]],
+        names: Mapping[str, tuple[Hop, ...]],
         ladder: Ladder,
         links: Links | None = None,
         mischief: Mischief | None = None,
@@ -350,7 +351,7 @@ class Process:
         self.give(Delivered(delivery.delivery, outcome, reply))
 
     def _resolve(self, wanted: Resolve) -> None:
-        found = Resolved(wanted.reader, self._names.get(wanted.host, ()))
+        found = Resolved(wanted.reader, self._names.get(wanted.wanted.host, ()))
         self._clock.later(self._chance.uniform(0.001, 0.2), partial(self.give, found))
 
     # Other nodes
