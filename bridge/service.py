@@ -41,6 +41,7 @@ from bridge.contract.actions import to_actions
 from bridge.contract.registered import render_registration
 from bridge.contract.render import call_json, render_event
 from bridge.draining import Draining
+from bridge.engine.admission import AdmissionLimits
 from bridge.engine.inputs import HangUpAll
 from bridge.engine.node import Node
 from bridge.engine.registrations import RegistrationEvent, User
@@ -455,6 +456,7 @@ class Service:
             applications=tuple(_application(each, config) for each in config.all_applications),
             domains=frozenset(config.sip.domains),
             registrar=_registrar(config),
+            admission=_admission(config),
             timers=Timers(timers.t1_s, timers.t2_s, timers.t4_s),
             schedule=Schedule(delays=config.webhooks.schedule),
             decision_timeout_s=config.webhooks.decision_timeout_s,
@@ -621,6 +623,19 @@ def _application(application: Application, config: Config) -> EngineApplication:
     )
     match = Match(users=frozenset(application.match.users), domains=frozenset(application.match.domains))
     return EngineApplication(application.name, plan, endpoints, match, registrations=application.registrations)
+
+
+def _admission(config: Config) -> AdmissionLimits:
+    limits = config.limits
+    return AdmissionLimits(
+        requests_per_second=limits.max_requests_per_source,
+        burst=5 * limits.max_requests_per_source,
+        failures=limits.max_failures_per_source,
+        ban_s=limits.ban_s,
+        ban_max_s=max(limits.ban_s, limits.ban_max_s),
+        scanners=limits.scanners,
+        trusted=limits.trusted_nets,
+    )
 
 
 def _registrar(config: Config) -> RegistrarSettings:

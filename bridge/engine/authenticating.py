@@ -94,8 +94,18 @@ def prove(holdings: Holdings, arrived: RequestArrived, *, now: float) -> User | 
         ("source", str(arrived.flow)),
     )
     holdings.out.append(Noted("debug" if why == "stale" else "warning", "authentication_failed", None, facts))
+    if why == "wrong":
+        _count(holdings, arrived, given.username, now=now)
     challenge(holdings, arrived, stale=why != "wrong", now=now)
     return Unproven(user if why == "wrong" else None)
+
+
+def _count(holdings: Holdings, arrived: RequestArrived, username: str, *, now: float) -> None:
+    """A wrong digest, of somebody there is or not."""
+    banned = holdings.admission.failed(arrived.flow.host, username[:_SHOWN], now=now)
+    if banned is not None:
+        facts = (("source", banned.source), ("for_s", banned.for_s), ("flow", str(arrived.flow)))
+        holdings.out.append(Noted("warning", "source_banned", None, facts))
 
 
 def challenge(holdings: Holdings, arrived: RequestArrived, *, stale: bool = False, now: float) -> None:
