@@ -26,7 +26,7 @@ from bridge.net.certificates import TlsFileError
 from bridge.net.certificates import load as load_certificates
 from bridge.outbox.schedule import Schedule
 from bridge.rtp.rules import Latching
-from bridge.settings.applications import Application, ApplicationLimits, ApplicationWebhook, Match
+from bridge.settings.applications import Application, ApplicationLimits, ApplicationWebhook, DestinationLimits, Match
 from bridge.settings.complaints import complaints, key_paths
 from bridge.settings.sources import CommandLineSource, EnvironmentSource, FileSource, KeyPath, Source, dotted
 from bridge.settings.tls import Tls
@@ -82,6 +82,7 @@ __all__ = [
     "ApplicationWebhook",
     "Cluster",
     "Config",
+    "DestinationLimits",
     "Health",
     "HostPort",
     "Key",

@@ -32,11 +32,12 @@ from bridge.api import NotReady, Ready
 from bridge.api.app import make_app, make_health_app, make_runner
 from bridge.api.auth import ApiKey
 from bridge.calls.call import Call, Identity, Plan
+from bridge.calls.destinations import ANYWHERE, Destinations
 from bridge.calls.events import Event
 from bridge.calls.facts import ActionId, EventId
 from bridge.calls.snapshot import READS
 from bridge.cluster.peers import Cluster
-from bridge.config import Address, Application, Config, Listener
+from bridge.config import Address, Application, Config, DestinationLimits, Listener
 from bridge.contract.actions import to_actions
 from bridge.contract.registered import render_registration
 from bridge.contract.render import call_json, render_event
@@ -610,6 +611,7 @@ def _application(application: Application, config: Config) -> EngineApplication:
         latching=config.media.latching,
         ring_limit_s=limits.max_ring_s,
         duration_limit_s=limits.max_duration_s,
+        destinations=_destinations(limits.destinations),
     )
     endpoints = tuple(
         Endpoint(
@@ -623,6 +625,10 @@ def _application(application: Application, config: Config) -> EngineApplication:
     )
     match = Match(users=frozenset(application.match.users), domains=frozenset(application.match.domains))
     return EngineApplication(application.name, plan, endpoints, match, registrations=application.registrations)
+
+
+def _destinations(limits: DestinationLimits | None) -> Destinations:
+    return ANYWHERE if limits is None else Destinations(limits.allowed, limits.denied)
 
 
 def _admission(config: Config) -> AdmissionLimits:

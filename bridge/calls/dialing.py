@@ -93,6 +93,9 @@ def seek(call: Call, *, now: float) -> None:
     """Begin whichever attempts are due; when none is left, nobody was found."""
     search = _search(call)
     for attempt in search.due():
+        if not call.plan.destinations.permit(attempt.target.uri):
+            _fail(call, attempt, 403, "Destination Not Allowed", ("policy", "forbidden"), now=now)
+            return  # that has begun the others
         attempt.stage = Stage.LOCATING
         call.out.append(Locate(attempt.number))
     if search.is_over and search.answered() is None:
