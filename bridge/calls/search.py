@@ -40,6 +40,7 @@ class Place:
     uri: str  # the Request-URI: a contact, where the target was an address of record
     flow: Flow | None = None  # None: as the URI (or the first route) says
     routes: tuple[str, ...] = ()  # Route values, first hop first: the Path of a registration (RFC 3327 §5)
+    others: tuple[Place, ...] = ()  # further flows of the same phone, should this one fail; a takeover forgets them
 
 
 class InviteAttempt:

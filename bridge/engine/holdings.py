@@ -239,7 +239,9 @@ class Holdings:
         self.seal = seal
         self.names = Names(secret=settings.secret, node_id=settings.node_id)
         ours = Capabilities()
-        self.capabilities = replace(ours, methods=(*ours.methods, "REGISTER"), extensions=ours.extensions | {"path"})
+        self.capabilities = replace(
+            ours, methods=(*ours.methods, "REGISTER"), extensions=ours.extensions | {"path", "outbound"}
+        )
         self.admission = Admission(settings.admission)
         self.endpoint = Endpoint(timers=settings.timers)
         self.outbox: Outbox[Action | RegistrationDecision] = Outbox(

@@ -49,10 +49,12 @@ from bridge.sip.invite_usage import Acknowledged as UsageAcknowledged
 from bridge.sip.invite_usage import ByeReceived as UsageByeReceived
 from bridge.sip.message import Request, Response
 from bridge.sip.parser import KeepAlive, MalformedMessage, parse
+from bridge.sip.stun import binding_answer
 from bridge.sip.transaction import server_key
 from bridge.sip.user_agent import Refused, asks_for_sips, check, options_headers, respond
 
 _NOT_SECURE = ("Warning", '380 bridge "SIPS Not Allowed"')  # RFC 5630 §6.2: not by this way
+_BINDING_REQUEST = b"\0\1"  # of STUN: no SIP begins like that
 _LATER = ("Retry-After", "10")  # how soon a caller whom we turn away may come back, in seconds
 
 
@@ -61,6 +63,10 @@ def packet(holdings: Holdings, data: bytes, flow: Flow, *, returned: bool = Fals
     turned_away = None if returned or flow.node else holdings.admission.look(data, flow.host, now=now)
     if turned_away is not None and not (turned_away.answer and _is_repeated(holdings, data, flow)):
         holdings.out.append(Dropped(turned_away.reason, flow))
+        return
+    if data[:2] == _BINDING_REQUEST and not flow.reliable:
+        answer = binding_answer(data, flow.host, flow.port)
+        holdings.out.append(Dropped("malformed", flow, "Bad STUN") if answer is None else Send(flow, answer))
         return
     message = parse(data)
     holdings.must_answer = returned
