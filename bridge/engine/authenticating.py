@@ -61,7 +61,12 @@ def caller(holdings: Holdings, arrived: RequestArrived, *, now: float) -> Caller
     uri = arrived.request.from_.uri
     claimed = address_of_record(uri) if is_ours(holdings, uri) else None
     owner = registrar.user_of(claimed) if claimed is not None else None
-    if policy == "registered" and owner is None:
+    # At a domain that we are named for nobody else has an address: who claims one that does not exist is challenged like
+    # one that does, or the answer would tell which are there.
+    claims = owner is not None or (
+        claimed is not None and bool(holdings.settings.domains) and not holdings.admission.trusts(arrived.flow.host)
+    )
+    if policy == "registered" and not claims:
         return Caller(None)
     user = prove(holdings, arrived, now=now)
     if isinstance(user, Unproven):

@@ -203,3 +203,23 @@ def _shape(answer: Response | None, name: str) -> tuple[object, ...]:
         return ("silence",)
     text = answer.encode().decode().replace(name, "name")
     return (answer.status, answer.reason, len(text), [line.split(":")[0] for line in text.split("\r\n")])
+
+
+def test_at_our_domain_nobody_who_calls_learns_who_is_there() -> None:
+    """`sip.authenticate: registered`, the default: the INVITE of somebody invented is challenged like that of a user."""
+    shapes = []
+    for name in ("alice", "nobod"):
+        answer = Phones().say("INVITE", PHONE, aor="sip:100@example.com", from_=f"sip:{name}@example.com", sdp=OFFER)
+        shapes.append(_shape(answer, name))
+    assert shapes[0] == shapes[1]
+    assert shapes[0][0] == 401
+
+
+def test_a_trunk_that_is_trusted_may_call_from_our_domain_but_for_our_users() -> None:
+    trusting = AdmissionLimits(trusted=(ip_network("192.0.2.0/24"),))
+    world = Phones(admission=trusting)
+    world.say("INVITE", PHONE, aor="sip:100@example.com", from_="sip:+4930@example.com", sdp=OFFER)
+    assert len(list(world.node.calls())) == 1
+    answer = world.say("INVITE", PHONE, name="a", aor="sip:100@example.com", from_="sip:alice@example.com", sdp=OFFER)
+    assert answer is not None
+    assert answer.status == 401
