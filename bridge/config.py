@@ -175,7 +175,7 @@ class Sip(Section):
     )
     authenticate: Literal["registered", "all", "none"] = Field(
         default="registered",
-        description="which callers must prove who they are: registered (whose From is one of our users), all or none",
+        description="which callers must prove who they are: registered (whose From is a user, or at one of sip.domains), all or none",
     )
     realm: Annotated[str, Field(pattern=r'^[^"\\\s][^"\\\r\n]{0,99}$')] | None = Field(
         default=None, description="what passwords are for; default: the first of sip.domains, else sip-bridge"
