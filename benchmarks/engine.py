@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
 from statistics import median
 
 from benchmarks.machine import loop_ms
@@ -18,6 +19,7 @@ from bridge.ambient import SystemTokens
 from bridge.calls.actions import Action, Answer, Dial, Target
 from bridge.calls.call import Identity, Plan
 from bridge.calls.facts import Quality
+from bridge.engine.admission import AdmissionLimits
 from bridge.engine.commit import Commit
 from bridge.engine.effects import ClosePorts, Deliver, Effect, OpenPorts
 from bridge.engine.inputs import Committed, Delivered, Input, Packet, PortsClosed, PortsOpened, Woken
@@ -68,6 +70,7 @@ class Bench:
             secret=b"s" * 32,
             listeners={FLOW.listener: Listener(FLOW.listener, f"{BRIDGE}:5060", identity)},
             applications=(Application("default", Plan("default", ()), (hook,)),),
+            admission=AdmissionLimits(trusted=(ip_network("127.0.0.0/8"),)),  # as the service has it
             schedule=Schedule(),
             max_calls=1_000_000,
         )

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, IPvAnyNetwork, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -26,7 +26,7 @@ from bridge.net.certificates import TlsFileError
 from bridge.net.certificates import load as load_certificates
 from bridge.outbox.schedule import Schedule
 from bridge.rtp.rules import Latching
-from bridge.settings.applications import Application, ApplicationLimits, ApplicationWebhook, Match
+from bridge.settings.applications import Application, ApplicationLimits, ApplicationWebhook, DestinationLimits, Match
 from bridge.settings.complaints import complaints, key_paths
 from bridge.settings.sources import CommandLineSource, EnvironmentSource, FileSource, KeyPath, Source, dotted
 from bridge.settings.tls import Tls
@@ -85,6 +85,7 @@ __all__ = [
     "ApplicationWebhook",
     "Cluster",
     "Config",
+    "DestinationLimits",
     "Health",
     "HostPort",
     "Key",
@@ -181,7 +182,7 @@ class Sip(Section):
     )
     authenticate: Literal["registered", "all", "none"] = Field(
         default="registered",
-        description="which callers must prove who they are: registered (whose From is one of our users), all or none",
+        description="which callers must prove who they are: registered (whose From is a user, or at one of sip.domains), all or none",
     )
     realm: Annotated[str, Field(pattern=r'^[^"\\\s][^"\\\r\n]{0,99}$')] | None = Field(
         default=None, description="what passwords are for; default: the first of sip.domains, else sip-bridge"
@@ -398,6 +399,9 @@ class Webhooks(Section):
     )
 
 
+ScannerName: TypeAlias = Annotated[str, Field(min_length=3, max_length=64)]
+
+
 class Limits(Section):
     max_calls: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=10_000, description="calls at once on this node; more get 503 with Retry-After"
@@ -407,6 +411,26 @@ class Limits(Section):
     )
     max_connections_per_source: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=1_000, description="TCP or TLS connections that one address may make to each listener"
+    )
+    max_requests_per_source: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=200,
+        description="requests outside of dialogs that one address may send a second; five times that at once",
+    )
+    max_failures_per_source: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=20, description="wrong passwords of one address in a minute; more is a ban"
+    )
+    ban_s: Annotated[float, Field(ge=1, le=LONGEST_S)] = Field(
+        default=60.0, description="how long the first ban lasts; each further one twice as long"
+    )
+    ban_max_s: Annotated[float, Field(ge=1, le=LONGEST_S)] = Field(default=3600.0, description="the longest ban")
+    scanners: Annotated[tuple[ScannerName, ...], BeforeValidator(split_text), Field(max_length=100)] = Field(
+        default=(),
+        description="parts of a User-Agent or From whose sender gets no answer, besides those of known tools",
+    )
+    trusted_nets: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(split_text), Field(max_length=1000)] = Field(
+        default=("127.0.0.0/8", "::1/128"),
+        validate_default=True,
+        description="whose senders none of this is for: trunks and proxies; an address or a network each",
     )
 
 

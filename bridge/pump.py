@@ -162,6 +162,7 @@ class Pump:
         self._counted: dict[str, Callable[[Mapping[str, object]], None]] = {
             "call_answered": lambda facts: metrics.setup_seconds.observe(float(str(facts["ring_s"]))),
             "call_ended": lambda facts: metrics.call_ended(str(facts["reason"])),
+            "source_banned": lambda facts: metrics.source_bans.inc(),
             "authentication_failed": lambda facts: metrics.authentication_failed(str(facts["why"])),
         }
         self._closed = False

@@ -32,15 +32,17 @@ from bridge.api import NotReady, Ready
 from bridge.api.app import make_app, make_health_app, make_runner
 from bridge.api.auth import ApiKey
 from bridge.calls.call import Call, Identity, Plan
+from bridge.calls.destinations import ANYWHERE, Destinations
 from bridge.calls.events import Event
 from bridge.calls.facts import ActionId, EventId
 from bridge.calls.snapshot import READS
 from bridge.cluster.peers import Cluster
-from bridge.config import Address, Application, Config, Listener
+from bridge.config import Address, Application, Config, DestinationLimits, Listener
 from bridge.contract.actions import to_actions
 from bridge.contract.registered import render_registration
 from bridge.contract.render import call_json, render_event
 from bridge.draining import Draining
+from bridge.engine.admission import AdmissionLimits
 from bridge.engine.inputs import HangUpAll
 from bridge.engine.node import Node
 from bridge.engine.registrations import RegistrationEvent, User
@@ -457,6 +459,7 @@ class Service:
             domains=frozenset(config.sip.domains),
             outbound_proxy=None if proxy is None else parse_proxy(proxy),
             registrar=_registrar(config),
+            admission=_admission(config),
             timers=Timers(timers.t1_s, timers.t2_s, timers.t4_s),
             schedule=Schedule(delays=config.webhooks.schedule),
             decision_timeout_s=config.webhooks.decision_timeout_s,
@@ -610,6 +613,7 @@ def _application(application: Application, config: Config) -> EngineApplication:
         latching=config.media.latching,
         ring_limit_s=limits.max_ring_s,
         duration_limit_s=limits.max_duration_s,
+        destinations=_destinations(limits.destinations),
     )
     endpoints = tuple(
         Endpoint(
@@ -623,6 +627,23 @@ def _application(application: Application, config: Config) -> EngineApplication:
     )
     match = Match(users=frozenset(application.match.users), domains=frozenset(application.match.domains))
     return EngineApplication(application.name, plan, endpoints, match, registrations=application.registrations)
+
+
+def _destinations(limits: DestinationLimits | None) -> Destinations:
+    return ANYWHERE if limits is None else Destinations(limits.allowed, limits.denied)
+
+
+def _admission(config: Config) -> AdmissionLimits:
+    limits = config.limits
+    return AdmissionLimits(
+        requests_per_second=limits.max_requests_per_source,
+        burst=5 * limits.max_requests_per_source,
+        failures=limits.max_failures_per_source,
+        ban_s=limits.ban_s,
+        ban_max_s=max(limits.ban_s, limits.ban_max_s),
+        scanners=limits.scanners,
+        trusted=limits.trusted_nets,
+    )
 
 
 def _registrar(config: Config) -> RegistrarSettings:

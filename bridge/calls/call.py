@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Literal, NamedTuple
 
 from bridge.calls.actions import Action, Dial, Park, Reject
+from bridge.calls.destinations import ANYWHERE, Destinations
 from bridge.calls.effects import CallEffect, Emit, OpenMedia, SetMedia, Tell
 from bridge.calls.events import ActionCanceled, Event
 from bridge.calls.facts import (
@@ -79,6 +80,7 @@ class Plan:
     latching: Latching = "strict"
     ring_limit_s: float = 180.0  # the longest a call may stay unanswered; Timer C of a proxy is 180 s too (§16.6)
     duration_limit_s: float = 14_400.0  # the longest an answered call may last
+    destinations: Destinations = ANYWHERE  # whom it may call
 
 
 class HangUp(NamedTuple):

@@ -8,6 +8,7 @@ Parallel and serial forking, ringing and early media, credentials (§22.2), the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bridge.calls.answering import our_codecs, party_of
 from bridge.calls.call import Call, Identity, Phase, Plan
@@ -39,6 +40,7 @@ CHALLENGES_MOST = 2  # per attempt: the second says that our nonce was stale (RF
 ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'  # RFC 3326 §2: no missed call for those who rang in vain
 
 _TRYING = 100
+_FLOW_FAILED = 430
 
 
 def sought(
@@ -93,6 +95,9 @@ def seek(call: Call, *, now: float) -> None:
     """Begin whichever attempts are due; when none is left, nobody was found."""
     search = _search(call)
     for attempt in search.due():
+        if not call.plan.destinations.permit(attempt.target.uri):
+            _fail(call, attempt, 403, "Destination Not Allowed", ("policy", "forbidden"), now=now)
+            return  # that has begun the others
         attempt.stage = Stage.LOCATING
         call.out.append(Locate(attempt.number))
     if search.is_over and search.answered() is None:
@@ -120,8 +125,20 @@ def failed(call: Call, given: InviteFailed, *, now: float) -> None:
     attempt.given_up_at = 0.0
     if attempt.stage is Stage.INVITING and _turn(call, attempt, now=now):
         return
-    if attempt.is_open:
+    if attempt.is_open and not _by_another_flow(call, attempt, given.code, given.reason, now=now):
         _fail(call, attempt, given.code, given.reason, ("network", given.why), now=now)
+
+
+def _by_another_flow(call: Call, attempt: InviteAttempt, code: int, reason: str, *, now: float) -> bool:
+    """Whether the phone has another flow, now that this one has failed (RFC 5626 §5.3): it is tried in an attempt of its own."""
+    others = attempt.place.others if attempt.place is not None else ()
+    another = _search(call).add(attempt.target, attempt) if others else None
+    if another is None:
+        return False
+    attempt.fail(code, reason)
+    call.emit(CallAttemptFailed(attempt.shown, code, reason), caused_by=_cause(call))
+    _invite(call, another, replace(others[0], others=others[1:]), now=now)
+    return True
 
 
 def lost(call: Call, number: int, *, now: float) -> None:
@@ -229,6 +246,8 @@ def refused(
     if 300 <= response.status < 400 and search.on_redirect == "follow" and follow(search, attempt, response):
         attempt.fail(response.status, response.reason)
         seek(call, now=now)
+        return
+    if response.status == _FLOW_FAILED and _by_another_flow(call, attempt, 430, response.reason, now=now):
         return
     by: EndedBy = "remote"
     cause = by, reason_of_code(response.status)

@@ -42,6 +42,7 @@ class Place:
     # Route values, first hop first: the Path of a registration (RFC 3327 §5), or an outbound proxy.
     routes: tuple[str, ...] = ()
     further: tuple[Flow, ...] = ()  # where the same is asked next, if nobody is there (RFC 3263 §4.3)
+    others: tuple[Place, ...] = ()  # further flows of the same phone, should this one fail; a takeover forgets them
 
 
 class InviteAttempt:

@@ -61,7 +61,12 @@ def caller(holdings: Holdings, arrived: RequestArrived, *, now: float) -> Caller
     uri = arrived.request.from_.uri
     claimed = address_of_record(uri) if is_ours(holdings, uri) else None
     owner = registrar.user_of(claimed) if claimed is not None else None
-    if policy == "registered" and owner is None:
+    # At a domain that we are named for nobody else has an address: who claims one that does not exist is challenged like
+    # one that does, or the answer would tell which are there.
+    claims = owner is not None or (
+        claimed is not None and bool(holdings.settings.domains) and not holdings.admission.trusts(arrived.flow.host)
+    )
+    if policy == "registered" and not claims:
         return Caller(None)
     user = prove(holdings, arrived, now=now)
     if isinstance(user, Unproven):
@@ -94,8 +99,18 @@ def prove(holdings: Holdings, arrived: RequestArrived, *, now: float) -> User | 
         ("source", str(arrived.flow)),
     )
     holdings.out.append(Noted("debug" if why == "stale" else "warning", "authentication_failed", None, facts))
+    if why == "wrong":
+        _count(holdings, arrived, given.username, now=now)
     challenge(holdings, arrived, stale=why != "wrong", now=now)
     return Unproven(user if why == "wrong" else None)
+
+
+def _count(holdings: Holdings, arrived: RequestArrived, username: str, *, now: float) -> None:
+    """A wrong digest, of somebody there is or not."""
+    banned = holdings.admission.failed(arrived.flow.host, username[:_SHOWN], now=now)
+    if banned is not None:
+        facts = (("source", banned.source), ("for_s", banned.for_s), ("flow", str(arrived.flow)))
+        holdings.out.append(Noted("warning", "source_banned", None, facts))
 
 
 def challenge(holdings: Holdings, arrived: RequestArrived, *, stale: bool = False, now: float) -> None:

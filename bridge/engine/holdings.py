@@ -21,6 +21,7 @@ from bridge.calls.effects import CallTimer
 from bridge.calls.facts import CallId, ConversationId, EventId
 from bridge.calls.inputs import CallInput
 from bridge.calls.sealing import sealed_actions
+from bridge.engine.admission import Admission
 from bridge.engine.commit import Ending, EventWrite, Release, Take
 from bridge.engine.effects import Effect
 from bridge.engine.gate import Gate, Promised, Waiting
@@ -193,6 +194,7 @@ class Holdings:
     """The state of one node."""
 
     __slots__ = (
+        "admission",
         "again",
         "agenda",
         "capabilities",
@@ -239,7 +241,10 @@ class Holdings:
         self.seal = seal
         self.names = Names(secret=settings.secret, node_id=settings.node_id)
         ours = Capabilities()
-        self.capabilities = replace(ours, methods=(*ours.methods, "REGISTER"), extensions=ours.extensions | {"path"})
+        self.capabilities = replace(
+            ours, methods=(*ours.methods, "REGISTER"), extensions=ours.extensions | {"path", "outbound"}
+        )
+        self.admission = Admission(settings.admission)
         self.endpoint = Endpoint(timers=settings.timers)
         self.outbox: Outbox[Action | RegistrationDecision] = Outbox(
             schedule=settings.schedule,

@@ -6,6 +6,7 @@ Begins each attempt of a search. What it says to whoever is there stands in `see
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from bridge.calls.inputs import InviteFailed, Located
 from bridge.calls.search import Place
@@ -122,18 +123,25 @@ def found_contacts(holdings: Holdings, leg: Leg, number: int, bindings: Iterable
     secure = is_sips(attempt_of(leg.call, number).target.uri)
     held = [
         (each, flow)
-        for each in sorted(bindings, key=lambda each: each.q, reverse=True)
+        for each in sorted(bindings, key=lambda each: (each.q, each.expires_at), reverse=True)
         if (flow := _held_flow(holdings, each)) is not None
     ]
-    places = tuple(
-        Place(each.contact, flow, each.path)
-        for each, flow in held
-        if (flow.secure if is_sips(each.contact) else not secure)
-    )
+    usable = [(each, flow) for each, flow in held if (flow.secure if is_sips(each.contact) else not secure)]
+    places = _places(usable)
     if places:
         holdings.errands.append((leg.call.id, Located(number, places)))
     else:
         unreachable(holdings, leg, number, 480, "No Contact To Be Reached By TLS" if held else "Not Registered")
+
+
+def _places(held: Iterable[tuple[Binding, Flow]]) -> tuple[Place, ...]:
+    """One place for each phone. The further flows of one (RFC 5626 §5.3) are what is left should the first one fail; of
+    equal preference the first is the one that was registered last."""
+    phones: dict[object, list[Place]] = {}
+    for each, flow in held:
+        phone = each.instance if each.instance is not None and each.reg_id is not None else (each.contact, flow)
+        phones.setdefault(phone, []).append(Place(each.contact, flow, each.path))
+    return tuple(replace(first, others=tuple(others)) for first, *others in phones.values())
 
 
 def _held_flow(holdings: Holdings, binding: Binding) -> Flow | None:

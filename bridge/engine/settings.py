@@ -10,6 +10,7 @@ from bridge.calls.call import Call, Identity, Plan
 from bridge.calls.events import Event
 from bridge.calls.facts import ActionId, EventId
 from bridge.calls.snapshot import READS
+from bridge.engine.admission import AdmissionLimits
 from bridge.engine.registrations import RegistrationEvent, User
 from bridge.outbox.effects import Endpoint
 from bridge.outbox.schedule import Schedule
@@ -81,6 +82,7 @@ class NodeSettings:
     domains: frozenset[str] = frozenset()  # hosts of a Request-URI that are ours, lower case; empty: any
     outbound_proxy: SipUri | None = None  # the first Route of every call that we make but to registered phones
     registrar: RegistrarSettings = field(default_factory=RegistrarSettings)
+    admission: AdmissionLimits = field(default_factory=AdmissionLimits)
     timers: Timers = field(default_factory=Timers)
     schedule: Schedule = field(default_factory=Schedule)
     decision_timeout_s: float = 5.0

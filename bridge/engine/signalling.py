@@ -49,14 +49,25 @@ from bridge.sip.invite_usage import Acknowledged as UsageAcknowledged
 from bridge.sip.invite_usage import ByeReceived as UsageByeReceived
 from bridge.sip.message import Request, Response
 from bridge.sip.parser import KeepAlive, MalformedMessage, parse
+from bridge.sip.stun import binding_answer
+from bridge.sip.transaction import server_key
 from bridge.sip.user_agent import Refused, asks_for_sips, check, options_headers, respond
 
 _NOT_SECURE = ("Warning", '380 bridge "SIPS Not Allowed"')  # RFC 5630 §6.2: not by this way
+_BINDING_REQUEST = b"\0\1"  # of STUN: no SIP begins like that
 _LATER = ("Retry-After", "10")  # how soon a caller whom we turn away may come back, in seconds
 
 
 def packet(holdings: Holdings, data: bytes, flow: Flow, *, returned: bool = False, now: float) -> None:
     """One datagram or framed message. `returned`: it was passed on, and nobody has its call."""
+    turned_away = None if returned or flow.node else holdings.admission.look(data, flow.host, now=now)
+    if turned_away is not None and not (turned_away.answer and _is_repeated(holdings, data, flow)):
+        holdings.out.append(Dropped(turned_away.reason, flow))
+        return
+    if data[:2] == _BINDING_REQUEST and not flow.reliable:
+        answer = binding_answer(data, flow.host, flow.port)
+        holdings.out.append(Dropped("malformed", flow, "Bad STUN") if answer is None else Send(flow, answer))
+        return
     message = parse(data)
     holdings.must_answer = returned
     match message:
@@ -69,6 +80,20 @@ def packet(holdings: Holdings, data: bytes, flow: Flow, *, returned: bool = Fals
                 holdings.out.append(Send(flow, answer))
         case MalformedMessage(reason=reason, request=request, status=status):
             _malformed(holdings, request, flow, reason, status)
+
+
+def _is_repeated(holdings: Holdings, data: bytes, flow: Flow) -> bool:
+    """Whether a request of a source that asks too much has been taken before; if not, it gets its refusal. No Retry-After:
+    that would silence a whole trunk (§21.5.4)."""
+    request = parse(data)
+    if not isinstance(request, Request):
+        return False
+    if holdings.endpoint.state(server_key(request)) is not None:
+        return True
+    if request.method != "ACK":
+        note_source(request, flow)
+        holdings.out.append(Send(response_flow(request, flow), respond(request, 503, "Too Many Requests").encode()))
+    return False
 
 
 def stream_broken(holdings: Holdings, data: bytes, flow: Flow, reason: str, status: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, TypeAlias, get_args
 
 from pydantic import BeforeValidator, Field, field_validator
@@ -59,11 +60,34 @@ class ApplicationWebhook(Section):
         return events
 
 
+_DESTINATION = re.compile(r"[^*@\s]*\*?(?:@(?:\*|[^*@\s]+))?")
+
+
+class DestinationLimits(Section):
+    """Whom one application may call."""
+
+    allowed: Patterns = Field(description="who may be called: +49*, 100, *@pbx.example.com, +4930*@gateway.example.com")
+    denied: Patterns = Field(default=(), description="who of those may not: +49900*")
+
+    @field_validator("allowed", "denied")
+    @classmethod
+    def _patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            if not pattern or not _DESTINATION.fullmatch(pattern):
+                raise ValueError(
+                    f"{pattern!r} is no destination: expected a user, 100 or +49*, and perhaps a host, *@example.com"
+                )
+        return tuple(user + at + host.lower() for user, at, host in (each.partition("@") for each in patterns))
+
+
 class ApplicationLimits(Section):
-    """How long the calls of one application may take."""
+    """How long the calls of one application may take, and whom it may call."""
 
     max_ring_s: Seconds = Field(default=180.0, description="the longest a call may stay unanswered")
     max_duration_s: Seconds = Field(default=14_400.0, description="the longest a call may last once answered")
+    destinations: DestinationLimits | None = Field(
+        default=None, description="the only ones that `dial` and POST /v1/calls may call; default: everybody"
+    )
 
 
 class Application(Section):

@@ -1,10 +1,10 @@
-"""What a registrar makes of a REGISTER: §10.3 steps 5 to 8, with Path (RFC 3327) and the instance of RFC 5626 noted.
+"""What a registrar makes of a REGISTER: §10.3 steps 5 to 8, with Path (RFC 3327) and outbound (RFC 5626 §6).
 
 A REGISTER and the bindings there are go in, the bindings there shall be come out, or the refusal; all of it or nothing.
 Refuses to know who may register (steps 3 and 4 are the digest's and its caller's) and where bindings are kept.
 
 A contact behind a NAT cannot be reached by its URI: the flow its REGISTER came by is part of the binding, and is what
-reaches it. `outbound` itself is not offered, for it would promise to answer STUN.
+reaches it, so no flow token is needed. GRUU (RFC 5627) is left out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, NewType, TypeAlias
 from bridge.sip.endpoint import same_host
 from bridge.sip.flow import Flow, default_port
 from bridge.sip.grammar import is_number, print_parameters, quote, unescape
-from bridge.sip.headers import Line, Malformed, NameAddr, Star, contacts, option_tags
+from bridge.sip.headers import Line, Malformed, NameAddr, Star, contacts, option_tags, parse_name_addr
 from bridge.sip.message import Request
 from bridge.sip.uri import SipUri, parse_uri
 from bridge.sip.user_agent import Refused
@@ -168,6 +168,9 @@ def register(
     if len(wanted) > rules.bindings_max:
         return _TOO_MANY
     header = request.headers.get("Expires")
+    refused = _refused_flow(request, [each for each in wanted if _expires(each, header, rules)])
+    if refused is not None:
+        return refused
     found, changes = list(kept.bindings), list(kept.changes)
     came = _Source.of(request, flow, node)
     for address in wanted:
@@ -202,6 +205,9 @@ def answer_lines(request: Request, registered: Registered, *, now: float) -> lis
     lines: list[Line] = [("Contact", _contact(each, now)) for each in alive(registered.bindings, now=now)]
     if _keeps_path(request):
         lines += [("Path", value) for value in request.headers.lines("Path")]
+    wanted = contacts(request)
+    if isinstance(wanted, tuple) and any(_is_flow(request, each) for each in wanted):
+        lines.append(("Require", "outbound"))
     lines.append(("Date", formatdate(now, usegmt=True)))
     return lines
 
@@ -236,14 +242,13 @@ class _Source:
 
     def binding(self, address: NameAddr, *, expires_at: float) -> Binding:
         instance = address.param("+sip.instance")
-        reg_id = address.param("reg-id")
         return replace(
             self.like,
             contact=address.uri,
             q=_preference(address.param("q")),
             expires_at=expires_at,
             instance=instance.strip("<>") if instance else None,
-            reg_id=int(reg_id) if reg_id is not None and is_number(reg_id) else None,
+            reg_id=_reg_id(address),
         )
 
 
@@ -267,18 +272,53 @@ def _expires(address: NameAddr, header: str | None, rules: Rules) -> int:
     return min(wanted, rules.expires_max_s)
 
 
+def _reg_id(address: NameAddr) -> int | None:
+    """Which of its flows a phone says that this is (RFC 5626 §4.2): from 1."""
+    written = address.param("reg-id")
+    number = int(written) if written is not None and len(written) <= 10 and is_number(written) else 0
+    return number if 0 < number < 2**31 else None
+
+
+def _is_flow(request: Request, address: NameAddr) -> bool:
+    """Whether this contact asks for `outbound`."""
+    asks = "outbound" in option_tags(request, "Supported") or "outbound" in option_tags(request, "Require")
+    return asks and bool(address.param("+sip.instance")) and _reg_id(address) is not None
+
+
+def _refused_flow(request: Request, wanted: Sequence[NameAddr]) -> Refused | None:
+    """What RFC 5626 §6 has against the contacts that shall be bound. Where there is no other Via we are the first hop
+    ourselves; otherwise the proxy next to the phone has to have said that it keeps the flow: by `ob`, in the last Path."""
+    if not any(_is_flow(request, each) for each in wanted):
+        return None
+    if len(wanted) > 1:
+        return Refused(400, "One Contact With reg-id At A Time")
+    if len(request.headers.values("Via")) == 1:
+        return None
+    path = request.headers.values("Path") if _keeps_path(request) else []
+    edge = parse_name_addr(path[-1]) if path else None
+    uri = parse_uri(edge.uri) if edge is not None else None
+    keeps_it = isinstance(uri, SipUri) and any(name.lower() == "ob" for name, _ in uri.params)
+    return None if keeps_it else Refused(439, "First Hop Lacks Outbound Support")
+
+
 def _index(found: Sequence[Binding], contact: SipUri, made: Binding) -> int | None:
-    """Which binding this contact renews: the one of its URI (§19.1.4), or of its instance and reg-id (RFC 5626 §6)."""
+    """Which binding this contact renews: the one of its instance and reg-id (RFC 5626 §6), or of its URI (§19.1.4). Two
+    flows of one phone may well have the same URI."""
+    is_flow = made.instance is not None and made.reg_id is not None
+    if is_flow:
+        flows = (at for at, each in enumerate(found) if (each.instance, each.reg_id) == (made.instance, made.reg_id))
+        renewed = next(flows, None)
+        if renewed is not None:
+            return renewed
     for at, each in enumerate(found):
+        if is_flow and each.instance is not None and each.reg_id is not None:
+            continue
         if each.contact == made.contact:
             return at
         known = parse_uri(each.contact)
         if isinstance(known, SipUri) and known.equivalent(contact):
             return at
-    if made.instance is None or made.reg_id is None:
-        return None
-    same = ((each.instance, each.reg_id) == (made.instance, made.reg_id) for each in found)
-    return next((at for at, is_same in enumerate(same) if is_same), None)
+    return None
 
 
 def _is_stale(known: Binding, request: Request) -> bool:

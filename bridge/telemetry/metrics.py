@@ -59,6 +59,7 @@ class Metrics:
         "on_scrape",
         "registrations",
         "setup_seconds",
+        "source_bans",
         "store_seconds",
         "store_unreplicated",
         "takeovers",
@@ -104,6 +105,9 @@ class Metrics:
         )
         self._authentications_failed = {reason: unproven.labels(reason) for reason in (*_UNPROVEN, OTHER)}
 
+        self.source_bans = Counter(
+            "bridge_source_bans", "Bans of sources that sent too many wrong digests.", registry=registry
+        )
         self._backlog = Gauge("bridge_webhook_backlog", "Events that wait.", ["endpoint"], registry=registry)
         for endpoint in endpoints:
             self.webhook_backlog(endpoint)

@@ -63,3 +63,58 @@ def test_other_hosts_are_not_ours(uri: str) -> None:
     world, (desk,) = registered(2)
     originate(world, Target(uri))
     assert desk.got == []
+
+
+def flows_of_one_phone() -> tuple[Phones, list[Callee]]:
+    """A phone that has registered by two flows (RFC 5626), the second one last."""
+    world = Phones()
+    callees = []
+    for number in (2, 3):
+        contact = f'<sip:alice@10.0.0.1>;+sip.instance="<urn:uuid:1>";reg-id={number}'
+        flow = Flow("udp", "udp:5060", f"192.0.2.{number}", 5060)
+        answer = world.register(contact, name=f"r{number}", flow=flow, extra="Supported: path, outbound\r\n")
+        assert answer.headers.get("Require") == "outbound"
+        callees.append(Callee(world, number))
+        world.advance(1.0)
+    return world, callees
+
+
+def test_a_phone_with_two_flows_rings_once() -> None:
+    world, (first, second) = flows_of_one_phone()
+    originate(world, Target(ALICE))
+    assert (first.methods, second.methods) == ([], ["INVITE"])
+    second.answer(200)
+    assert second.methods == ["INVITE", "ACK"]
+    assert first.methods == []
+
+
+@pytest.mark.parametrize("how", ["430", "silence"])
+def test_when_one_flow_has_failed_the_other_one_is_tried(how: str) -> None:
+    world, (first, second) = flows_of_one_phone()
+    originate(world, Target(ALICE))
+    if how == "430":
+        second.answer(430)
+    else:
+        world.advance(33.0)
+    assert first.methods == ["INVITE"]
+    first.answer(200)
+    assert first.methods[-1] == "ACK"
+    assert len(world.told("call.answered")["call"]["attempts"]) == 2
+
+
+def test_when_every_flow_has_failed_the_call_ends() -> None:
+    world, (first, second) = flows_of_one_phone()
+    originate(world, Target(ALICE))
+    second.answer(430)
+    first.answer(430)
+    assert world.ended["sip_code"] == 430
+    world.advance(64.0)
+    assert world.node.live == 0
+
+
+def test_a_phone_that_answers_otherwise_is_not_asked_again() -> None:
+    world, (first, second) = flows_of_one_phone()
+    originate(world, Target(ALICE))
+    second.answer(486)
+    assert first.methods == []
+    assert world.ended["reason"] == "busy"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
+import socket
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from tests.support.caller import Caller
 from tests.support.phone import Message
 from tests.support.scene import Scene
 from tests.support.served import KEY, Served
-from tests.support.waiting import until, until_awaited
+from tests.support.waiting import PATIENCE_S, until, until_awaited
 
 pytestmark = pytest.mark.interop
 
@@ -83,6 +85,21 @@ async def test_sipp_registers_many_phones(scene: Scene) -> None:
     await application.event("registration.removed", number=50)
     assert await registrations(bridge) == []
     assert application.judge() == {"registration.created": 50, "registration.removed": 50}
+
+
+async def test_stun_tells_a_phone_where_it_is_seen(scene: Scene) -> None:
+    """RFC 5626 §4.4.2: a Binding request to the SIP port."""
+    bridge = await scene.bridge(await scene.application(), store="memory://", config=USERS)
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as keeper:
+        keeper.setblocking(False)
+        keeper.bind(("127.0.0.1", 0))
+        port = keeper.getsockname()[1]
+        identity = b"\x21\x12\xa4\x42" + b"twelve bytes"
+        await loop.sock_sendto(keeper, b"\0\1\0\0" + identity, bridge.sip_address)
+        answer = await asyncio.wait_for(loop.sock_recv(keeper, 1500), PATIENCE_S)
+    xored = (port ^ 0x2112).to_bytes(2, "big") + bytes(a ^ b for a, b in zip((127, 0, 0, 1), identity, strict=False))
+    assert answer == b"\1\1\0\x0c" + identity + b"\0\x20\0\x08\0\1" + xored
 
 
 class Phone:

@@ -20,6 +20,7 @@ NAMES = {
     "bridge_dropped_total": {"reason"},
     "bridge_registrations": set(),
     "bridge_authentications_failed_total": {"reason"},
+    "bridge_source_bans_total": set(),
     "bridge_webhook_backlog": {"endpoint"},
     "bridge_webhook_attempts_total": {"outcome"},
     "bridge_webhook_seconds": set(),
