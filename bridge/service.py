@@ -608,6 +608,7 @@ def _application(application: Application, config: Config) -> EngineApplication:
         latching=config.media.latching,
         ring_limit_s=limits.max_ring_s,
         duration_limit_s=limits.max_duration_s,
+        session_expires_s=config.sip.session_expires_s,
     )
     endpoints = tuple(
         Endpoint(

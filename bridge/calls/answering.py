@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from bridge.calls import session_timing
 from bridge.calls.actions import Answer
 from bridge.calls.call import Call, Identity, Phase, Plan
 from bridge.calls.effects import (
@@ -181,6 +182,7 @@ def _accept(call: Call, *, now: float) -> None:
             return
     call.dialog = Dialog.as_server(invite, call.tag, call.way)
     call.phase = Phase.ACCEPTED
+    session_timing.offered(call, invite, now=now)
     call.out.append(Accept(call.invite_key, accepted_response(call)))
 
 
@@ -234,6 +236,7 @@ def accepted_response(call: Call) -> Response:
         headers=(
             ("Server", call.identity.server),
             ("Allow", call.identity.allow),
+            *session_timing.said(call.session, _invite(call)),
             *extra,
             ("Content-Type", "application/sdp"),
         ),
@@ -257,6 +260,7 @@ def acknowledged(call: Call, ack: Request, *, now: float) -> None:
     call.answer_headers = {}
     call.out.append(DisarmTimer(CallTimer.RING_LIMIT))
     call.out.append(ArmTimer(CallTimer.DURATION_LIMIT, call.duration_limit_s))
+    session_timing.arm(call, now=now)
     if call.link is not None:
         call.out.append(Meet())
     wanted = call.hangup_wanted

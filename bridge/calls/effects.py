@@ -25,6 +25,7 @@ class CallTimer(StrEnum):
     PAUSE = "pause"  # the list goes on
     RING_LIMIT = "ring_limit"  # nobody answers
     DURATION_LIMIT = "duration_limit"  # the longest a call may last
+    SESSION = "session"  # the session is to be refreshed, or has expired (RFC 4028)
     SEARCH = "search"  # an attempt has rung for long enough
     GLARE = "glare"  # our re-INVITE may be tried again (§14.1)
     MEDIA_CLOSE = "media_close"  # the worker owes us its figures

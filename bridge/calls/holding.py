@@ -4,6 +4,7 @@ life. Answered without asking the application, which is told afterwards.
 
 from __future__ import annotations
 
+from bridge.calls import session_timing
 from bridge.calls.answering import answer_in, answer_to, offer_in, offerable, warning_of
 from bridge.calls.call import Call, Phase
 from bridge.calls.effects import Accept, Respond, Tell
@@ -19,7 +20,7 @@ from bridge.sip.transaction import TransactionKey
 from bridge.sip.user_agent import respond
 
 
-def reinvited(call: Call, key: TransactionKey, request: Request) -> None:
+def reinvited(call: Call, key: TransactionKey, request: Request, *, now: float) -> None:
     """Answer a re-INVITE. Where it cannot be met the session stays as it was (§14.2)."""
     if call.phase is not Phase.ANSWERED or call.dialog is None or call.local_sdp is None:
         _refuse(call, key, request, 491)
@@ -27,7 +28,7 @@ def reinvited(call: Call, key: TransactionKey, request: Request) -> None:
     offered = offer_in(request)
     if offered is None:
         call.sdp_version += 1
-        _accept(call, key, request, offer(call.local_end(), codecs=offerable(call)).encode())
+        _accept(call, key, request, offer(call.local_end(), codecs=offerable(call)).encode(), now=now)
         return
     if isinstance(offered, MalformedSdp):
         _refuse(call, key, request, 400, f"Bad SDP: {offered.reason}")
@@ -42,7 +43,7 @@ def reinvited(call: Call, key: TransactionKey, request: Request) -> None:
         call.sdp_version += 1
         origin = taken.description.origin._replace(version=str(call.sdp_version))
         description = taken.description._replace(origin=origin).encode()
-    _accept(call, key, request, description)
+    _accept(call, key, request, description, now=now)
     _agree(call, taken.negotiated)
 
 
@@ -69,17 +70,24 @@ def _refuse(
     call.out.append(Respond(key, respond(request, status, reason, headers=(server, *headers)), gated=False))
 
 
-def _accept(call: Call, key: TransactionKey, request: Request, description: bytes) -> None:
+def _accept(call: Call, key: TransactionKey, request: Request, description: bytes, *, now: float) -> None:
     if call.dialog is None:
         raise AssertionError("a re-INVITE comes within a dialog")
     call.dialog.refresh_target(request)
     call.local_sdp = description
     call.reinvite, call.reinvite_key = request, key
+    session_timing.offered(call, request, now=now)
+    session_timing.arm(call, now=now)
     response = respond(
         request,
         200,
         contact=call.identity.contact,
-        headers=(("Server", call.identity.server), ("Allow", call.identity.allow), ("Content-Type", "application/sdp")),
+        headers=(
+            ("Server", call.identity.server),
+            ("Allow", call.identity.allow),
+            *session_timing.said(call.session, request),
+            ("Content-Type", "application/sdp"),
+        ),
         body=description,
     )
     call.out.append(Accept(key, response))

@@ -8,7 +8,9 @@ in `holding`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from bridge.calls import session_timing
 from bridge.calls.actions import Hold, Unhold
 from bridge.calls.call import Call, Phase
 from bridge.calls.effects import Acknowledge, ArmTimer, CallTimer, SendReinvite
@@ -54,10 +56,25 @@ def want_codec(call: Call, agreed: Negotiated) -> None:
     _begin(call, "codec", None, codecs=agreed.incoming)
 
 
+def refresh_session(call: Call, *, now: float) -> None:
+    """The session is to be refreshed, or has expired (RFC 4028 §10). A change that is under way refreshes it as well."""
+    session = call.session
+    if session is None or call.is_over:
+        return
+    if session.is_over(now):
+        hang_up(call, "network", "session_expired", now=now)
+        return
+    if call.phase is Phase.ANSWERED and call.reoffer is None and call.move is None and call.local_sdp is not None:
+        # The same description with the same version: nothing changes (RFC 4028 §7.4).
+        call.reoffer = Reoffer("refresh", call.local_sdp, call.local_sdp)
+        call.out.append(SendReinvite())
+    call.out.append(ArmTimer(CallTimer.SESSION, session.again_in(now)))
+
+
 def begin_move(call: Call) -> None:
     """Tell the far end where we are now, and with it of the change that was under way, if there is one."""
     under_way = call.reoffer
-    if under_way is None:
+    if under_way is None or under_way.purpose == "refresh":
         _begin(call, "move", None)
         return
     call.local_sdp = under_way.before
@@ -74,6 +91,7 @@ def answered(call: Call, response: Response, *, now: float) -> None:
     _through(call, under_way)
     if call.dialog is not None:
         call.dialog.refresh_target(response)
+    session_timing.answered(call, response, now=now)
     ours, theirs = parse(under_way.offered), parse(response.body)
     agreed = None
     if isinstance(ours, SessionDescription) and isinstance(theirs, SessionDescription):
@@ -85,6 +103,10 @@ def answered(call: Call, response: Response, *, now: float) -> None:
     if under_way.purpose in ("hold", "unhold"):
         call.on_hold = under_way.purpose == "hold"
         _completed(call, under_way.purpose, under_way.action_id)
+    if under_way.purpose == "refresh":
+        agreed = _as_held(call, agreed)
+        if agreed == call.negotiated:
+            return
     call.negotiated, call.held = agreed, agreed.held
     call.media_generation += 1
     call.set_media()
@@ -119,6 +141,9 @@ def try_again(call: Call) -> None:
     under_way = call.reoffer
     if under_way is None or under_way.sent or call.is_over or call.local_sdp is None:
         return
+    if call.local_sdp != under_way.offered and under_way.purpose == "refresh":
+        call.reoffer = None  # theirs has refreshed the session, and changed it
+        return
     if call.local_sdp != under_way.offered:
         asked = _codecs_in(under_way.offered) if under_way.purpose == "codec" else ()
         under_way.before = call.local_sdp
@@ -149,6 +174,14 @@ def _offer(call: Call, before: bytes, purpose: Purpose, codecs: Sequence[Codec])
     )
     # The version rises with every offer, also past one that was refused: no two may bear the same (RFC 3264 §8).
     return made._replace(origin=made.origin._replace(version=str(call.sdp_version))).encode()
+
+
+def _as_held(call: Call, agreed: Negotiated) -> Negotiated:
+    """The answer to a refresh. Who holds us is offered our silence, and says nothing of its hold by taking that."""
+    before = call.negotiated
+    if before is None or not call.held:
+        return agreed
+    return replace(agreed, direction=before.direction, held=before.held, allowed=before.allowed)
 
 
 def _codecs_in(description: bytes) -> tuple[Codec, ...]:

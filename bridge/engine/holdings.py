@@ -36,6 +36,7 @@ from bridge.sip.flow import Flow, Send
 from bridge.sip.headers import Line
 from bridge.sip.invite_usage import InviteUsage, UsageTimer
 from bridge.sip.message import Request
+from bridge.sip.session_timer import TIMER
 from bridge.sip.transaction import TransactionKey
 from bridge.sip.user_agent import Capabilities
 
@@ -237,7 +238,9 @@ class Holdings:
         self.seal = seal
         self.names = Names(secret=settings.secret, node_id=settings.node_id)
         ours = Capabilities()
-        self.capabilities = replace(ours, methods=(*ours.methods, "REGISTER"), extensions=ours.extensions | {"path"})
+        self.capabilities = replace(
+            ours, methods=(*ours.methods, "REGISTER"), extensions=ours.extensions | {"path", TIMER}
+        )
         self.endpoint = Endpoint(timers=settings.timers)
         self.outbox: Outbox[Action | RegistrationDecision] = Outbox(
             schedule=settings.schedule,

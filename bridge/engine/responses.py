@@ -6,6 +6,7 @@ was not taken), §12.2.1.2.
 
 from __future__ import annotations
 
+from bridge.calls import session_timing
 from bridge.calls.inputs import (
     InviteAnswered,
     InviteDeclined,
@@ -198,7 +199,23 @@ def _to_reinvite(holdings: Holdings, leg: Leg, ours: OurRequest, response: Respo
                 holdings, seeking.send_reinvite(holdings, leg, proof=proof, challenges=ours.challenges + 1, now=now)
             )
             return
+    if status == 422 and _ask_for_more(holdings, leg, ours, response, now=now):
+        return
     step(holdings, leg, ReinviteRefused(status, response.reason, holdings.chance()), now=now)
+
+
+def _ask_for_more(holdings: Holdings, leg: Leg, ours: OurRequest, response: Response, *, now: float) -> bool:
+    """Whether a re-INVITE whose session was too short for somebody has left again, with a longer one (RFC 4028 §7.3)."""
+    call = leg.call
+    if call.is_over or call.reoffer is None or ours.challenges >= _CHALLENGES_MOST:
+        return False
+    if not session_timing.raised(call, response):
+        return False
+    call.reoffer.sent = False
+    sip_outcomes(
+        holdings, seeking.send_reinvite(holdings, leg, proof=leg.proof, challenges=ours.challenges + 1, now=now)
+    )
+    return True
 
 
 def _usage(holdings: Holdings, effects: UsageEffects) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from zlib import crc32
 
+from bridge.calls import session_timing
 from bridge.calls.actions import Credentials
 from bridge.calls.call import Call
 from bridge.calls.effects import CallTimer
@@ -29,11 +30,13 @@ from bridge.sip.invite_usage import AckSent as UsageAckSent
 from bridge.sip.invite_usage import InviteSent, UsageState
 from bridge.sip.message import Request
 from bridge.sip.registrar import AddressOfRecord, Binding, address_of_record
+from bridge.sip.session_timer import TIMER
 from bridge.sip.transaction import State, TransactionKey, client_key
 from bridge.sip.uri import SipUri, is_sips, parse_uri
 from bridge.sip.user_agent import Capabilities, new_invite, via_value
 
 _SECURE = {"udp": "tls", "tcp": "tls", "ws": "wss"}
+_EXTENSIONS = frozenset({TIMER})  # what our INVITEs support
 _OVERTAKEN_S = 1.0  # for their re-INVITE to be over, before ours
 UDP_MOST = 1300  # bytes of a request; above that, and without knowledge of the path, it leaves by TCP (§18.1.1)
 
@@ -252,6 +255,7 @@ def send_reinvite(
     under_way.sent, leg.proof = True, proof
     lines = (
         ("Allow", call.identity.allow),
+        *session_timing.asked_again(call),
         ("User-Agent", call.identity.server),
         *proof,
         ("Content-Type", "application/sdp"),
@@ -352,8 +356,13 @@ def _invite(holdings: Holdings, leg: Leg, attempt: InviteAttempt, flow: Flow) ->
         via=via_value(flow.transport, sent_by, branch),
         contact=listener.named(secure=is_sips(place.uri)).contact,
         offer=call.local_sdp or b"",
-        capabilities=Capabilities(server=call.identity.server),
-        headers=[*[("Route", route) for route in place.routes], *attempt.proof, *extra],
+        capabilities=Capabilities(extensions=_EXTENSIONS, server=call.identity.server),
+        headers=[
+            *[("Route", route) for route in place.routes],
+            *session_timing.asked_first(call),
+            *attempt.proof,
+            *extra,
+        ],
         max_forwards=call.max_forwards,
     )
 

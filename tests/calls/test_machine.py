@@ -375,6 +375,7 @@ def test_the_state_that_is_shown() -> None:
         "sent": "initiated",
         "hanging_up": "initiated",
         "answered": "answered",
+        "timed": "answered",
         "held": "answered",
         "moved": "answered",
         "ending": "answered",
