@@ -180,10 +180,17 @@ def _accept(call: Call, *, now: float) -> None:
             warning = warning_of(refusal)
             refuse(call, 488, "policy", "not_acceptable", now=now, headers=(warning,), caused_by=call.answer_action)
             return
-    call.dialog = Dialog.as_server(invite, call.tag, call.way)
+    early_dialog(call)
     call.phase = Phase.ACCEPTED
     session_timing.offered(call, invite, now=now)
     call.out.append(Accept(call.invite_key, accepted_response(call)))
+
+
+def early_dialog(call: Call) -> Dialog:
+    """The dialog that its INVITE has made (§12.1.1), kept from the first request within it on."""
+    if call.dialog is None:
+        call.dialog = Dialog.as_server(_invite(call), call.tag, call.way)
+    return call.dialog
 
 
 def _answer_offer(call: Call) -> Unacceptable | None:

@@ -132,6 +132,16 @@ class SendReinvite:
 
 
 @dataclass(slots=True)
+class SendUpdate:
+    """An UPDATE without a description, at once: it refreshes the session (RFC 4028), and changes nothing (RFC 3311)."""
+
+
+@dataclass(slots=True)
+class Keep:
+    """This step has changed what whoever carries the call on must know."""
+
+
+@dataclass(slots=True)
 class Acknowledge:
     """The ACK of a 2xx to an INVITE of ours, gated; `AckSent` comes back."""
 
@@ -205,6 +215,8 @@ CallEffect: TypeAlias = (
     | SendInvite
     | CancelInvite
     | SendReinvite
+    | SendUpdate
+    | Keep
     | Acknowledge
     | Seek
     | JoinWith

@@ -78,6 +78,9 @@ from bridge.calls.inputs import (
     StoreTooLate,
     Unacknowledged,
     Undecided,
+    UpdateAnswered,
+    Updated,
+    UpdateRefused,
 )
 from bridge.calls.lists import ActionList, Origin, Step
 from bridge.calls.peering import PeerAnswered, PeerFailed, PeerGone, PeerMedia, PeerRinging
@@ -140,6 +143,12 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
             answering.canceled(call, "answered_elsewhere" if elsewhere else "canceled", q850=q850, now=now)
         case ReInvited(key, request):
             holding.reinvited(call, key, request, now=now)
+        case Updated(key, request):
+            holding.updated(call, key, request, now=now)
+        case UpdateAnswered(response):
+            reoffering.update_answered(call, response, now=now)
+        case UpdateRefused(response):
+            reoffering.update_refused(call, response, now=now)
         case Unacknowledged():
             answering.unacknowledged(call, now=now)
         case MediaRefused(video):

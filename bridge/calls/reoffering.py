@@ -13,7 +13,7 @@ from dataclasses import replace
 from bridge.calls import session_timing
 from bridge.calls.actions import Hold, Unhold
 from bridge.calls.call import Call, Phase
-from bridge.calls.effects import Acknowledge, ArmTimer, CallTimer, SendReinvite
+from bridge.calls.effects import Acknowledge, ArmTimer, CallTimer, Keep, SendReinvite, SendUpdate
 from bridge.calls.ending import hang_up
 from bridge.calls.events import ActionCompleted, ActionFailed
 from bridge.calls.facts import ActionId
@@ -26,6 +26,7 @@ from bridge.sdp.relaying import reoffer
 from bridge.sip.message import Response
 
 GLARES_MOST = 5
+_NO_UPDATE = frozenset({405, 501})
 _GONE = frozenset({408, 481})  # what says of a request within a dialog that there is none (§12.2.1.2)
 
 
@@ -64,11 +65,41 @@ def refresh_session(call: Call, *, now: float) -> None:
     if session.is_over(now):
         hang_up(call, "network", "session_expired", now=now)
         return
-    if call.phase is Phase.ANSWERED and call.reoffer is None and call.move is None and call.local_sdp is not None:
+    if call.phase is Phase.ANSWERED and call.reoffer is None and call.move is None:
+        _refresh(call)
+    call.out.append(ArmTimer(CallTimer.SESSION, session.again_in(now)))
+
+
+def update_answered(call: Call, response: Response, *, now: float) -> None:
+    """A 2xx to our UPDATE."""
+    if call.is_over or call.dialog is None:
+        return
+    call.dialog.refresh_target(response)
+    session_timing.answered(call, response, now=now)
+    if call.session is not None:
+        call.session = call.session._replace(by_update=True)  # whatever its Allow leaves out
+    call.out.append(Keep())
+
+
+def update_refused(call: Call, response: Response | None, *, now: float) -> None:
+    """A final response from 300 on, or none: then there is nobody (§12.2.1.2). What may come to be otherwise is tried again
+    in time, a far end that takes no UPDATE is sent a re-INVITE instead."""
+    if call.is_over or call.session is None:
+        return
+    if response is None or response.status in _GONE:
+        hang_up(call, "network", "unreachable", now=now)
+    elif response.status in _NO_UPDATE:
+        call.session = call.session._replace(by_update=False)
+        refresh_session(call, now=now)
+
+
+def _refresh(call: Call) -> None:
+    if call.session is not None and call.session.by_update:
+        call.out.append(SendUpdate())
+    elif call.local_sdp is not None:
         # The same description with the same version: nothing changes (RFC 4028 §7.4).
         call.reoffer = Reoffer("refresh", call.local_sdp, call.local_sdp)
         call.out.append(SendReinvite())
-    call.out.append(ArmTimer(CallTimer.SESSION, session.again_in(now)))
 
 
 def begin_move(call: Call) -> None:

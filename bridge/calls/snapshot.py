@@ -318,8 +318,8 @@ def _revive_session(call: Call, variable: dict[str, Any]) -> None:
         call.video_port = variable.get("video_port")
         call.video_wanted = call.video_port is not None
     if "session" in variable:
-        interval, refresher, expires_at = variable["session"]
-        call.session = SessionTimer(interval, Refresher(refresher), expires_at)
+        interval, refresher, expires_at, by_update = variable["session"]
+        call.session = SessionTimer(interval, Refresher(refresher), expires_at, by_update)
     call.session_least = variable.get("session_least", 0)
     if "negotiated" in variable:
         call.negotiated = Negotiated.from_data(variable["negotiated"])

@@ -120,6 +120,7 @@ class Leg:
         "snapshot",
         "stored",
         "takes",
+        "update_key",
         "usage",
     )
 
@@ -133,6 +134,7 @@ class Leg:
         self.fixed = fixed  # the snapshot's first part
         self.snapshot = 0  # the version of `fixed`
         self.listener = ""  # of a call that we make: the one whose identity it bears
+        self.update_key: TransactionKey | None = None  # of their last UPDATE
         self.passed_on = False  # its INVITE came back: no other node had a call of it
         self.stored = False  # `fixed` has been written, as a part of this conversation
         self.takes: list[

@@ -15,6 +15,8 @@ from bridge.calls.inputs import (
     Progressed,
     ReinviteAnswered,
     ReinviteRefused,
+    UpdateAnswered,
+    UpdateRefused,
 )
 from bridge.engine import seeking
 from bridge.engine.carrying import sip_outcomes, step
@@ -53,6 +55,8 @@ def arrived(holdings: Holdings, given: ResponseArrived, *, now: float) -> None:
         _again_with_proof(holdings, ours, response, now=now)
     elif ours.attempt:
         _to_attempt(holdings, leg, ours, response, given.flow, now=now)
+    elif leg is not None and given.key.method == "UPDATE":
+        _to_update(holdings, leg, ours, response, now=now)
     elif leg is not None:
         _to_reinvite(holdings, leg, ours, response, given.flow, now=now)
 
@@ -145,6 +149,8 @@ def _lost(holdings: Holdings, key: TransactionKey, code: int, reason: str, *, no
     elif ours.attempt:
         step(holdings, leg, InviteFailed(ours.attempt, code, reason, "unreachable"), now=now)
         finish_if_done(holdings, leg.holding, now=now)
+    elif key.method == "UPDATE":
+        step(holdings, leg, UpdateRefused(None), now=now)
     else:
         leg.usage.step(UsageInviteFailed(ours.request.cseq.number))
         step(holdings, leg, ReinviteRefused(408, reason, holdings.chance()), now=now)
@@ -202,6 +208,19 @@ def _to_reinvite(holdings: Holdings, leg: Leg, ours: OurRequest, response: Respo
     if status == 422 and _ask_for_more(holdings, leg, ours, response, now=now):
         return
     step(holdings, leg, ReinviteRefused(status, response.reason, holdings.chance()), now=now)
+
+
+def _to_update(holdings: Holdings, leg: Leg, ours: OurRequest, response: Response, *, now: float) -> None:
+    if 200 <= response.status < 300:
+        step(holdings, leg, UpdateAnswered(response), now=now)
+    elif response.status >= 300:
+        proof = _proof(holdings, ours, response) if _may_prove(ours, response) else None
+        more = response.status == 422 and ours.challenges < _CHALLENGES_MOST
+        if proof is None and not (more and session_timing.raised(leg.call, response)):
+            step(holdings, leg, UpdateRefused(response), now=now)
+            return
+        outcomes = seeking.send_update(holdings, leg, proof=proof or (), challenges=ours.challenges + 1, now=now)
+        sip_outcomes(holdings, outcomes)
 
 
 def _ask_for_more(holdings: Holdings, leg: Leg, ours: OurRequest, response: Response, *, now: float) -> bool:

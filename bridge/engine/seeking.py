@@ -37,6 +37,7 @@ from bridge.sip.user_agent import Capabilities, new_invite, via_value
 
 _SECURE = {"udp": "tls", "tcp": "tls", "ws": "wss"}
 _EXTENSIONS = frozenset({TIMER})  # what our INVITEs support
+_TARGETS = frozenset({"INVITE", "UPDATE"})  # what tells the far end where we are (§12.2.1.1)
 _OVERTAKEN_S = 1.0  # for their re-INVITE to be over, before ours
 UDP_MOST = 1300  # bytes of a request; above that, and without knowledge of the path, it leaves by TCP (§18.1.1)
 
@@ -266,6 +267,24 @@ def send_reinvite(
     return send(holdings, ours, now=now)
 
 
+def send_update(
+    holdings: Holdings, leg: Leg, *, proof: tuple[Line, ...] = (), challenges: int = 0, now: float
+) -> list[Outcome]:
+    """An UPDATE that refreshes the session leaves (RFC 4028 §7.4, RFC 3311 §5.1): it offers nothing."""
+    call = leg.call
+    if call.is_over or call.dialog is None:
+        return []
+    lines = (
+        ("Allow", call.identity.allow),
+        *session_timing.asked_again(call),
+        ("User-Agent", call.identity.server),
+        *proof,
+    )
+    request, flow = within_dialog(holdings, leg, "UPDATE", lines)
+    ours = OurRequest(call.id, request, flow, credentials=credentials_of(call), challenges=challenges)
+    return send(holdings, ours, now=now)
+
+
 def acknowledge(holdings: Holdings, leg: Leg, sequence: int) -> None:
     """The ACK of a 2xx leaves, and is kept for the 2xx's repetitions (§13.2.2.4)."""
     call = leg.call
@@ -304,7 +323,7 @@ def within_dialog(
     flow = next_hop(call.dialog, via_host=call.via_host)
     listener = holdings.settings.listener_of(flow)
     via = via_value(flow.transport, listener.sent_by, branch)
-    contact = listener.named(secure=call.dialog.secure).contact if method == "INVITE" else None
+    contact = listener.named(secure=call.dialog.secure).contact if method in _TARGETS else None
     return call.dialog.new_request(method, via=via, contact=contact, headers=lines, body=body), flow
 
 

@@ -44,6 +44,7 @@ class SessionTimer(NamedTuple):
     interval: int  # seconds
     refresher: Refresher
     expires_at: float  # seconds UTC; nobody looks at it where we are alone
+    by_update: bool = False  # the far end takes UPDATE (RFC 3311), which leaves the description alone
 
     @property
     def ends_at(self) -> float:
@@ -111,12 +112,13 @@ def agreed_with(request: Request, wanted: int | None, *, now: float) -> SessionT
         interval, refresher = max(wanted, min_se(request)), Refresher.OURS
         if TIMER not in option_tags(request, "Supported"):
             refresher = Refresher.ALONE
-        return SessionTimer(interval, refresher, now + interval)
+        return SessionTimer(interval, refresher, now + interval, takes_update(request))
     interval = asked.seconds if wanted is None else min(asked.seconds, max(wanted, min_se(request)))
     # Whoever knows of no timers has it from a proxy on the way, and will not refresh.
     theirs = asked.refresher != "uas" and TIMER in option_tags(request, "Supported")
     interval = max(interval, MIN_SE)
-    return SessionTimer(interval, Refresher.THEIRS if theirs else Refresher.OURS, now + interval)
+    refresher = Refresher.THEIRS if theirs else Refresher.OURS
+    return SessionTimer(interval, refresher, now + interval, takes_update(request))
 
 
 def answer_lines(agreed: SessionTimer | None, request: Request) -> list[Line]:
@@ -145,9 +147,17 @@ def taken_from(response: Response, asked: int | None, *, now: float) -> SessionT
     """What a 2xx to our INVITE puts in force (§7.2). `asked`: what we have asked for, in seconds."""
     found = session_expires(response)
     if not isinstance(found, Expiry):
-        return None if asked is None else SessionTimer(asked, Refresher.ALONE, now + asked)
+        if asked is None:
+            return None
+        return SessionTimer(asked, Refresher.ALONE, now + asked, takes_update(response))
     interval = max(found.seconds, MIN_SE)
-    return SessionTimer(interval, Refresher.THEIRS if found.refresher == "uas" else Refresher.OURS, now + interval)
+    refresher = Refresher.THEIRS if found.refresher == "uas" else Refresher.OURS
+    return SessionTimer(interval, refresher, now + interval, takes_update(response))
+
+
+def takes_update(message: HasHeaders) -> bool:
+    """Whether its Allow names UPDATE."""
+    return any(method.upper() == "UPDATE" for method in message.headers.values("Allow"))
 
 
 def _side(refresher: Refresher, *, client: bool) -> str:

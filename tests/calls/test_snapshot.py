@@ -330,7 +330,7 @@ def test_a_session_timer_is_kept_and_a_refresh_is_not() -> None:
     assert bench.call.reoffer is not None
     assert bench.call.reoffer.purpose == "refresh"
     stored = snapshot.read(snapshot.variable(bench.call))
-    assert stored["session"] == [600, "ours", bench.now + 600]
+    assert stored["session"] == [600, "ours", bench.now + 600, False]
     assert "reoffer" not in stored
     revived = through_the_store(bench)
     assert (revived.session, revived.session_least) == (bench.call.session, 300)

@@ -22,13 +22,13 @@ async def test_sessions_are_refreshed_and_expire(tmp_path: Path) -> None:
         bridge = await scene.bridge(application, store="memory://", config=config)
         runs = [
             scene.sipp(bridge, scenario=f"{name}.xml", calls=CALLS, rate=CALLS)
-            for name in ("session_refreshed", "session_expired")
+            for name in ("session_refreshed", "session_updated", "session_expired")
         ]
         for done in await asyncio.gather(*(run.done() for run in runs)):
             assert (done.successful, done.failed, done.code) == (CALLS, 0, 0), str(done)
-        await application.all_ended(2 * CALLS)
+        await application.all_ended(3 * CALLS)
         application.judge()
         ends = [stream.call["ended"]["reason"] for stream in application.streams.values()]
-        assert sorted(ends) == ["hangup"] * CALLS + ["session_expired"] * CALLS
+        assert sorted(ends) == ["hangup"] * 2 * CALLS + ["session_expired"] * CALLS
         kinds = {tuple(stream.types) for stream in application.streams.values()}
         assert kinds == {("call.incoming", "call.answered", "call.ended")}

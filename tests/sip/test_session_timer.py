@@ -144,6 +144,18 @@ def test_what_our_requests_say(given: tuple[int | None, Refresher | None, int], 
     assert request_lines(*given) == said
 
 
+@pytest.mark.parametrize(
+    ("allow", "takes"), [("INVITE, update", True), ("INVITE,UPDATES", False), ("", False)], ids=["yes", "no", "nothing"]
+)
+def test_who_takes_update_says_so(allow: str, takes: bool) -> None:
+    timer = taken_from(saying(expires("600"), ("Allow", allow)), None, now=NOW)
+    assert timer is not None
+    assert timer.by_update is takes
+    timer = agreed_with(asking(expires("600"), ("Allow", allow)), None, now=NOW)
+    assert timer is not None
+    assert timer.by_update is takes
+
+
 def test_ours_is_refreshed_at_half_and_given_up_before_its_end() -> None:
     timer = SessionTimer(1800, OURS, NOW + 1800)
     assert (timer.next_at, timer.ends_at) == (NOW + 900, NOW + 1768)
