@@ -55,6 +55,7 @@ from bridge.settings.values import (
 )
 from bridge.sip.flow import default_port
 from bridge.sip.locating import wanted_of
+from bridge.sip.session_timer import MIN_SE
 from bridge.store.urls import read_store_url
 
 TRANSPORTS = ("udp", "tcp", "tls")
@@ -65,7 +66,6 @@ STORES_OF_OUR_OWN = ("embedded", "memory")
 KEYS_LATER = frozenset(
     {
         "sip.local_nets",
-        "sip.session_expires_s",
         "media.port_map",
         "media.engine",
         "store.max_bytes",
@@ -188,6 +188,11 @@ class Sip(Section):
         default=None, description="what passwords are for; default: the first of sip.domains, else sip-bridge"
     )
     registrar: Registrar = Registrar()
+    session_expires_s: Annotated[int, Field(ge=MIN_SE, le=86_400)] | None = Field(
+        default=None,
+        description="session timer (RFC 4028) that every call asks for, refreshed at half of it; "
+        "default: only where the far end asks for one",
+    )
     timers: SipTimers = SipTimers()
 
     @field_validator("listen")

@@ -614,6 +614,7 @@ def _application(application: Application, config: Config) -> EngineApplication:
         ring_limit_s=limits.max_ring_s,
         duration_limit_s=limits.max_duration_s,
         destinations=_destinations(limits.destinations),
+        session_expires_s=config.sip.session_expires_s,
     )
     endpoints = tuple(
         Endpoint(

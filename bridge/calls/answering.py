@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from bridge.calls import session_timing
 from bridge.calls.actions import Answer
 from bridge.calls.call import Call, Identity, Phase, Plan
 from bridge.calls.effects import (
@@ -179,9 +180,17 @@ def _accept(call: Call, *, now: float) -> None:
             warning = warning_of(refusal)
             refuse(call, 488, "policy", "not_acceptable", now=now, headers=(warning,), caused_by=call.answer_action)
             return
-    call.dialog = Dialog.as_server(invite, call.tag, call.way)
+    early_dialog(call)
     call.phase = Phase.ACCEPTED
+    session_timing.offered(call, invite, now=now)
     call.out.append(Accept(call.invite_key, accepted_response(call)))
+
+
+def early_dialog(call: Call) -> Dialog:
+    """The dialog that its INVITE has made (§12.1.1), kept from the first request within it on."""
+    if call.dialog is None:
+        call.dialog = Dialog.as_server(_invite(call), call.tag, call.way)
+    return call.dialog
 
 
 def _answer_offer(call: Call) -> Unacceptable | None:
@@ -234,6 +243,7 @@ def accepted_response(call: Call) -> Response:
         headers=(
             ("Server", call.identity.server),
             ("Allow", call.identity.allow),
+            *session_timing.said(call.session, _invite(call)),
             *extra,
             ("Content-Type", "application/sdp"),
         ),
@@ -257,6 +267,7 @@ def acknowledged(call: Call, ack: Request, *, now: float) -> None:
     call.answer_headers = {}
     call.out.append(DisarmTimer(CallTimer.RING_LIMIT))
     call.out.append(ArmTimer(CallTimer.DURATION_LIMIT, call.duration_limit_s))
+    session_timing.arm(call, now=now)
     if call.link is not None:
         call.out.append(Meet())
     wanted = call.hangup_wanted

@@ -42,6 +42,7 @@ from bridge.sdp.offer_answer import LocalEnd, Negotiated
 from bridge.sip.dialog import Dialog
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request
+from bridge.sip.session_timer import SessionTimer
 from bridge.sip.transaction import TransactionKey
 
 
@@ -81,6 +82,7 @@ class Plan:
     ring_limit_s: float = 180.0  # the longest a call may stay unanswered; Timer C of a proxy is 180 s too (§16.6)
     duration_limit_s: float = 14_400.0  # the longest an answered call may last
     destinations: Destinations = ANYWHERE  # whom it may call
+    session_expires_s: int | None = None  # what we ask for (RFC 4028); None: only what the far end asks for
 
 
 class HangUp(NamedTuple):
@@ -168,6 +170,8 @@ class Call:
         "sdp_version",
         "search",
         "sequence",
+        "session",
+        "session_least",
         "shown",
         "sip_call_id",
         "source",
@@ -254,6 +258,8 @@ class Call:
         self.reinvite: Request | None = None
         self.reinvite_key: TransactionKey | None = None
         self.reoffer: Reoffer | None = None  # a re-INVITE of ours
+        self.session: SessionTimer | None = None  # how long it lasts without a refresh (RFC 4028)
+        self.session_least = 0  # seconds: what a 422 has said to ask for at least
 
         self.negotiated: Negotiated | None = None
         self.local_sdp: bytes | None = None  # our side of the session, as we sent it last

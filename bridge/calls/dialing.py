@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from bridge.calls import session_timing
 from bridge.calls.answering import our_codecs, party_of
 from bridge.calls.call import Call, Identity, Phase, Plan
 from bridge.calls.effects import (
@@ -41,6 +42,7 @@ ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'  # RFC 3326 §2: no 
 
 _TRYING = 100
 _FLOW_FAILED = 430
+_INVITES_MOST = 6  # of one attempt, with credentials and with ever longer sessions
 
 
 def sought(
@@ -210,6 +212,7 @@ def answered(call: Call, given: InviteAnswered, *, now: float) -> None:
     call.answered_at = now
     call.emit(CallAnswered(ring_s=now - call.created_at), caused_by=_cause(call))
     call.out.append(ArmTimer(CallTimer.DURATION_LIMIT, call.duration_limit_s))
+    session_timing.answered(call, given.response, now=now)
     _tell(call, PeerAnswered(agreed))
 
 
@@ -239,6 +242,10 @@ def refused(
     if proof and attempt.challenges < CHALLENGES_MOST and attempt.place is not None:
         attempt.challenges += 1
         attempt.proof = proof
+        _invite(call, attempt, attempt.place, now=now)
+        return
+    asks_for_more = response.status == 422 and attempt.sequence < _INVITES_MOST and attempt.place is not None
+    if asks_for_more and attempt.place is not None and session_timing.raised(call, response):
         _invite(call, attempt, attempt.place, now=now)
         return
     if response.status == 503 and attempt.is_out and _turn(call, attempt, now=now):

@@ -25,6 +25,7 @@ class CallTimer(StrEnum):
     PAUSE = "pause"  # the list goes on
     RING_LIMIT = "ring_limit"  # nobody answers
     DURATION_LIMIT = "duration_limit"  # the longest a call may last
+    SESSION = "session"  # the session is to be refreshed, or has expired (RFC 4028)
     SEARCH = "search"  # an attempt has rung for long enough
     GLARE = "glare"  # our re-INVITE may be tried again (§14.1)
     MEDIA_CLOSE = "media_close"  # the worker owes us its figures
@@ -131,6 +132,16 @@ class SendReinvite:
 
 
 @dataclass(slots=True)
+class SendUpdate:
+    """An UPDATE without a description, at once: it refreshes the session (RFC 4028), and changes nothing (RFC 3311)."""
+
+
+@dataclass(slots=True)
+class Keep:
+    """This step has changed what whoever carries the call on must know."""
+
+
+@dataclass(slots=True)
 class Acknowledge:
     """The ACK of a 2xx to an INVITE of ours, gated; `AckSent` comes back."""
 
@@ -204,6 +215,8 @@ CallEffect: TypeAlias = (
     | SendInvite
     | CancelInvite
     | SendReinvite
+    | SendUpdate
+    | Keep
     | Acknowledge
     | Seek
     | JoinWith

@@ -33,6 +33,7 @@ END_REASONS: tuple[str, ...] = (
     "peer_ended",
     "park_timeout",
     "media_timeout",
+    "session_expired",
     "max_duration",
     "ack_timeout",
     "overload",

@@ -95,6 +95,29 @@ class ReInvited:
 
 
 @dataclass(slots=True)
+class Updated:
+    """The far end refreshes its target, its session timer, or the session by an UPDATE (RFC 3311); CSeq, and what of either
+    side is pending, have been checked."""
+
+    key: TransactionKey
+    request: Request
+
+
+@dataclass(slots=True)
+class UpdateAnswered:
+    """The 2xx to our UPDATE."""
+
+    response: Response
+
+
+@dataclass(slots=True)
+class UpdateRefused:
+    """A final response from 300 on to our UPDATE, or none at all: 408."""
+
+    response: Response | None
+
+
+@dataclass(slots=True)
 class MediaOpened:
     """A worker holds ports for this call."""
 
@@ -303,6 +326,9 @@ CallInput: TypeAlias = (
     | ByeReceived
     | CancelReceived
     | ReInvited
+    | Updated
+    | UpdateAnswered
+    | UpdateRefused
     | MediaOpened
     | MediaRefused
     | MediaClosed

@@ -78,6 +78,9 @@ from bridge.calls.inputs import (
     StoreTooLate,
     Unacknowledged,
     Undecided,
+    UpdateAnswered,
+    Updated,
+    UpdateRefused,
 )
 from bridge.calls.lists import ActionList, Origin, Step
 from bridge.calls.peering import PeerAnswered, PeerFailed, PeerGone, PeerMedia, PeerRinging
@@ -139,7 +142,13 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
         case CancelReceived(q850, elsewhere):
             answering.canceled(call, "answered_elsewhere" if elsewhere else "canceled", q850=q850, now=now)
         case ReInvited(key, request):
-            holding.reinvited(call, key, request)
+            holding.reinvited(call, key, request, now=now)
+        case Updated(key, request):
+            holding.updated(call, key, request, now=now)
+        case UpdateAnswered(response):
+            reoffering.update_answered(call, response, now=now)
+        case UpdateRefused(response):
+            reoffering.update_refused(call, response, now=now)
         case Unacknowledged():
             answering.unacknowledged(call, now=now)
         case MediaRefused(video):
@@ -307,6 +316,8 @@ def _elapsed(call: Call, timer: CallTimer, *, now: float) -> None:
                 dialing.expired(call, now=now)
         case CallTimer.GLARE:
             reoffering.try_again(call)
+        case CallTimer.SESSION:
+            reoffering.refresh_session(call, now=now)
         case CallTimer.DURATION_LIMIT:
             _end_for(call, "policy", "max_duration", now=now)
 

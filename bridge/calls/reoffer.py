@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from bridge.calls.facts import ActionId
 
-Purpose = Literal["hold", "unhold", "codec", "move"]
+Purpose = Literal["hold", "unhold", "codec", "move", "refresh"]
 
 
 @dataclass(slots=True)

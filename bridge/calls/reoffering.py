@@ -8,10 +8,12 @@ in `holding`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from bridge.calls import session_timing
 from bridge.calls.actions import Hold, Unhold
 from bridge.calls.call import Call, Phase
-from bridge.calls.effects import Acknowledge, ArmTimer, CallTimer, SendReinvite
+from bridge.calls.effects import Acknowledge, ArmTimer, CallTimer, Keep, SendReinvite, SendUpdate
 from bridge.calls.ending import hang_up
 from bridge.calls.events import ActionCompleted, ActionFailed
 from bridge.calls.facts import ActionId
@@ -24,6 +26,7 @@ from bridge.sdp.relaying import reoffer
 from bridge.sip.message import Response
 
 GLARES_MOST = 5
+_NO_UPDATE = frozenset({405, 501})
 _GONE = frozenset({408, 481})  # what says of a request within a dialog that there is none (§12.2.1.2)
 
 
@@ -54,10 +57,55 @@ def want_codec(call: Call, agreed: Negotiated) -> None:
     _begin(call, "codec", None, codecs=agreed.incoming)
 
 
+def refresh_session(call: Call, *, now: float) -> None:
+    """The session is to be refreshed, or has expired (RFC 4028 §10). A change that is under way refreshes it as well."""
+    session = call.session
+    if session is None or call.is_over:
+        return
+    if session.is_over(now):
+        hang_up(call, "network", "session_expired", now=now)
+        return
+    if call.phase is Phase.ANSWERED and call.reoffer is None and call.move is None:
+        _refresh(call)
+    call.out.append(ArmTimer(CallTimer.SESSION, session.again_in(now)))
+
+
+def update_answered(call: Call, response: Response, *, now: float) -> None:
+    """A 2xx to our UPDATE."""
+    if call.is_over or call.dialog is None:
+        return
+    call.dialog.refresh_target(response)
+    session_timing.answered(call, response, now=now)
+    if call.session is not None:
+        call.session = call.session._replace(by_update=True)  # whatever its Allow leaves out
+    call.out.append(Keep())
+
+
+def update_refused(call: Call, response: Response | None, *, now: float) -> None:
+    """A final response from 300 on, or none: then there is nobody (§12.2.1.2). What may come to be otherwise is tried again
+    in time, a far end that takes no UPDATE is sent a re-INVITE instead."""
+    if call.is_over or call.session is None:
+        return
+    if response is None or response.status in _GONE:
+        hang_up(call, "network", "unreachable", now=now)
+    elif response.status in _NO_UPDATE:
+        call.session = call.session._replace(by_update=False)
+        refresh_session(call, now=now)
+
+
+def _refresh(call: Call) -> None:
+    if call.session is not None and call.session.by_update:
+        call.out.append(SendUpdate())
+    elif call.local_sdp is not None:
+        # The same description with the same version: nothing changes (RFC 4028 §7.4).
+        call.reoffer = Reoffer("refresh", call.local_sdp, call.local_sdp)
+        call.out.append(SendReinvite())
+
+
 def begin_move(call: Call) -> None:
     """Tell the far end where we are now, and with it of the change that was under way, if there is one."""
     under_way = call.reoffer
-    if under_way is None:
+    if under_way is None or under_way.purpose == "refresh":
         _begin(call, "move", None)
         return
     call.local_sdp = under_way.before
@@ -74,6 +122,7 @@ def answered(call: Call, response: Response, *, now: float) -> None:
     _through(call, under_way)
     if call.dialog is not None:
         call.dialog.refresh_target(response)
+    session_timing.answered(call, response, now=now)
     ours, theirs = parse(under_way.offered), parse(response.body)
     agreed = None
     if isinstance(ours, SessionDescription) and isinstance(theirs, SessionDescription):
@@ -85,6 +134,10 @@ def answered(call: Call, response: Response, *, now: float) -> None:
     if under_way.purpose in ("hold", "unhold"):
         call.on_hold = under_way.purpose == "hold"
         _completed(call, under_way.purpose, under_way.action_id)
+    if under_way.purpose == "refresh":
+        agreed = _as_held(call, agreed)
+        if agreed == call.negotiated:
+            return
     call.negotiated, call.held = agreed, agreed.held
     call.media_generation += 1
     call.set_media()
@@ -119,6 +172,9 @@ def try_again(call: Call) -> None:
     under_way = call.reoffer
     if under_way is None or under_way.sent or call.is_over or call.local_sdp is None:
         return
+    if call.local_sdp != under_way.offered and under_way.purpose == "refresh":
+        call.reoffer = None  # theirs has refreshed the session, and changed it
+        return
     if call.local_sdp != under_way.offered:
         asked = _codecs_in(under_way.offered) if under_way.purpose == "codec" else ()
         under_way.before = call.local_sdp
@@ -149,6 +205,14 @@ def _offer(call: Call, before: bytes, purpose: Purpose, codecs: Sequence[Codec])
     )
     # The version rises with every offer, also past one that was refused: no two may bear the same (RFC 3264 §8).
     return made._replace(origin=made.origin._replace(version=str(call.sdp_version))).encode()
+
+
+def _as_held(call: Call, agreed: Negotiated) -> Negotiated:
+    """The answer to a refresh. Who holds us is offered our silence, and says nothing of its hold by taking that."""
+    before = call.negotiated
+    if before is None or not call.held:
+        return agreed
+    return replace(agreed, direction=before.direction, held=before.held, allowed=before.allowed)
 
 
 def _codecs_in(description: bytes) -> tuple[Codec, ...]:

@@ -32,6 +32,7 @@ from bridge.sip.dialog import Dialog
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request
 from bridge.sip.parser import parse as parse_message
+from bridge.sip.session_timer import Refresher, SessionTimer
 
 READS = (1,)  # versions, ascending: this release's own and the one before; it writes each of them
 VERSION = READS[-1]
@@ -45,7 +46,8 @@ _KNOWN = frozenset(
         *("v", "phase", "sequence", "search", "made_dialog", "reached", "dialog", "flow", "sdp", "media", "negotiated"),
         *("held", "answered_at", "actions_made", "answer_action", "ringing", "link", "peer_media", "ended"),
         *("client_state", "recovered", "move", "cause", "wait_until", "list", "answer_headers", "hangup_wanted"),
-        *("video_port", "dial_failure", "muted", "on_hold", "early_media", "reoffer"),
+        *("video_port", "dial_failure", "muted", "on_hold", "early_media", "reoffer", "session"),
+        "session_least",
     }
 )
 
@@ -169,7 +171,12 @@ def _seldom(call: Call) -> dict[str, Any]:
         data["on_hold"] = True
     if call.early_media:
         data["early_media"] = True
-    if call.reoffer is not None:
+    if call.session is not None:
+        data["session"] = list(call.session)
+    if call.session_least:
+        data["session_least"] = call.session_least
+    # A refresh offers nothing new, and whoever carries the call on knows when the next one is due.
+    if call.reoffer is not None and call.reoffer.purpose != "refresh":
         data["reoffer"] = call.reoffer.to_data()
     return data
 
@@ -310,6 +317,10 @@ def _revive_session(call: Call, variable: dict[str, Any]) -> None:
         call.media_open = True
         call.video_port = variable.get("video_port")
         call.video_wanted = call.video_port is not None
+    if "session" in variable:
+        interval, refresher, expires_at, by_update = variable["session"]
+        call.session = SessionTimer(interval, Refresher(refresher), expires_at, by_update)
+    call.session_least = variable.get("session_least", 0)
     if "negotiated" in variable:
         call.negotiated = Negotiated.from_data(variable["negotiated"])
         call.held = variable.get("held", False)

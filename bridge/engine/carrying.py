@@ -23,6 +23,7 @@ from bridge.calls.effects import (
     Emit,
     Finished,
     JoinWith,
+    Keep,
     Locate,
     Meet,
     MoveOut,
@@ -32,6 +33,7 @@ from bridge.calls.effects import (
     SendInvite,
     SendReinvite,
     SendRequest,
+    SendUpdate,
     SetMedia,
     Tell,
 )
@@ -163,6 +165,10 @@ def _carry_request(holdings: Holdings, leg: Leg, effect: CallEffect, *, now: flo
             linking.seek_party(holdings, leg, action, action_id, now=now)
         case JoinWith():
             linking.join_with(holdings, leg, effect, now=now)
+        case SendUpdate():
+            sip_outcomes(holdings, seeking.send_update(holdings, leg, now=now))
+        case Keep():
+            holdings.changed(leg.holding)
         case MoveOut():
             holdings.errands.append((call.id, Departure()))
 
@@ -279,7 +285,7 @@ def hurry(holdings: Holdings, leg: Leg, *, now: float) -> None:
 def send_response(holdings: Holdings, leg: Leg, key: TransactionKey, response: Response, *, now: float) -> None:
     """A response through its transaction. Where that is gone (it ended, or died with another process) nobody waits; nor where
     a final response has overtaken this one while it was being written."""
-    if holdings.endpoint.state(key) is not State.PROCEEDING:
+    if holdings.endpoint.state(key) not in (State.PROCEEDING, State.TRYING):
         return
     # Only theirs is declined: one of ours may have the same number, because each side counts for itself (§12.2.1.1).
     pending = leg.usage.state is UsageState.INVITED and leg.usage.sequence == response.cseq.number
@@ -384,8 +390,8 @@ def forget(holdings: Holdings, leg: Leg, *, keep_ports: bool = False) -> None:
     holdings.outbox.forget(call.id)
     for timer in _LATE_TIMERS if call.phase is Phase.ENDED else _TIMERS:
         holdings.agenda.disarm((call.id, timer))
-    for key in (call.invite_key, call.reinvite_key):
-        if key is not None and holdings.endpoint.state(key) is State.PROCEEDING:
+    for key in (call.invite_key, call.reinvite_key, leg.update_key):
+        if key is not None and holdings.endpoint.state(key) in (State.PROCEEDING, State.TRYING):
             holdings.endpoint.abandon(key)
             holdings.invites.pop(key, None)
     if call.phase is Phase.ENDED:

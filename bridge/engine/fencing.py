@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 
+from bridge.calls import session_timing
+from bridge.calls.effects import CallTimer
 from bridge.calls.facts import CallId
 from bridge.engine.effects import CommandRefused, OriginateRefused
 from bridge.engine.gate import Created
@@ -70,6 +72,9 @@ def put_off(holdings: Holdings, holding: Holding, key: TimerKey, *, now: float) 
         return False
     if isinstance(key[1], NodeTimer) and (key[1] is not NodeTimer.STORE or _is_new(holding, key[0])):
         return False
+    leg = holding.legs.get(key[0]) if key[1] is CallTimer.SESSION else None
+    if leg is not None:
+        session_timing.taken_up(leg.call, now=now)  # we have refused the refresh, if there was one
     holdings.agenda.arm(key, now + _LATER_S)
     return True
 

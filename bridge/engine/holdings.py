@@ -38,6 +38,7 @@ from bridge.sip.flow import Flow, Send
 from bridge.sip.headers import Line
 from bridge.sip.invite_usage import InviteUsage, UsageTimer
 from bridge.sip.message import Request
+from bridge.sip.session_timer import TIMER
 from bridge.sip.transaction import TransactionKey
 from bridge.sip.user_agent import Capabilities
 
@@ -121,6 +122,7 @@ class Leg:
         "snapshot",
         "stored",
         "takes",
+        "update_key",
         "usage",
     )
 
@@ -134,6 +136,7 @@ class Leg:
         self.fixed = fixed  # the snapshot's first part
         self.snapshot = 0  # the version of `fixed`
         self.listener = ""  # of a call that we make: the one whose identity it bears
+        self.update_key: TransactionKey | None = None  # of their last UPDATE
         self.passed_on = False  # its INVITE came back: no other node had a call of it
         self.stored = False  # `fixed` has been written, as a part of this conversation
         self.takes: list[
@@ -242,7 +245,7 @@ class Holdings:
         self.names = Names(secret=settings.secret, node_id=settings.node_id)
         ours = Capabilities()
         self.capabilities = replace(
-            ours, methods=(*ours.methods, "REGISTER"), extensions=ours.extensions | {"path", "outbound"}
+            ours, methods=(*ours.methods, "REGISTER"), extensions=ours.extensions | {"path", "outbound", TIMER}
         )
         self.admission = Admission(settings.admission)
         self.endpoint = Endpoint(timers=settings.timers)

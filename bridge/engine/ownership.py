@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from bridge.calls import snapshot
+from bridge.calls import session_timing, snapshot
 from bridge.calls.answering import accepted_response
 from bridge.calls.call import Call, Phase, Plan
 from bridge.calls.dialing import ELSEWHERE
@@ -456,6 +456,9 @@ def _arm(holdings: Holdings, call: Call, *, now: float) -> None:
     """The deadlines that the snapshot implies."""
     if call.answered_at is not None:
         holdings.agenda.arm((call.id, CallTimer.DURATION_LIMIT), call.answered_at + call.duration_limit_s)
+        session_due = session_timing.taken_up(call, now=now)
+        if session_due is not None:
+            holdings.agenda.arm((call.id, CallTimer.SESSION), session_due)
     else:
         holdings.agenda.arm((call.id, CallTimer.RING_LIMIT), call.created_at + call.plan.ring_limit_s)
     if call.wait_until is not None:

@@ -6,6 +6,7 @@ was not taken), §12.2.1.2.
 
 from __future__ import annotations
 
+from bridge.calls import session_timing
 from bridge.calls.inputs import (
     InviteAnswered,
     InviteDeclined,
@@ -14,6 +15,8 @@ from bridge.calls.inputs import (
     Progressed,
     ReinviteAnswered,
     ReinviteRefused,
+    UpdateAnswered,
+    UpdateRefused,
 )
 from bridge.calls.search import Stage
 from bridge.engine import seeking
@@ -50,6 +53,8 @@ def arrived(holdings: Holdings, given: ResponseArrived, *, now: float) -> None:
         _again_with_proof(holdings, ours, response, now=now)
     elif ours.attempt:
         _to_attempt(holdings, leg, ours, response, given.flow, now=now)
+    elif leg is not None and given.key.method == "UPDATE":
+        _to_update(holdings, leg, ours, response, now=now)
     elif leg is not None:
         _to_reinvite(holdings, leg, ours, response, given.flow, now=now)
 
@@ -114,6 +119,8 @@ def _lost(holdings: Holdings, key: TransactionKey, code: int, reason: str, *, no
             holdings.outages.silent(ours.flow, now=now)
         step(holdings, leg, InviteFailed(ours.attempt, code, reason, "unreachable"), now=now)
         finish_if_done(holdings, leg.holding, now=now)
+    elif key.method == "UPDATE":
+        step(holdings, leg, UpdateRefused(None), now=now)
     else:
         leg.usage.step(UsageInviteFailed(ours.request.cseq.number))
         step(holdings, leg, ReinviteRefused(408, reason, holdings.chance()), now=now)
@@ -170,7 +177,36 @@ def _to_reinvite(holdings: Holdings, leg: Leg, ours: OurRequest, response: Respo
                 holdings, seeking.send_reinvite(holdings, leg, proof=proof, challenges=ours.challenges + 1, now=now)
             )
             return
+    if status == 422 and _ask_for_more(holdings, leg, ours, response, now=now):
+        return
     step(holdings, leg, ReinviteRefused(status, response.reason, holdings.chance()), now=now)
+
+
+def _to_update(holdings: Holdings, leg: Leg, ours: OurRequest, response: Response, *, now: float) -> None:
+    if 200 <= response.status < 300:
+        step(holdings, leg, UpdateAnswered(response), now=now)
+    elif response.status >= 300:
+        proof = _proof(holdings, ours, response) if _may_prove(ours, response) else None
+        more = response.status == 422 and ours.challenges < _CHALLENGES_MOST
+        if proof is None and not (more and session_timing.raised(leg.call, response)):
+            step(holdings, leg, UpdateRefused(response), now=now)
+            return
+        outcomes = seeking.send_update(holdings, leg, proof=proof or (), challenges=ours.challenges + 1, now=now)
+        sip_outcomes(holdings, outcomes)
+
+
+def _ask_for_more(holdings: Holdings, leg: Leg, ours: OurRequest, response: Response, *, now: float) -> bool:
+    """Whether a re-INVITE whose session was too short for somebody has left again, with a longer one (RFC 4028 §7.3)."""
+    call = leg.call
+    if call.is_over or call.reoffer is None or ours.challenges >= _CHALLENGES_MOST:
+        return False
+    if not session_timing.raised(call, response):
+        return False
+    call.reoffer.sent = False
+    sip_outcomes(
+        holdings, seeking.send_reinvite(holdings, leg, proof=leg.proof, challenges=ours.challenges + 1, now=now)
+    )
+    return True
 
 
 def _usage(holdings: Holdings, effects: UsageEffects) -> None:

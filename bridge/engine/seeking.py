@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from zlib import crc32
 
+from bridge.calls import session_timing
 from bridge.calls.actions import Credentials
 from bridge.calls.call import Call
 from bridge.calls.effects import CallTimer
@@ -26,10 +27,13 @@ from bridge.sip.headers import Line
 from bridge.sip.invite_usage import AckSent as UsageAckSent
 from bridge.sip.invite_usage import InviteSent, UsageState
 from bridge.sip.message import Request
+from bridge.sip.session_timer import TIMER
 from bridge.sip.transaction import State, TransactionKey, client_key
 from bridge.sip.uri import is_sips
 from bridge.sip.user_agent import Capabilities, new_invite, via_value
 
+_EXTENSIONS = frozenset({TIMER})  # what our INVITEs support
+_TARGETS = frozenset({"INVITE", "UPDATE"})  # what tells the far end where we are (§12.2.1.1)
 _OVERTAKEN_S = 1.0  # for their re-INVITE to be over, before ours
 PATIENCE_T1 = 8  # times T1, for a server while others remain: four copies of an INVITE by UDP
 UDP_MOST = 1300  # bytes of a request; above that, and without knowledge of the path, it leaves by TCP (§18.1.1)
@@ -162,12 +166,31 @@ def send_reinvite(
     under_way.sent, leg.proof = True, proof
     lines = (
         ("Allow", call.identity.allow),
+        *session_timing.asked_again(call),
         ("User-Agent", call.identity.server),
         *proof,
         ("Content-Type", "application/sdp"),
     )
     request, flow = within_dialog(holdings, leg, "INVITE", lines, under_way.offered)
     leg.usage.step(InviteSent(request.cseq.number))
+    ours = OurRequest(call.id, request, flow, credentials=credentials_of(call), challenges=challenges)
+    return send(holdings, ours, now=now)
+
+
+def send_update(
+    holdings: Holdings, leg: Leg, *, proof: tuple[Line, ...] = (), challenges: int = 0, now: float
+) -> list[Outcome]:
+    """An UPDATE that refreshes the session leaves (RFC 4028 §7.4, RFC 3311 §5.1): it offers nothing."""
+    call = leg.call
+    if call.is_over or call.dialog is None:
+        return []
+    lines = (
+        ("Allow", call.identity.allow),
+        *session_timing.asked_again(call),
+        ("User-Agent", call.identity.server),
+        *proof,
+    )
+    request, flow = within_dialog(holdings, leg, "UPDATE", lines)
     ours = OurRequest(call.id, request, flow, credentials=credentials_of(call), challenges=challenges)
     return send(holdings, ours, now=now)
 
@@ -210,7 +233,7 @@ def within_dialog(
     flow = next_hop(call.dialog, via_host=call.via_host)
     listener = holdings.settings.listener_of(flow)
     via = via_value(flow.transport, listener.sent_by, branch)
-    contact = listener.named(secure=call.dialog.secure).contact if method == "INVITE" else None
+    contact = listener.named(secure=call.dialog.secure).contact if method in _TARGETS else None
     return call.dialog.new_request(method, via=via, contact=contact, headers=lines, body=body), flow
 
 
@@ -253,8 +276,13 @@ def _invite(holdings: Holdings, leg: Leg, attempt: InviteAttempt, flow: Flow) ->
         via=via_value(flow.transport, sent_by, branch),
         contact=listener.named(secure=is_sips(place.uri)).contact,
         offer=call.local_sdp or b"",
-        capabilities=Capabilities(server=call.identity.server),
-        headers=[*[("Route", route) for route in place.routes], *attempt.proof, *extra],
+        capabilities=Capabilities(extensions=_EXTENSIONS, server=call.identity.server),
+        headers=[
+            *[("Route", route) for route in place.routes],
+            *session_timing.asked_first(call),
+            *attempt.proof,
+            *extra,
+        ],
         max_forwards=call.max_forwards,
     )
 

@@ -9,7 +9,15 @@ from __future__ import annotations
 from bridge.calls import answering, machine, snapshot
 from bridge.calls.call import Phase
 from bridge.calls.facts import CallId
-from bridge.calls.inputs import Acknowledged, ByeReceived, CancelReceived, KeyPressed, ReInvited, Unacknowledged
+from bridge.calls.inputs import (
+    Acknowledged,
+    ByeReceived,
+    CancelReceived,
+    KeyPressed,
+    ReInvited,
+    Unacknowledged,
+    Updated,
+)
 from bridge.engine import authenticating, passing, registering, responses
 from bridge.engine.carrying import carry, send_response, sip_outcomes, step, usage_effects
 from bridge.engine.effects import Dropped, Noted
@@ -44,13 +52,14 @@ from bridge.sip.invite_usage import (
     RefuseInvite,
     RepeatResponse,
     UsageEffects,
+    UsageState,
 )
 from bridge.sip.invite_usage import Acknowledged as UsageAcknowledged
 from bridge.sip.invite_usage import ByeReceived as UsageByeReceived
 from bridge.sip.message import Request, Response
 from bridge.sip.parser import KeepAlive, MalformedMessage, parse
 from bridge.sip.stun import binding_answer
-from bridge.sip.transaction import server_key
+from bridge.sip.transaction import State, server_key
 from bridge.sip.user_agent import Refused, asks_for_sips, check, options_headers, respond
 
 _NOT_SECURE = ("Warning", '380 bridge "SIPS Not Allowed"')  # RFC 5630 §6.2: not by this way
@@ -346,10 +355,15 @@ def _leg_of(holdings: Holdings, request: Request) -> Leg | None:
 def _within_dialog(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
     request = arrived.request
     leg = _leg_of(holdings, request)
+    if leg is None and request.method == "UPDATE" and _is_early(holdings, request):
+        _update_early(holdings, arrived, now=now)
+        return
     if leg is None or leg.call.phase is Phase.ENDED:
         _answer(holdings, arrived, 481, now=now)
         return
     dialog = leg.call.dialog
+    if dialog is None and request.method == "UPDATE":
+        dialog = answering.early_dialog(leg.call)  # its numbers and its target are kept from here on
     if dialog is not None:
         if dialog.secure and not arrived.flow.secure:
             _answer(holdings, arrived, 480, headers=(_NOT_SECURE,), now=now)
@@ -365,6 +379,8 @@ def _within_dialog(holdings: Holdings, arrived: RequestArrived, *, now: float) -
             step(holdings, leg, ByeReceived(reason_q850(request)), now=now)
         case "INVITE":
             _reinvite(holdings, leg, arrived, now=now)
+        case "UPDATE":
+            _update(holdings, leg, arrived, now=now)
         case "OPTIONS":
             _answer(holdings, arrived, 200, headers=options_headers(holdings.capabilities), now=now)
         case "INFO":
@@ -385,6 +401,49 @@ def _info(holdings: Holdings, leg: Leg, arrived: RequestArrived, *, now: float) 
         step(holdings, leg, KeyPressed(key.digit, key.duration_ms, "info"), now=now)
 
 
+def _update(holdings: Holdings, leg: Leg, arrived: RequestArrived, *, now: float) -> None:
+    """RFC 3311 §5.2: at most one at a time, and no offer while another one is open."""
+    request, usage = arrived.request, leg.usage
+    if leg.call.is_over:
+        _answer(holdings, arrived, 481, now=now)
+    elif holdings.is_in_limbo(now):
+        _answer(holdings, arrived, 500, "Store Away", (_LATER,), now=now)  # limbo: survival §1
+    elif leg.update_key is not None and holdings.endpoint.state(leg.update_key) is State.TRYING:
+        _answer(holdings, arrived, 500, headers=(_a_little_later(request),), now=now)
+    elif request.body and usage.state is UsageState.INVITING:
+        _answer(holdings, arrived, 491, now=now)
+    elif request.body and usage.state is UsageState.INVITED and leg.call.phase is Phase.ANSWERED:
+        _answer(holdings, arrived, 500, headers=(_a_little_later(request),), now=now)
+    else:
+        leg.update_key = arrived.key
+        step(holdings, leg, Updated(arrived.key, request), now=now)
+
+
+def _is_early(holdings: Holdings, request: Request) -> bool:
+    """Whether it comes from somebody whom we call, before the answer."""
+    tag = request.to_tag or ""
+    leg = holdings.legs.get(holdings.names.call_claimed_by(tag))
+    if leg is None or leg.call.search is None or not holdings.names.matches(tag, leg.call.tag):
+        return False
+    attempts = leg.call.search.attempts
+    return leg.call.is_sought and any(each.is_out and each.sip_call_id == request.call_id for each in attempts)
+
+
+def _update_early(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
+    """The offer of our INVITE has no answer yet that counts; and the target comes with the 2xx once more (§13.2.2.4)."""
+    if arrived.request.body:
+        _answer(holdings, arrived, 491, now=now)
+        return
+    listener = holdings.settings.listener_of(arrived.flow)
+    identity = listener.named(secure=asks_for_sips(arrived.request))
+    _answer(holdings, arrived, 200, headers=(("Contact", identity.contact), ("Allow", identity.allow)), now=now)
+
+
+def _a_little_later(request: Request) -> Line:
+    """A number of our own choosing between 0 and 10 (§14.2); CSeq spreads it well enough."""
+    return "Retry-After", str(request.cseq.number % 11)
+
+
 def _reinvite(holdings: Holdings, leg: Leg, arrived: RequestArrived, *, now: float) -> None:
     request = arrived.request
     if leg.call.is_over:
@@ -396,8 +455,7 @@ def _reinvite(holdings: Holdings, leg: Leg, arrived: RequestArrived, *, now: flo
     effects = leg.usage.step(InviteArrived(request.cseq.number))
     for effect in effects:
         if isinstance(effect, RefuseInvite):
-            # A number of our own choosing between 0 and 10 (§14.2); CSeq spreads it well enough.
-            wait = (("Retry-After", str(request.cseq.number % 11)),) if effect.status == 500 else ()
+            wait = (_a_little_later(request),) if effect.status == 500 else ()
             response = respond(request, effect.status, headers=wait)
             send_response(holdings, leg, arrived.key, response, now=now)
             return

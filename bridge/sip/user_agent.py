@@ -15,6 +15,7 @@ from bridge.sip.grammar import REASON_PHRASES
 from bridge.sip.headers import Headers, Line, Malformed, Star, Via, contacts, content_type, option_tags, routes
 from bridge.sip.info import TYPES
 from bridge.sip.message import Request, Response
+from bridge.sip.session_timer import MIN_SE, TIMER, session_expires, too_small
 from bridge.sip.uri import is_sips
 
 DIALOG_MAKING = frozenset({"INVITE", "SUBSCRIBE", "REFER", "NOTIFY"})  # whose responses carry Record-Route (§12.1.1)
@@ -22,6 +23,7 @@ _COPIED = frozenset({"Via", "From", "Call-ID", "CSeq"})  # §8.2.6.2, and To wit
 _COPIED_TO_TRYING = _COPIED | {"Timestamp"}  # §8.2.6.1
 _COPIED_TO_DIALOG = _COPIED | {"Record-Route"}  # §12.1.1
 _TARGETS = frozenset({"INVITE", "UPDATE", "SUBSCRIBE", "REFER"})  # where a Contact is the remote target (§8.1.1.8)
+_REFRESHING = frozenset({"INVITE", "UPDATE"})  # what may ask for a session timer (RFC 4028 §7)
 _MAX_RANGES = 128  # of an Accept that are looked at; the most seen in the field is a dozen
 _CONTENT_MATTERS_NOT = frozenset({"BYE", "CANCEL"})  # who hangs up has hung up, whatever the body says
 
@@ -30,7 +32,7 @@ _CONTENT_MATTERS_NOT = frozenset({"BYE", "CANCEL"})  # who hangs up has hung up,
 class Capabilities:
     """What our user agent server understands; every value goes into an answer as it stands."""
 
-    methods: tuple[str, ...] = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO")
+    methods: tuple[str, ...] = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE")
     extensions: frozenset[str] = frozenset()  # option tags, lower case
     content_types: tuple[str, ...] = ("application/sdp",)
     info_types: tuple[str, ...] = TYPES  # of INFO, which brings no session description
@@ -100,6 +102,7 @@ def check(request: Request, capabilities: Capabilities) -> Refused | None:
         _method(request, capabilities)
         or _scheme(request, capabilities)
         or _extensions(request, capabilities)
+        or _session(request, capabilities)
         or _content(request, capabilities)
         or _accept(request, capabilities)
         or _contact(request)
@@ -156,6 +159,18 @@ def _extensions(request: Request, capabilities: Capabilities) -> Refused | None:
         return None  # §8.2.2.3: in a CANCEL it is to be ignored
     unknown = [tag for tag in option_tags(request, "Require") if tag not in capabilities.extensions]
     return _refused(420, ("Unsupported", ", ".join(unknown))) if unknown else None
+
+
+def _session(request: Request, capabilities: Capabilities) -> Refused | None:
+    """What it asks of how long the session shall last (RFC 4028 §9)."""
+    if "Session-Expires" not in request.headers or request.method not in _REFRESHING:
+        return None
+    if TIMER not in capabilities.extensions:
+        return None
+    asked = session_expires(request)
+    if isinstance(asked, Malformed):
+        return Refused(400, asked.reason)
+    return _refused(422, ("Min-SE", str(MIN_SE))) if too_small(request) else None
 
 
 def _content(request: Request, capabilities: Capabilities) -> Refused | None:

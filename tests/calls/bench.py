@@ -173,6 +173,17 @@ def answered() -> Bench:
     return bench
 
 
+def timed() -> Bench:
+    """With a session timer."""
+    bench = Bench(extra="Supported: timer\r\nSession-Expires: 600;refresher=uas\r\n")
+    bench.decide(Answer())
+    bench.give(MediaOpened("192.0.2.10", 20000))
+    bench.give(AcceptSent())
+    bench.ack()
+    bench.call.session_least = 300
+    return bench
+
+
 def held() -> Bench:
     bench = answered()
     bench.reinvite(sdp(direction="sendonly"))
@@ -219,6 +230,7 @@ STATES: dict[str, Callable[[], Bench]] = {
         sent,
         hanging_up,
         answered,
+        timed,
         held,
         moved,
         ending,

@@ -85,6 +85,9 @@ from bridge.calls.inputs import (
     StoreTooLate,
     Unacknowledged,
     Undecided,
+    UpdateAnswered,
+    Updated,
+    UpdateRefused,
 )
 from bridge.calls.peering import PeerAnswered, PeerFailed, PeerGone, PeerMedia, PeerRinging
 from bridge.sip.dialog import Dialog
@@ -122,6 +125,8 @@ ACTIONS: list[Action] = [
     Unmute(),
 ]
 REINVITE = message(request("INVITE", sequence=7, sdp=OFFER, to_tag=TAG))
+UPDATE = message(request("UPDATE", sequence=2, sdp=OFFER, to_tag=TAG))
+REFRESH = message(request("UPDATE", sequence=3, to_tag=TAG))
 INVITE = Calling(BOB).sent()
 INPUTS: list[CallInput] = [
     Decided(()),
@@ -137,6 +142,7 @@ INPUTS: list[CallInput] = [
     ByeReceived(None),
     CancelReceived(26),
     ReInvited(server_key(REINVITE), REINVITE),
+    *(Updated(server_key(each), each) for each in (UPDATE, REFRESH)),
     MediaOpened("192.0.2.10", 20000),
     MediaOpened("192.0.2.10", 20002, video=True),
     MediaRefused(),
@@ -168,6 +174,9 @@ INPUTS: list[CallInput] = [
     AckSent(),
     ReinviteAnswered(response(200, sdp(direction="recvonly", formats="0 101"))),
     ReinviteAnswered(response(200)),
+    UpdateAnswered(response(200)),
+    UpdateRefused(None),
+    *(UpdateRefused(response(code)) for code in (405, 481, 491)),
     *(ReinviteRefused(code, "Whatever", 0.5) for code in (401, 408, 481, 488, 491)),
     Linked(Link(PEER, "join", asked=False, action_id=DIALED, end_with_peer=True), None),
     Linked(Link(PEER, "join", asked=True, action_id=DIALED, end_with_peer=False), speaks("8 101")),
@@ -375,6 +384,7 @@ def test_the_state_that_is_shown() -> None:
         "sent": "initiated",
         "hanging_up": "initiated",
         "answered": "answered",
+        "timed": "answered",
         "held": "answered",
         "moved": "answered",
         "ending": "answered",

@@ -20,7 +20,19 @@ from bridge.calls.search import InviteAttempt, Place, Stage
 from bridge.calls.streams import rule_of
 from bridge.sdp.codecs import OPUS, PCMU, Codec
 from bridge.sdp.negotiated import Stream
-from tests.calls.bench import CALL, CONVERSATION, FLOW, STATES, TAG, Bench, accepted, hanging_up, listed, message
+from tests.calls.bench import (
+    CALL,
+    CONVERSATION,
+    FLOW,
+    STATES,
+    TAG,
+    Bench,
+    accepted,
+    hanging_up,
+    listed,
+    message,
+    timed,
+)
 from tests.calls.outgoing import OUTGOING, TOGETHER, Calling, early, holding, inviting, party_accepted
 from tests.engine.world import IDENTITY, OFFER, Sealing, request
 
@@ -310,3 +322,16 @@ def test_what_two_joined_legs_have_agreed_on_survives_too() -> None:
     bench.call.negotiated = replace(plain, codec=opus, incoming=(), outgoing=(opus, PCMU), ptime=20, video=picture)
     assert through_the_store(bench).negotiated == bench.call.negotiated
     assert snapshot.read(snapshot.variable(bench.call))["negotiated"] == bench.call.negotiated.to_data()
+
+
+def test_a_session_timer_is_kept_and_a_refresh_is_not() -> None:
+    """Whoever carries the call on knows when the next one is due; and the release before knows of no such purpose."""
+    bench = timed()
+    bench.give(Elapsed(CallTimer.SESSION))
+    assert bench.call.reoffer is not None
+    assert bench.call.reoffer.purpose == "refresh"
+    stored = snapshot.read(snapshot.variable(bench.call))
+    assert stored["session"] == [600, "ours", bench.now + 600, False]
+    assert "reoffer" not in stored
+    revived = through_the_store(bench)
+    assert (revived.session, revived.session_least) == (bench.call.session, 300)

@@ -68,6 +68,15 @@ def media_timeout() -> World:
     return world
 
 
+def session_expired() -> World:
+    world = World()
+    world.reply = (ANSWER,)
+    world.invite(extra="Supported: timer\r\nSession-Expires: 90;refresher=uac\r\n")
+    world.ack()
+    world.advance(61.0)
+    return world
+
+
 def max_duration() -> World:
     world = answered(World(settings(plan={"duration_limit_s": 5.0})))
     world.advance(6.0)
@@ -178,6 +187,7 @@ WALKS: dict[str, Walk] = {
     "server_error": rejecting(500),
     "park_timeout": park_timeout,
     "media_timeout": media_timeout,
+    "session_expired": session_expired,
     "max_duration": max_duration,
     "ack_timeout": ack_timeout,
     "overload": overload,

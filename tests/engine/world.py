@@ -72,7 +72,7 @@ from bridge.sip.transaction import server_key
 from bridge.store.keyspace import Keyspace
 
 CALLER = Flow("udp", "udp:5060", "192.0.2.1", 5062)
-IDENTITY = Identity("<sip:192.0.2.10:5060>", "bridge", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, REGISTER")
+IDENTITY = Identity("<sip:192.0.2.10:5060>", "bridge", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, REGISTER")
 HOOK = Endpoint("front-desk.0", "http://app/calls", None, decision=True)
 ANSWER = Answer()
 OK = Outcome(200, None, None, 0.01)

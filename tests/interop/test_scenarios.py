@@ -108,6 +108,17 @@ async def test_hold_resume_and_silence(runs: Runs) -> None:
     assert types(streams) == {told: CALLS}
 
 
+async def test_hold_and_resume_by_update(runs: Runs) -> None:
+    streams = await runs.play("update", "answer")
+    told = ("call.incoming", "call.answered", "call.held", "call.resumed", "call.held", "call.ended")
+    assert types(streams) == {told: CALLS}
+
+
+async def test_session_timer(runs: Runs) -> None:
+    streams = await runs.play("session_timer", "answer")
+    assert types(streams) == {("call.incoming", "call.answered", "call.ended"): CALLS}
+
+
 async def test_no_codec_in_common(runs: Runs) -> None:
     streams = await runs.play("not_acceptable", "answer")
     assert ends(streams) == {("policy", "not_acceptable", 488): CALLS}
