@@ -17,41 +17,34 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import structlog
 import uvloop
-from aiohttp import web
 
-from bridge import __version__
 from bridge.ambient import Seal, SystemClock, SystemTokens
 from bridge.announcing import Load
 from bridge.api import NotReady, Ready
-from bridge.api.app import make_app, make_health_app, make_runner
+from bridge.api.app import make_app, make_health_app
 from bridge.api.auth import ApiKey
-from bridge.calls.call import Call, Identity, Plan
-from bridge.calls.destinations import ANYWHERE, Destinations
+from bridge.calls.call import Call
 from bridge.calls.events import Event
 from bridge.calls.facts import ActionId, EventId
 from bridge.calls.snapshot import READS
 from bridge.cluster.peers import Cluster
-from bridge.config import Address, Application, Config, DestinationLimits, Listener
-from bridge.contract.actions import to_actions
+from bridge.config import Config, Listener
 from bridge.contract.registered import render_registration
 from bridge.contract.render import call_json, render_event
 from bridge.draining import Draining
-from bridge.engine.admission import AdmissionLimits
 from bridge.engine.inputs import HangUpAll
 from bridge.engine.node import Node
-from bridge.engine.registrations import RegistrationEvent, User
-from bridge.engine.settings import Application as EngineApplication
-from bridge.engine.settings import Listener as EngineListener
-from bridge.engine.settings import Match, NodeSettings, RegistrarSettings
+from bridge.engine.registrations import RegistrationEvent
+from bridge.engine_settings import media_address, node_settings
 from bridge.errors import StartError, StoreUnavailable
 from bridge.fetching import Fetching
 from bridge.handing import HandingOver
+from bridge.http_serving import bind_http, serve_http
 from bridge.media.client import MediaClient
 from bridge.membership import Membership
 from bridge.net.addresses import host_port, outward_address
@@ -61,17 +54,12 @@ from bridge.net.resolver import Resolver
 from bridge.net.stream import StreamListener
 from bridge.net.udp import UdpListener
 from bridge.nodes import Nodes
-from bridge.outbox.effects import Endpoint
-from bridge.outbox.schedule import Schedule
 from bridge.pump import Pump
 from bridge.reader import Reader
 from bridge.registry import Registry
 from bridge.renewal import Renewal
 from bridge.sealing import ClusterSeal
-from bridge.settings.values import parse_proxy
-from bridge.sip.registrar import AddressOfRecord, Rules, address_of_record
-from bridge.sip.transaction import Timers
-from bridge.sip.user_agent import Capabilities
+from bridge.sip.registrar import AddressOfRecord
 from bridge.store import Lease, Store
 from bridge.store.memory import MemoryStore
 from bridge.store.redis import RedisStore
@@ -85,13 +73,10 @@ log = structlog.get_logger("bridge.service")
 SECRETS_RETRY_S = 0.5
 CANCEL_AGAIN_S = 0.5
 STOP_PATIENCE_S = 5.0  # what a planned stop gives the last events to be delivered
-HTTP_PATIENCE_S = 5.0  # and what it gives a request that is being answered
 LAG_PROBE_S = 0.25
 YOUNG_OBJECTS = 5_000  # that may be made, and not be gone again, before they are searched for circles
 CRASHED = 70  # exit code: a fault of ours, EX_SOFTWARE of sysexits.h; the supervisor starts us again
 REPLACED = 3  # exit code: another process bears our name now; starting us again would only take it back
-
-SERVER = f"sip-bridge/{__version__}"
 
 SipListener: TypeAlias = UdpListener | StreamListener
 
@@ -209,7 +194,7 @@ class Service:
         pump = Pump(clock=self._clock, metrics=metrics)
         certificates = None if config.sip.tls.files is None else Certificates(config.sip.tls.files)
         sockets = [await self._bind_sip(stack, each, pump, certificates) for each in config.sip.listen]
-        api_sockets = _bind_http(stack, config.api.listen, "api.listen")
+        api_sockets = bind_http(stack, config.api.listen, "api.listen")
         await self._serve_health(stack)
         store = self._make_store(pump)
         await store.open()
@@ -220,7 +205,14 @@ class Service:
         seal = ClusterSeal(secret, self._tokens)
         switchboard, cluster = await self._bind_cluster(stack, pump, store, secret, seal)
 
-        settings = self._node_settings(secret, sockets)
+        settings = node_settings(
+            config,
+            owner=self._owner,
+            node_id=self._node_id,
+            nonce=self._tokens.token(12),
+            secret=secret,
+            sockets=sockets,
+        )
         node = Node(
             settings,
             render=ContractRenderer(),
@@ -232,7 +224,7 @@ class Service:
         sender = Sender(endpoint_secrets, clock=self._clock, give=pump.delivered)
         await sender.start()
         stack.push_async_callback(sender.close)
-        media = MediaClient([str(each) for each in self._workers], advertise=self._media_address(), give=pump.give)
+        media = MediaClient([str(each) for each in self._workers], advertise=media_address(config), give=pump.give)
         await media.start()
         stack.push_async_callback(media.close)
         resolver = Resolver(pump.give)
@@ -422,52 +414,6 @@ class Service:
         self._listening.append(f"{listener.transport}:{host_port(*bound.address)}")
         return bound
 
-    def _listener(self, listener: Listener, bound: SipListener) -> EngineListener:
-        """A listener as the far end sees it."""
-        shown = listener.advertise or self._config.sip.advertise
-        host = shown.host if shown is not None else outward_address(listener.address.host)
-        port = shown.port if shown is not None else None
-        if port is None or (listener.advertise is None and listener.transport == "tls"):  # never the one of UDP and TCP
-            port = bound.address[1]
-        sent_by = host_port(host, port)
-        allow = ", ".join(Capabilities().methods)
-        transport = "" if listener.transport == "udp" else f";transport={listener.transport}"
-        identity = Identity(contact=f"<sip:{sent_by}{transport}>", server=SERVER, allow=allow)
-        version = ip_address(bound.address[0]).version
-        return EngineListener(listener.uri, sent_by, identity, listener.transport, version)
-
-    def _media_address(self) -> str:
-        config = self._config
-        if config.media.advertise is not None:
-            return config.media.advertise
-        if config.sip.advertise is not None:
-            return config.sip.advertise.host
-        return outward_address(config.sip.listen[0].address.host)
-
-    def _node_settings(self, secret: bytes, sockets: Sequence[SipListener]) -> NodeSettings:
-        config = self._config
-        timers, proxy = config.sip.timers, config.sip.outbound_proxy
-        return NodeSettings(
-            owner=self._owner,
-            node_id=self._node_id,
-            nonce=self._tokens.token(12),
-            secret=secret,
-            listeners={
-                each.uri: self._listener(each, bound) for each, bound in zip(config.sip.listen, sockets, strict=True)
-            },
-            applications=tuple(_application(each, config) for each in config.all_applications),
-            domains=frozenset(config.sip.domains),
-            outbound_proxy=None if proxy is None else parse_proxy(proxy),
-            registrar=_registrar(config),
-            admission=_admission(config),
-            timers=Timers(timers.t1_s, timers.t2_s, timers.t4_s),
-            schedule=Schedule(delays=config.webhooks.schedule),
-            decision_timeout_s=config.webhooks.decision_timeout_s,
-            backlog_max=config.webhooks.backlog_max,
-            max_calls=config.limits.max_calls,
-            clustered=config.cluster.listen is not None,
-        )
-
     async def _serve_api(
         self,
         stack: AsyncExitStack,
@@ -489,14 +435,14 @@ class Service:
             metrics=self._metrics,
             keys=keys,
         )
-        await _serve_http(stack, app, sockets, config.api.listen, "api.listen")
+        await serve_http(stack, app, sockets, config.api.listen, "api.listen")
 
     async def _serve_health(self, stack: AsyncExitStack) -> None:
         """From the beginning: a start may take as long as the store is away, and that is no reason to be killed."""
         address = self._config.health.listen
         if address is not None:
             health = make_health_app(health=self._readiness, metrics=self._metrics)
-            await _serve_http(stack, health, _bind_http(stack, address, "health.listen"), address, "health.listen")
+            await serve_http(stack, health, bind_http(stack, address, "health.listen"), address, "health.listen")
 
     # What goes on while it serves
 
@@ -561,106 +507,12 @@ def _assembled(assembling: asyncio.Task[Pump]) -> Pump:
         raise StartError(f"the store went away while we started: {error}") from error
 
 
-def _bind_http(stack: AsyncExitStack, address: Address, key: str) -> list[socket.socket]:
-    """Sockets that are ours from here on, and refuse connections until `_serve_http`. StartError when they cannot be had."""
-    bound = []
-    try:
-        for family, kind, _, _, where in socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        ):
-            made = socket.socket(family, kind)
-            stack.callback(made.close)
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            made.bind(where)
-            bound.append(made)
-    except OSError as error:
-        raise _cannot_listen(address, key, error) from error
-    return bound
-
-
-async def _serve_http(
-    stack: AsyncExitStack, app: web.Application, sockets: Sequence[socket.socket], address: Address, key: str
-) -> None:
-    runner = make_runner(app, shutdown_timeout=HTTP_PATIENCE_S)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    try:
-        for bound in sockets:
-            await web.SockSite(runner, bound).start()
-    except OSError as error:
-        raise _cannot_listen(address, key, error) from error
-
-
-def _cannot_listen(address: Address, key: str, error: OSError) -> StartError:
-    return StartError(f"cannot listen on {address} for HTTP: {error.strerror}; the key is {key}")
-
-
 async def cancel(task: asyncio.Task[Any]) -> None:
     """End a task, however often it takes. One that waits for the store may take a cancellation that comes with its timeout
     for that timeout (redis-py closes a connection then, and goes on), and would be waited for without end."""
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=CANCEL_AGAIN_S)
-
-
-def _application(application: Application, config: Config) -> EngineApplication:
-    limits = application.limits
-    plan = Plan(
-        name=application.name,
-        fallback=to_actions(application.fallback),
-        latching=config.media.latching,
-        ring_limit_s=limits.max_ring_s,
-        duration_limit_s=limits.max_duration_s,
-        destinations=_destinations(limits.destinations),
-        session_expires_s=config.sip.session_expires_s,
-    )
-    endpoints = tuple(
-        Endpoint(
-            each.id,
-            each.url,
-            each.fallback_url,
-            decision=each.decision,
-            events=None if each.events is None else frozenset(each.events),
-        )
-        for each in application.webhooks
-    )
-    match = Match(users=frozenset(application.match.users), domains=frozenset(application.match.domains))
-    return EngineApplication(application.name, plan, endpoints, match, registrations=application.registrations)
-
-
-def _destinations(limits: DestinationLimits | None) -> Destinations:
-    return ANYWHERE if limits is None else Destinations(limits.allowed, limits.denied)
-
-
-def _admission(config: Config) -> AdmissionLimits:
-    limits = config.limits
-    return AdmissionLimits(
-        requests_per_second=limits.max_requests_per_source,
-        burst=5 * limits.max_requests_per_source,
-        failures=limits.max_failures_per_source,
-        ban_s=limits.ban_s,
-        ban_max_s=max(limits.ban_s, limits.ban_max_s),
-        scanners=limits.scanners,
-        trusted=limits.trusted_nets,
-    )
-
-
-def _registrar(config: Config) -> RegistrarSettings:
-    asked, realm = config.sip.registrar, config.sip.effective_realm
-    users = [
-        User(each.username, each.proof(realm), None if each.aor is None else address_of_record(each.aor))
-        for each in config.users
-    ]
-    return RegistrarSettings(
-        realm=realm,
-        algorithms=asked.algorithms,
-        nonce_lifetime_s=asked.nonce_lifetime_s,
-        rules=Rules(asked.default_expires_s, asked.min_expires_s, asked.max_expires_s, asked.contacts_max),
-        users={user.username: user for user in users},
-        authenticate=config.sip.authenticate,
-    )
 
 
 def _set_gauges(

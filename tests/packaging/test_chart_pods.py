@@ -10,7 +10,8 @@ import yaml
 
 from bridge.config import Config, load
 from bridge.contract.operations import HEALTH
-from bridge.service import HTTP_PATIENCE_S, STOP_PATIENCE_S
+from bridge.http_serving import HTTP_PATIENCE_S
+from bridge.service import STOP_PATIENCE_S
 from bridge.supervisor import SIGNALLING_STOP_S
 from bridge.webhooks.signing import new_secret
 from tests.docs.pages import ROOT
