@@ -24,6 +24,7 @@ from structlog.testing import capture_logs
 from bridge import supervisor
 from bridge.ambient import SystemClock, SystemTokens
 from bridge.config import Config
+from bridge.engine_settings import node_settings
 from bridge.errors import StartError, StoreUnavailable
 from bridge.media.client import MediaClient
 from bridge.net.udp import UdpListener
@@ -640,8 +641,8 @@ def test_how_a_listener_of_tls_names_itself(tmp_path: Path, sip: dict[str, str],
     uri = {"uri": "tls:127.0.0.1:0", "advertise": sip.pop("listener", None)}
     tls = {"certificate": str(pair.certificate), "key": str(pair.key)}
     config = Config.model_validate({"sip": {"listen": [uri], "tls": tls, **sip}})
-    service = Service(config, node_id="n1", store_url="memory://", workers=[])
     bound = UdpListener("tls:127.0.0.1:0", "127.0.0.1", 5999, lambda packet: None)  # not bound: only its address counts
-    named = service._listener(config.sip.listen[0], bound)
+    told = node_settings(config, owner="n1:x", node_id="n1", nonce="n", secret=b"s" * 32, sockets=[bound])
+    (named,) = told.listeners.values()
     assert (named.sent_by, named.transport, named.named(secure=False).contact) == (sent_by, "tls", contact)
     assert named.named(secure=True).contact == f"<sips:{sent_by}>"
