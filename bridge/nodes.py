@@ -6,13 +6,14 @@ it names, over the cluster's link. Refuses to know how a node is emptied.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 from bridge.announcing import announcement
 from bridge.api import DrainRefused, Resource
 from bridge.contract.nodes import node_resource
 from bridge.draining import Draining
-from bridge.errors import PeerGone
+from bridge.errors import PeerGone, StoreUnavailable
 from bridge.membership import Membership
 from bridge.store import Lease, Member
 from bridge.switchboard import Switchboard
@@ -49,9 +50,11 @@ class Nodes:
 
     async def drain(self, node_id: str) -> Resource | DrainRefused:
         """Have this node drain, whichever it is."""
-        lease = self._membership.latest
-        member = next((each for each in lease.members if each.node_id == node_id), None) if lease is not None else None
-        if lease is None or member is None or member.has_departed:
+        if self._member(node_id) is None:
+            with suppress(StoreUnavailable):
+                await self._membership.announce()  # it may have begun since we last heard of everybody
+        lease, member = self._membership.latest, self._member(node_id)
+        if lease is None or member is None:
             return _UNKNOWN
         if member.owner == self._owner:
             return self._resource(member, lease, await self._draining.begin())
@@ -65,6 +68,12 @@ class Nodes:
         except PeerGone as error:
             return DrainRefused("node_unreachable", f"the node does not answer: {error}")
         return _OLDER if said is None else self._resource(member, lease, said)
+
+    def _member(self, node_id: str) -> Member | None:
+        """As we last heard of it; None for one that has departed."""
+        lease = self._membership.latest
+        members = lease.members if lease is not None else ()
+        return next((each for each in members if each.node_id == node_id and not each.has_departed), None)
 
     def _resource(self, member: Member, lease: Lease, facts: bytes | None = None) -> Resource:
         """`facts`: what it has said just now."""

@@ -82,6 +82,12 @@ class TestList:
 
 
 class TestDrain:
+    async def test_one_that_has_begun_since_we_last_heard_of_everybody_is_found(self, wire: Wire) -> None:
+        first, *_ = await nodes(wire)
+        await wire.add("n4:x")
+        assert "n4" not in shown(first)
+        assert (await drain(first, "n4"))["draining"] is True
+
     async def test_any_node_passes_it_on_to_the_one_that_is_named(self, wire: Wire) -> None:
         first, second, third = await nodes(wire)
         calls = {(await first.talking(name))[0] for name in ("one", "two", "three")}
