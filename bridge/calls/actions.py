@@ -175,13 +175,53 @@ class Unmute:
     client_state: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """Ask the far end to call somebody else in our place, and hang up once it has. Told by `transfer.completed` or `.failed`."""
+
+    name: ClassVar[str] = "transfer"
+    to: str | None = None  # a URI; None: the far end of the call that is replaced
+    replaces_call_id: str | None = None  # attended: the call whose far end it shall be connected with
+    client_state: str | None = None
+
+
 Action: TypeAlias = (
-    Ring | Answer | Reject | Redirect | Pause | Park | Hangup | Dial | Join | Leave | Hold | Unhold | Mute | Unmute
+    Ring
+    | Answer
+    | Reject
+    | Redirect
+    | Pause
+    | Park
+    | Hangup
+    | Dial
+    | Join
+    | Leave
+    | Hold
+    | Unhold
+    | Mute
+    | Unmute
+    | Transfer
 )
 
 _BY_NAME: dict[str, type[Action]] = {
     kind.name: kind
-    for kind in (Ring, Answer, Reject, Redirect, Pause, Park, Hangup, Dial, Join, Leave, Hold, Unhold, Mute, Unmute)
+    for kind in (
+        Ring,
+        Answer,
+        Reject,
+        Redirect,
+        Pause,
+        Park,
+        Hangup,
+        Dial,
+        Join,
+        Leave,
+        Hold,
+        Unhold,
+        Mute,
+        Unmute,
+        Transfer,
+    )
 }
 
 
@@ -193,7 +233,7 @@ def to_data(action: Action) -> dict[str, Any]:
         if each.name == "headers":
             if value:
                 data["headers"] = {name: list(values) for name, values in value.items()}
-        elif each.name == "to":
+        elif each.name == "to" and not isinstance(value, str | None):
             data["to"] = [target_to_data(target) for target in value]
         elif each.name == "contacts":
             data["contacts"] = [list(contact) for contact in value]
@@ -239,7 +279,7 @@ def from_data(data: Mapping[str, Any], seal: Seal) -> Action:
     known = {each.name: data[each.name] for each in fields(kind) if each.name in data}
     if "headers" in known:
         known["headers"] = {name: tuple(values) for name, values in known["headers"].items()}
-    if "to" in known:
+    if "to" in known and not isinstance(known["to"], str | None):
         known["to"] = tuple([target_from_data(target, seal) for target in known["to"]])
     if "contacts" in known:
         known["contacts"] = tuple([Contact(*contact) for contact in known["contacts"]])

@@ -36,6 +36,7 @@ from bridge.calls.lists import ActionList
 from bridge.calls.peering import PeerGone
 from bridge.calls.reoffer import Reoffer
 from bridge.calls.search import Search
+from bridge.calls.transfer import Transfer
 from bridge.rtp.rules import Latching
 from bridge.sdp.description import SessionDescription
 from bridge.sdp.offer_answer import LocalEnd, Negotiated
@@ -178,6 +179,7 @@ class Call:
         "tag",
         "tags",
         "to",
+        "transfer",
         "unknown",
         "user_agent",
         "via_host",
@@ -258,6 +260,7 @@ class Call:
         self.reinvite: Request | None = None
         self.reinvite_key: TransactionKey | None = None
         self.reoffer: Reoffer | None = None  # a re-INVITE of ours
+        self.transfer: Transfer | None = None  # a REFER of ours
         self.session: SessionTimer | None = None  # how long it lasts without a refresh (RFC 4028)
         self.session_least = 0  # seconds: what a 422 has said to ask for at least
 
@@ -398,7 +401,8 @@ class Call:
             return
         current = self.list.current
         link = self.link
-        promised = {self.answer_action, self.reoffer.action_id if self.reoffer is not None else None}
+        under_way = [each.action_id for each in (self.reoffer, self.transfer) if each is not None]
+        promised = {self.answer_action, *under_way}
         for step in self.list.abandon():
             if step.action_id in promised or (isinstance(step.action, Park) and step is current):
                 continue  # that one's outcome is still to come; a park is done when something else comes

@@ -27,6 +27,7 @@ class CallTimer(StrEnum):
     DURATION_LIMIT = "duration_limit"  # the longest a call may last
     SESSION = "session"  # the session is to be refreshed, or has expired (RFC 4028)
     SEARCH = "search"  # an attempt has rung for long enough
+    TRANSFER = "transfer"  # nothing has been heard of a transfer for long enough
     GLARE = "glare"  # our re-INVITE may be tried again (§14.1)
     MEDIA_CLOSE = "media_close"  # the worker owes us its figures
 
@@ -166,6 +167,24 @@ class JoinWith:
 
 
 @dataclass(slots=True)
+class FindDialog:
+    """Say how the far end of that call names its dialog: `DialogFound` or `DialogMissing` comes back."""
+
+    call: CallId
+    action_id: ActionId  # of the transfer
+
+
+@dataclass(slots=True)
+class SendRefer:
+    """The REFER that the call keeps as `transfer`, gated; `ReferSent` comes back."""
+
+
+@dataclass(slots=True)
+class Part:
+    """The far end has been transferred, gated: `Parted` comes back once that is stored, and its NOTIFY answered."""
+
+
+@dataclass(slots=True)
 class MoveOut:
     """Give this call a conversation of its own."""
 
@@ -220,6 +239,9 @@ CallEffect: TypeAlias = (
     | Acknowledge
     | Seek
     | JoinWith
+    | FindDialog
+    | SendRefer
+    | Part
     | MoveOut
     | Tell
     | Meet

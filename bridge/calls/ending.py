@@ -201,9 +201,11 @@ def _cancel_what_is_left(call: Call, caused_by: ActionId | None) -> None:
     if call.answer_action not in (None, caused_by):
         call.cancel_action("answer", call.answer_action)
     call.abandon_list()
+    if call.transfer is not None and call.transfer.stage != "completed":
+        call.cancel_action("transfer", call.transfer.action_id)
     if wanted is not None and wanted.caused_by not in (None, caused_by):
         call.cancel_action("hangup", wanted.caused_by)
-    call.answer_action = call.hangup_wanted = call.reoffer = None
+    call.answer_action = call.hangup_wanted = call.reoffer = call.transfer = None
 
 
 def media_closed(call: Call, quality: Quality | None) -> None:

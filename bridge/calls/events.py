@@ -123,6 +123,36 @@ class CallRedirected:
 
 
 @dataclass(frozen=True, slots=True)
+class TransferProgress:
+    """The far end has taken our REFER (202), or tells how far it has come with its target."""
+
+    type: ClassVar[str] = "transfer.progress"
+    to: str  # the URI of Refer-To
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransferCompleted:
+    """The far end talks to its target. `call.ended` follows."""
+
+    type: ClassVar[str] = "transfer.completed"
+    to: str
+    code: int  # the target's 2xx
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransferFailed:
+    """The far end would not, or could not; the call goes on."""
+
+    type: ClassVar[str] = "transfer.failed"
+    to: str
+    code: int  # the final response's, or the target's; 408 where none came
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallRecovered:
     """Another node carries it on, and its far end knows."""
 
@@ -185,6 +215,9 @@ Event: TypeAlias = (
     | CallResumed
     | CallUpdated
     | CallRedirected
+    | TransferProgress
+    | TransferCompleted
+    | TransferFailed
     | CallRecovered
     | CallEnded
     | ActionCompleted

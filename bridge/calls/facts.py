@@ -30,6 +30,7 @@ END_REASONS: tuple[str, ...] = (
     "server_error",
     "redirected",
     "answered_elsewhere",
+    "transferred",
     "peer_ended",
     "park_timeout",
     "media_timeout",

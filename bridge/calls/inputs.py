@@ -18,6 +18,7 @@ from bridge.calls.search import Place
 from bridge.sdp.offer_answer import Negotiated
 from bridge.sip.dialog import Dialog
 from bridge.sip.message import Request, Response
+from bridge.sip.refer import Notice
 from bridge.sip.transaction import TransactionKey
 
 
@@ -309,6 +310,61 @@ class KeyPressed:
 
 
 @dataclass(slots=True)
+class DialogFound:
+    """The call that an attended transfer replaces is here."""
+
+    action_id: ActionId
+    target: str  # the URI of its far end
+    replaces: str  # its dialog, as its far end is told of it
+
+
+@dataclass(slots=True)
+class DialogMissing:
+    """The call that an attended transfer replaces cannot be had."""
+
+    action_id: ActionId
+    code: str
+    detail: str
+
+
+@dataclass(slots=True)
+class ReferSent:
+    """Our REFER has left."""
+
+    sequence: int  # its CSeq number
+
+
+@dataclass(slots=True)
+class ReferAnswered:
+    """A 2xx to our REFER."""
+
+    code: int
+    reason: str
+
+
+@dataclass(slots=True)
+class ReferRefused:
+    """A final response from 300 on to our REFER, or none at all: 408."""
+
+    code: int
+    reason: str
+
+
+@dataclass(slots=True)
+class Notified:
+    """A NOTIFY about a REFER of ours; CSeq has been checked."""
+
+    key: TransactionKey
+    request: Request
+    notice: Notice
+
+
+@dataclass(slots=True)
+class Parted:
+    """That the far end has been transferred is stored: our leg may be ended."""
+
+
+@dataclass(slots=True)
 class Elapsed:
     """A deadline of this call has come."""
 
@@ -355,6 +411,13 @@ CallInput: TypeAlias = (
     | CodecWanted
     | JoinImpossible
     | KeyPressed
+    | DialogFound
+    | DialogMissing
+    | ReferSent
+    | ReferAnswered
+    | ReferRefused
+    | Notified
+    | Parted
     | PeerInput
     | Elapsed
 )

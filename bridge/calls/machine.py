@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bridge.calls import answering, dialing, ending, holding, joining, moving, reoffering
+from bridge.calls import answering, dialing, ending, holding, joining, moving, reoffering, transferring
 from bridge.calls.actions import (
     Action,
     Answer,
@@ -23,6 +23,7 @@ from bridge.calls.actions import (
     Redirect,
     Reject,
     Ring,
+    Transfer,
     Unhold,
     Unmute,
 )
@@ -171,6 +172,8 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
             _drain(call, now=now)
         case Elapsed(timer):
             _elapsed(call, timer, now=now)
+        case _ if transferring.stepped(call, given, now=now):
+            pass
         case _ if call.search is not None and _search_stepped(call, given, now=now):
             pass
         case _:
@@ -316,6 +319,8 @@ def _elapsed(call: Call, timer: CallTimer, *, now: float) -> None:
                 dialing.expired(call, now=now)
         case CallTimer.GLARE:
             reoffering.try_again(call)
+        case CallTimer.TRANSFER:
+            transferring.expired(call)
         case CallTimer.SESSION:
             reoffering.refresh_session(call, now=now)
         case CallTimer.DURATION_LIMIT:
@@ -459,6 +464,8 @@ def _carry_out(call: Call, step: Step, *, now: float) -> None:
             joining.dial(call, action, action_id, now=now)
         case Join():
             joining.join(call, action, action_id)
+        case Transfer():
+            transferring.begin(call, action, action_id, now=now)
         case Hold():
             reoffering.hold(call, action_id)
         case Unhold():
@@ -532,6 +539,8 @@ def _wrong_state(call: Call, action: Action) -> str | None:
             return f"dial needs a call that is alone, and this one has {call.link.peer}"
         case Leave() if not call.is_joined:
             return "leave needs a call that is joined, and this one is alone"
+        case Transfer():
+            return transferring.wrong_state(call)
         case Hold() | Unhold() if call.phase is not Phase.ANSWERED or call.reoffer is not None:
             doing = f"in the middle of {call.reoffer.purpose}" if call.reoffer is not None else "not answered"
             return f"{action.name} needs an answered call that nobody is changing, and this one is {doing}"

@@ -26,6 +26,7 @@ from bridge.calls.facts import ActionId, CallId, ConversationId, Ended, Move
 from bridge.calls.lists import ActionList, Step
 from bridge.calls.reoffer import Reoffer
 from bridge.calls.search import Search
+from bridge.calls.transfer import Transfer
 from bridge.sdp.description import MalformedSdp
 from bridge.sdp.offer_answer import Negotiated
 from bridge.sip.dialog import Dialog
@@ -47,7 +48,7 @@ _KNOWN = frozenset(
         *("held", "answered_at", "actions_made", "answer_action", "ringing", "link", "peer_media", "ended"),
         *("client_state", "recovered", "move", "cause", "wait_until", "list", "answer_headers", "hangup_wanted"),
         *("video_port", "dial_failure", "muted", "on_hold", "early_media", "reoffer", "session"),
-        "session_least",
+        *("session_least", "transfer"),
     }
 )
 
@@ -175,6 +176,8 @@ def _seldom(call: Call) -> dict[str, Any]:
         data["session"] = list(call.session)
     if call.session_least:
         data["session_least"] = call.session_least
+    if call.transfer is not None:
+        data["transfer"] = call.transfer.to_data()
     # A refresh offers nothing new, and whoever carries the call on knows when the next one is due.
     if call.reoffer is not None and call.reoffer.purpose != "refresh":
         data["reoffer"] = call.reoffer.to_data()
@@ -341,6 +344,8 @@ def _revive_link(call: Call, variable: dict[str, Any]) -> None:
         call.peer_media = Negotiated.from_data(variable["peer_media"])
     if "reoffer" in variable:
         call.reoffer = Reoffer.from_data(variable["reoffer"])
+    if "transfer" in variable:
+        call.transfer = Transfer.from_data(variable["transfer"])
 
 
 def _ended_to_data(ended: Ended) -> list[Any]:

@@ -18,6 +18,7 @@ from bridge.contract.dialing import DialBody
 from bridge.contract.headers import ExtraHeaders, OneLine, tuples_of
 from bridge.contract.models import CallIdText
 from bridge.contract.redirecting import RedirectBody
+from bridge.contract.transferring import TransferBody
 
 LIST_MAX = 50
 PAUSE_MAX_S = 3600.0
@@ -207,8 +208,28 @@ class Unmute(UnmuteBody):
     action: Literal["unmute"]
 
 
+class Transfer(TransferBody):
+    """Ask the far end to call somebody else (REFER), and hang up once it has. Told by `transfer.completed` or `.failed`."""
+
+    action: Literal["transfer"]
+
+
 ListedAction: TypeAlias = Annotated[
-    Ring | Answer | Reject | Redirect | Pause | Park | Hangup | Dial | Join | Leave | Hold | Unhold | Mute | Unmute,
+    Ring
+    | Answer
+    | Reject
+    | Redirect
+    | Pause
+    | Park
+    | Hangup
+    | Dial
+    | Join
+    | Leave
+    | Hold
+    | Unhold
+    | Mute
+    | Unmute
+    | Transfer,
     Field(discriminator="action"),
 ]
 
@@ -240,6 +261,7 @@ COMMANDS: dict[str, type[ActionBody]] = {
     "unhold": UnholdBody,
     "mute": MuteBody,
     "unmute": UnmuteBody,
+    "transfer": TransferBody,
 }
 NAMES: frozenset[str] = frozenset({*COMMANDS, "pause"})
 

@@ -125,6 +125,21 @@ class CallRedirectedData(EventData):
     contacts: Annotated[list[ContactData], Field(description="Where the caller was sent, in that order.")]
 
 
+class TransferData(EventData):
+    """What `transfer.progress`, `.completed` and `.failed` say."""
+
+    to: Annotated[str, Field(description="Whom the far end was asked to call: the URI of Refer-To.")]
+    code: Annotated[
+        int,
+        Field(
+            ge=100,
+            le=699,
+            description="What the far end tells of its own call, or its answer to the REFER itself; 408 where nothing came.",
+        ),
+    ]
+    reason: Annotated[str, Field(description="Its reason phrase.")]
+
+
 class CallAnsweredData(EventData):
     """What `call.answered` says."""
 
@@ -260,6 +275,27 @@ class CallRedirected(Envelope):
     data: CallRedirectedData
 
 
+class TransferProgress(Envelope):
+    """The far end has taken our REFER (202), or tells how far it has come."""
+
+    type: Literal["transfer.progress"]
+    data: TransferData
+
+
+class TransferCompleted(Envelope):
+    """The far end has reached its target. `call.ended` follows."""
+
+    type: Literal["transfer.completed"]
+    data: TransferData
+
+
+class TransferFailed(Envelope):
+    """The far end would not call its target, or did not reach it. The call goes on."""
+
+    type: Literal["transfer.failed"]
+    data: TransferData
+
+
 class CallRecovered(Envelope):
     """The node that carried the call is gone; another one does, and its far end knows."""
 
@@ -309,6 +345,9 @@ EVENTS: tuple[type[Envelope], ...] = (
     CallResumed,
     CallUpdated,
     CallRedirected,
+    TransferProgress,
+    TransferCompleted,
+    TransferFailed,
     CallRecovered,
     CallEnded,
     ActionCompleted,
@@ -330,6 +369,9 @@ AnyEvent: TypeAlias = Annotated[
     | CallResumed
     | CallUpdated
     | CallRedirected
+    | TransferProgress
+    | TransferCompleted
+    | TransferFailed
     | CallRecovered
     | CallEnded
     | ActionCompleted

@@ -289,6 +289,18 @@ SCHEMAS: dict[str, list[Json]] = {
             contacts=[{"uri": "sip:desk@192.0.2.31", "q": 0.7}, {"uri": "sip:desk@192.0.2.32", "q": None}],
         )
     ],
+    "TransferCompleted": [
+        _event(
+            "transfer.completed",
+            "2026-11-22T09:01:02.400Z",
+            5,
+            _ANSWERED_CALL,
+            caused_by=_ACTION_ID,
+            to="sip:bob@example.org",
+            code=200,
+            reason="OK",
+        )
+    ],
     "CallDtmf": [
         _event(
             "call.dtmf",

@@ -145,6 +145,7 @@ _SUMMARIES = {
     "leave": "Take a call out of its conversation",
     "hold": "Put the far end on hold",
     "unhold": "Take the far end off hold",
+    "transfer": "Have the far end call somebody else",
 }
 
 _ACTIONS: tuple[Operation, ...] = tuple(
@@ -157,9 +158,9 @@ _ACTIONS: tuple[Operation, ...] = tuple(
         description=model.__doc__ or "",
         scope="control",
         body=model,
-        body_required=any(field.is_required() for field in model.model_fields.values()),
+        body_required=any(field.is_required() for field in model.model_fields.values()) or name == "transfer",
         answers=_ACCEPTED,
-        problems=(*_COMMAND, "ended", *_BODY, *(("no_route",) if name == "dial" else ())),
+        problems=(*_COMMAND, "ended", *_BODY, *(("no_route",) if name in ("dial", "transfer") else ())),
     )
     for name, model in COMMANDS.items()
 )

@@ -285,6 +285,14 @@ def _redirected(event: events.CallRedirected, call: Json, data: Json) -> None:
     data["contacts"] = _contacts(event.contacts)
 
 
+def _transfer(
+    event: events.TransferProgress | events.TransferCompleted | events.TransferFailed, call: Json, data: Json
+) -> None:
+    data["to"] = event.to
+    data["code"] = event.code
+    data["reason"] = event.reason
+
+
 def _contacts(given: Iterable[Contact]) -> list[Json]:
     return [{"uri": contact.uri, "q": contact.q} for contact in given]
 
@@ -331,6 +339,9 @@ ADDITIONS: dict[type[events.Event], Callable[[Any, Json, Json], None]] = {
     events.CallResumed: _nothing,
     events.CallUpdated: _nothing,
     events.CallRedirected: _redirected,
+    events.TransferProgress: _transfer,
+    events.TransferCompleted: _transfer,
+    events.TransferFailed: _transfer,
     events.CallRecovered: _recovered,
     events.CallEnded: _over,
     events.ActionCompleted: _action,

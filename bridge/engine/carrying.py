@@ -21,6 +21,7 @@ from bridge.calls.effects import (
     DisarmAll,
     DisarmTimer,
     Emit,
+    FindDialog,
     Finished,
     JoinWith,
     Keep,
@@ -28,9 +29,11 @@ from bridge.calls.effects import (
     Meet,
     MoveOut,
     OpenMedia,
+    Part,
     Respond,
     Seek,
     SendInvite,
+    SendRefer,
     SendReinvite,
     SendRequest,
     SendUpdate,
@@ -38,9 +41,9 @@ from bridge.calls.effects import (
     Tell,
 )
 from bridge.calls.events import CallAnswered, CallEnded
-from bridge.calls.inputs import AcceptSent, CallInput, EventsExhausted
+from bridge.calls.inputs import AcceptSent, CallInput, EventsExhausted, Parted
 from bridge.calls.streams import rule_of, video_rule_of, video_session
-from bridge.engine import linking, locating, seeking
+from bridge.engine import linking, locating, referring, seeking
 from bridge.engine.commit import Ending, EventWrite
 from bridge.engine.effects import ClosePorts, CommandAccepted, CommandRefused, Noted, OpenPorts, Originated, SetRule
 from bridge.engine.gate import (
@@ -49,8 +52,10 @@ from bridge.engine.gate import (
     Concluded,
     Created,
     Inviting,
+    Parting,
     Promised,
     Publish,
+    Referring,
     Waiting,
 )
 from bridge.engine.holdings import Begin, Departure, Holding, Holdings, Leg, Meeting, NodeTimer, OurRequest
@@ -165,6 +170,12 @@ def _carry_request(holdings: Holdings, leg: Leg, effect: CallEffect, *, now: flo
             linking.seek_party(holdings, leg, action, action_id, now=now)
         case JoinWith():
             linking.join_with(holdings, leg, effect, now=now)
+        case SendRefer():
+            holdings.changed(leg.holding).waiting.append(Referring(call.id))
+        case Part():
+            holdings.changed(leg.holding).waiting.append(Parting(call.id))
+        case FindDialog():
+            referring.find(holdings, leg, effect)
         case SendUpdate():
             sip_outcomes(holdings, seeking.send_update(holdings, leg, now=now))
         case Keep():
@@ -259,6 +270,10 @@ def release(holdings: Holdings, waiting: Waiting, *, now: float) -> None:
             sip_outcomes(holdings, seeking.send_reinvite(holdings, leg, now=now))
         case Inviting(call, attempt, number):
             sip_outcomes(holdings, seeking.send_invite(holdings, leg, attempt, number, now=now))
+        case Referring():
+            sip_outcomes(holdings, referring.send_refer(holdings, leg, now=now))
+        case Parting():
+            holdings.errands.append((leg.call.id, Parted()))
         case Acknowledging(call, number):
             seeking.acknowledge(holdings, leg, number)
         case Promised(call, request, body):
@@ -390,7 +405,7 @@ def forget(holdings: Holdings, leg: Leg, *, keep_ports: bool = False) -> None:
     holdings.outbox.forget(call.id)
     for timer in _LATE_TIMERS if call.phase is Phase.ENDED else _TIMERS:
         holdings.agenda.disarm((call.id, timer))
-    for key in (call.invite_key, call.reinvite_key, leg.update_key):
+    for key in (call.invite_key, call.reinvite_key, leg.update_key, leg.notify_key):
         if key is not None and holdings.endpoint.state(key) in (State.PROCEEDING, State.TRYING):
             holdings.endpoint.abandon(key)
             holdings.invites.pop(key, None)

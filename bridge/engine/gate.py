@@ -58,6 +58,20 @@ class Inviting:
 
 
 @dataclass(slots=True)
+class Referring:
+    """A REFER of ours waits for its write."""
+
+    call: CallId
+
+
+@dataclass(slots=True)
+class Parting:
+    """A far end has been transferred, and that waits for its write: then it is hung up on."""
+
+    call: CallId
+
+
+@dataclass(slots=True)
 class Acknowledging:
     """The ACK of a 2xx to an INVITE of ours waits for its write."""
 
@@ -83,7 +97,9 @@ class Moved:
     conversation: ConversationId
 
 
-Waiting: TypeAlias = Created | Publish | Answering | Concluded | Inviting | Acknowledging | Promised | Moved
+Waiting: TypeAlias = (
+    Created | Publish | Answering | Concluded | Inviting | Referring | Parting | Acknowledging | Promised | Moved
+)
 
 
 class Gate:

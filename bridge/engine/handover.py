@@ -6,7 +6,7 @@ ends have been told where to send, one of them still sends here, and hears what 
 
 from __future__ import annotations
 
-from bridge.calls import joining
+from bridge.calls import joining, transferring
 from bridge.calls.call import Call, Phase
 from bridge.calls.facts import ConversationId
 from bridge.calls.streams import video_session
@@ -58,7 +58,8 @@ def _stays(holding: Holding, wanted_by: ConversationId | None) -> bool:
     other's, and of many in a circle, one gives in."""
     if wanted_by is None or wanted_by < holding.id:
         return False
-    return any(joining.waiting(leg.call) is not None for leg in holding.legs.values())
+    calls = [leg.call for leg in holding.legs.values()]
+    return any((joining.waiting(call) or transferring.waiting(call)) is not None for call in calls)
 
 
 def _is_unanswered(call: Call) -> bool:

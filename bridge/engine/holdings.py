@@ -115,6 +115,7 @@ class Leg:
         "fixed",
         "holding",
         "listener",
+        "notify_key",
         "passed_on",
         "proof",
         "published",
@@ -137,6 +138,7 @@ class Leg:
         self.snapshot = 0  # the version of `fixed`
         self.listener = ""  # of a call that we make: the one whose identity it bears
         self.update_key: TransactionKey | None = None  # of their last UPDATE
+        self.notify_key: TransactionKey | None = None  # of their last NOTIFY
         self.passed_on = False  # its INVITE came back: no other node had a call of it
         self.stored = False  # `fixed` has been written, as a part of this conversation
         self.takes: list[

@@ -13,6 +13,7 @@ from bridge.calls.effects import JoinWith
 from bridge.calls.facts import ActionId, CallId, ConversationId
 from bridge.calls.inputs import DialRefused, JoinRefused, Linked
 from bridge.calls.search import Search
+from bridge.engine import referring
 from bridge.engine.commit import Release, Take
 from bridge.engine.effects import Fetch
 from bridge.engine.gate import Moved
@@ -107,6 +108,8 @@ def fetched(holdings: Holdings, given: Fetched | NotFetched, *, now: float) -> N
     """The other call of a join is here, or cannot be had. Nobody waits for that where the list has been replaced, or has
     gone to another node."""
     leg = holdings.legs.get(given.call)
+    if leg is not None:
+        referring.fetched(holdings, leg, given)
     wanted = None if leg is None else joining.waiting(leg.call)
     if leg is None or wanted is None or wanted.action_id != given.action_id:
         return

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from bridge.ambient import Seal, Tokens
-from bridge.calls import joining
+from bridge.calls import joining, transferring
 from bridge.calls.call import Call
 from bridge.calls.effects import CallTimer
 from bridge.calls.facts import ActionId, CallId, ConversationId
@@ -222,9 +222,9 @@ class Node:
         return iter(self._holdings.conversations.values())
 
     def awaits(self, call: CallId, action_id: ActionId) -> bool:
-        """Whether this call's list waits for this join's other call to be brought here."""
+        """Whether this call's list waits for the other call of this join, or attended transfer, to be brought here."""
         leg = self._holdings.legs.get(call)
-        wanted = None if leg is None else joining.waiting(leg.call)
+        wanted = None if leg is None else joining.waiting(leg.call) or transferring.waiting(leg.call)
         return wanted is not None and wanted.action_id == action_id
 
     @property

@@ -20,7 +20,7 @@ from bridge.calls.peering import PeerGone
 from bridge.calls.sealing import unreadable
 from bridge.calls.search import InviteAttempt, Stage
 from bridge.calls.streams import rule_of, video_rule_of, video_session
-from bridge.engine import linking, locating, seeking
+from bridge.engine import linking, locating, referring, seeking
 from bridge.engine.carrying import drop, forget, open_ports, release, settle, sip_outcomes, step
 from bridge.engine.commit import Ending, EventWrite, Remembered, StoredCall, StoredConversation
 from bridge.engine.delivering import carry_deliveries, finish_if_done, let_go, publish
@@ -201,6 +201,7 @@ def claimed(
         finish_if_done(holdings, holding, now=now)
     for leg in [leg for holding, _, _ in revived for leg in holding.legs.values()]:
         linking.join_again(holdings, leg, now=now)
+        referring.take_up(holdings, leg)
         settle(holdings, now=now)  # the next one may wait for this one
     if conversations:
         whose = (("former", former.node_id),) if former is not None else ()
@@ -461,6 +462,8 @@ def _arm(holdings: Holdings, call: Call, *, now: float) -> None:
             holdings.agenda.arm((call.id, CallTimer.SESSION), session_due)
     else:
         holdings.agenda.arm((call.id, CallTimer.RING_LIMIT), call.created_at + call.plan.ring_limit_s)
+    if call.transfer is not None and call.transfer.expires_at:
+        holdings.agenda.arm((call.id, CallTimer.TRANSFER), call.transfer.expires_at)
     if call.wait_until is not None:
         paused = call.list is not None and call.list.current is not None and call.list.current.action.name == "pause"
         holdings.agenda.arm((call.id, CallTimer.PAUSE if paused else CallTimer.PARK), call.wait_until)

@@ -13,13 +13,15 @@ from bridge.calls.inputs import (
     InviteFailed,
     InviteRefused,
     Progressed,
+    ReferAnswered,
+    ReferRefused,
     ReinviteAnswered,
     ReinviteRefused,
     UpdateAnswered,
     UpdateRefused,
 )
 from bridge.calls.search import Stage
-from bridge.engine import seeking
+from bridge.engine import referring, seeking
 from bridge.engine.carrying import sip_outcomes, step
 from bridge.engine.delivering import finish_if_done
 from bridge.engine.effects import Dropped, Noted
@@ -55,6 +57,8 @@ def arrived(holdings: Holdings, given: ResponseArrived, *, now: float) -> None:
         _to_attempt(holdings, leg, ours, response, given.flow, now=now)
     elif leg is not None and given.key.method == "UPDATE":
         _to_update(holdings, leg, ours, response, now=now)
+    elif leg is not None and given.key.method == "REFER":
+        _to_refer(holdings, leg, ours, response, now=now)
     elif leg is not None:
         _to_reinvite(holdings, leg, ours, response, given.flow, now=now)
 
@@ -121,6 +125,8 @@ def _lost(holdings: Holdings, key: TransactionKey, code: int, reason: str, *, no
         finish_if_done(holdings, leg.holding, now=now)
     elif key.method == "UPDATE":
         step(holdings, leg, UpdateRefused(None), now=now)
+    elif key.method == "REFER":
+        step(holdings, leg, ReferRefused(code, reason), now=now)
     else:
         leg.usage.step(UsageInviteFailed(ours.request.cseq.number))
         step(holdings, leg, ReinviteRefused(408, reason, holdings.chance()), now=now)
@@ -193,6 +199,18 @@ def _to_update(holdings: Holdings, leg: Leg, ours: OurRequest, response: Respons
             return
         outcomes = seeking.send_update(holdings, leg, proof=proof or (), challenges=ours.challenges + 1, now=now)
         sip_outcomes(holdings, outcomes)
+
+
+def _to_refer(holdings: Holdings, leg: Leg, ours: OurRequest, response: Response, *, now: float) -> None:
+    if 200 <= response.status < 300:
+        step(holdings, leg, ReferAnswered(response.status, response.reason), now=now)
+    elif response.status >= 300:
+        proof = _proof(holdings, ours, response) if _may_prove(ours, response) else None
+        if proof is None:
+            step(holdings, leg, ReferRefused(response.status, response.reason), now=now)
+            return
+        again = referring.send_refer(holdings, leg, proof=proof, challenges=ours.challenges + 1, now=now)
+        sip_outcomes(holdings, again)
 
 
 def _ask_for_more(holdings: Holdings, leg: Leg, ours: OurRequest, response: Response, *, now: float) -> bool:

@@ -33,7 +33,7 @@ from bridge.sip.uri import is_sips
 from bridge.sip.user_agent import Capabilities, new_invite, via_value
 
 _EXTENSIONS = frozenset({TIMER})  # what our INVITEs support
-_TARGETS = frozenset({"INVITE", "UPDATE"})  # what tells the far end where we are (§12.2.1.1)
+_TARGETS = frozenset({"INVITE", "UPDATE", "REFER"})  # what tells the far end where we are (§12.2.1.1, RFC 3515 §2.2)
 _OVERTAKEN_S = 1.0  # for their re-INVITE to be over, before ours
 PATIENCE_T1 = 8  # times T1, for a server while others remain: four copies of an INVITE by UDP
 UDP_MOST = 1300  # bytes of a request; above that, and without knowledge of the path, it leaves by TCP (§18.1.1)

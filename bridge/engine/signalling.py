@@ -14,6 +14,7 @@ from bridge.calls.inputs import (
     ByeReceived,
     CancelReceived,
     KeyPressed,
+    Notified,
     ReInvited,
     Unacknowledged,
     Updated,
@@ -58,6 +59,7 @@ from bridge.sip.invite_usage import Acknowledged as UsageAcknowledged
 from bridge.sip.invite_usage import ByeReceived as UsageByeReceived
 from bridge.sip.message import Request, Response
 from bridge.sip.parser import KeepAlive, MalformedMessage, parse
+from bridge.sip.refer import EVENT, is_about_refer, read_notice
 from bridge.sip.stun import binding_answer
 from bridge.sip.transaction import State, server_key
 from bridge.sip.user_agent import Refused, asks_for_sips, check, options_headers, respond
@@ -383,6 +385,8 @@ def _within_dialog(holdings: Holdings, arrived: RequestArrived, *, now: float) -
             _update(holdings, leg, arrived, now=now)
         case "OPTIONS":
             _answer(holdings, arrived, 200, headers=options_headers(holdings.capabilities), now=now)
+        case "NOTIFY":
+            _notify(holdings, leg, arrived, now=now)
         case "INFO":
             _info(holdings, leg, arrived, now=now)
         case _:
@@ -417,6 +421,19 @@ def _update(holdings: Holdings, leg: Leg, arrived: RequestArrived, *, now: float
     else:
         leg.update_key = arrived.key
         step(holdings, leg, Updated(arrived.key, request), now=now)
+
+
+def _notify(holdings: Holdings, leg: Leg, arrived: RequestArrived, *, now: float) -> None:
+    """What comes of a REFER of ours (RFC 3515 §2.4.4). We subscribe to nothing else."""
+    if not is_about_refer(arrived.request):
+        _answer(holdings, arrived, 489, headers=(("Allow-Events", EVENT),), now=now)
+    elif holdings.is_in_limbo(now):
+        _answer(holdings, arrived, 500, "Store Away", (_LATER,), now=now)  # limbo: survival §1
+    elif leg.notify_key is not None and holdings.endpoint.state(leg.notify_key) is State.TRYING:
+        _answer(holdings, arrived, 500, headers=(_a_little_later(arrived.request),), now=now)
+    else:
+        leg.notify_key = arrived.key
+        step(holdings, leg, Notified(arrived.key, arrived.request, read_notice(arrived.request)), now=now)
 
 
 def _is_early(holdings: Holdings, request: Request) -> bool:

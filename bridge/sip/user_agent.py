@@ -15,6 +15,7 @@ from bridge.sip.grammar import REASON_PHRASES
 from bridge.sip.headers import Headers, Line, Malformed, Star, Via, contacts, content_type, option_tags, routes
 from bridge.sip.info import TYPES
 from bridge.sip.message import Request, Response
+from bridge.sip.refer import SIPFRAG
 from bridge.sip.session_timer import MIN_SE, TIMER, session_expires, too_small
 from bridge.sip.uri import is_sips
 
@@ -32,10 +33,11 @@ _CONTENT_MATTERS_NOT = frozenset({"BYE", "CANCEL"})  # who hangs up has hung up,
 class Capabilities:
     """What our user agent server understands; every value goes into an answer as it stands."""
 
-    methods: tuple[str, ...] = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE")
+    methods: tuple[str, ...] = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE", "NOTIFY")
     extensions: frozenset[str] = frozenset()  # option tags, lower case
     content_types: tuple[str, ...] = ("application/sdp",)
     info_types: tuple[str, ...] = TYPES  # of INFO, which brings no session description
+    notify_types: tuple[str, ...] = (SIPFRAG,)  # of NOTIFY, likewise
     schemes: frozenset[str] = frozenset({"sip", "sips"})  # of the Request-URI, lower case
     server: str | None = None  # the Server header's value
 
@@ -181,7 +183,8 @@ def _content(request: Request, capabilities: Capabilities) -> Refused | None:
     of_type = content_type(request)
     if of_type is None:
         return Refused(400, "Missing Content-Type")
-    understood = capabilities.info_types if request.method == "INFO" else capabilities.content_types
+    of_method = {"INFO": capabilities.info_types, "NOTIFY": capabilities.notify_types}
+    understood = of_method.get(request.method, capabilities.content_types)
     if of_type not in understood:
         return _refused(415, ("Accept", ", ".join(understood)))
     encoded = "Content-Encoding" in request.headers

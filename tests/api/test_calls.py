@@ -18,6 +18,7 @@ from bridge.calls.actions import (
     Reject,
     Ring,
     Target,
+    Transfer,
     Unhold,
     Unmute,
 )
@@ -137,6 +138,7 @@ async def test_events_of_nobody_and_from_nowhere(client: Client) -> None:
         ("unhold", {}, Unhold()),
         ("mute", None, Mute()),
         ("unmute", None, Unmute()),
+        ("transfer", {"to": "sip:b@example.org"}, Transfer(to="sip:b@example.org")),
     ],
 )
 async def test_an_action_is_accepted(
@@ -191,7 +193,7 @@ async def test_a_list_is_accepted(client: Client, service: FakeService) -> None:
         ("actions", {"actions": [{"action": "dance"}]}, "actions.0.action"),
         (
             "actions",
-            {"actions": [{"action": "ring"}, {"action": "transfer", "to": "sip:b@example.org"}]},
+            {"actions": [{"action": "ring"}, {"action": "proxy", "to": "sip:b@example.org"}]},
             "actions.1.action",
         ),
         ("actions", {"actions": [{"action": "answer", "headers": {"X": 1}}]}, "actions.0.headers.X"),
@@ -247,7 +249,7 @@ async def test_no_problem_repeats_a_password(client: Client) -> None:
         assert "s3c" not in await response.text()
 
 
-@pytest.mark.parametrize("path", ["pause", "transfer", "dance", "timeline", ""])
+@pytest.mark.parametrize("path", ["pause", "proxy", "dance", "timeline", ""])
 async def test_what_is_not_built_is_not_found(client: Client, path: str) -> None:
     assert (await problem_of(await client.post(f"/v1/calls/{CALL}/{path}", json={}))).code == "not_found"
 

@@ -20,6 +20,7 @@ from bridge.calls.actions import (
     Redirect,
     Reject,
     Ring,
+    Transfer,
     Unhold,
     Unmute,
 )
@@ -45,7 +46,7 @@ from bridge.calls.effects import (
     SetMedia,
 )
 from bridge.calls.events import ActionCanceled, ActionFailed, CallEnded
-from bridge.calls.facts import Contact, Move, Quality
+from bridge.calls.facts import ActionId, Contact, Move, Quality
 from bridge.calls.inputs import (
     AcceptSent,
     Acknowledged,
@@ -57,6 +58,8 @@ from bridge.calls.inputs import (
     CodecWanted,
     Commanded,
     Decided,
+    DialogFound,
+    DialogMissing,
     DialRefused,
     Drained,
     Elapsed,
@@ -77,7 +80,12 @@ from bridge.calls.inputs import (
     MediaOpened,
     MediaRefused,
     MediaSilent,
+    Notified,
+    Parted,
     Progressed,
+    ReferAnswered,
+    ReferRefused,
+    ReferSent,
     ReinviteAnswered,
     ReInvited,
     ReinviteRefused,
@@ -91,6 +99,7 @@ from bridge.calls.inputs import (
 )
 from bridge.calls.peering import PeerAnswered, PeerFailed, PeerGone, PeerMedia, PeerRinging
 from bridge.sip.dialog import Dialog
+from bridge.sip.refer import Notice
 from bridge.sip.transaction import server_key
 from tests.calls.bench import FLOW, STATES, TAG, answered, message, parked
 from tests.calls.outgoing import (
@@ -123,11 +132,14 @@ ACTIONS: list[Action] = [
     Unhold(),
     Mute(),
     Unmute(),
+    Transfer(to="sip:carol@192.0.2.4"),
 ]
 REINVITE = message(request("INVITE", sequence=7, sdp=OFFER, to_tag=TAG))
 UPDATE = message(request("UPDATE", sequence=2, sdp=OFFER, to_tag=TAG))
 REFRESH = message(request("UPDATE", sequence=3, to_tag=TAG))
 INVITE = Calling(BOB).sent()
+NOTIFY = message(request("NOTIFY", sequence=4, to_tag=TAG))
+NEWS = ((False, None), (True, None), (False, 180), (True, 200), (True, 486))
 INPUTS: list[CallInput] = [
     Decided(()),
     Decided((Answer(), Hangup())),
@@ -186,6 +198,14 @@ INPUTS: list[CallInput] = [
     CodecWanted(speaks("8 101")),
     JoinImpossible("nothing in common"),
     KeyPressed("5", 120, "rfc4733"),
+    DialogFound(ActionId("act_x"), "sip:bob@192.0.2.2", "b;to-tag=1;from-tag=2"),
+    DialogMissing(ActionId("act_x"), "not_found", "it is not alive here"),
+    Parted(),
+    ReferSent(2),
+    ReferAnswered(202, "Accepted"),
+    ReferRefused(403, "Forbidden"),
+    ReferRefused(481, "Call/Transaction Does Not Exist"),
+    *(Notified(server_key(NOTIFY), NOTIFY, Notice(None, over, status, "Said")) for over, status in NEWS),
     PeerRinging(),
     PeerMedia(speaks()),
     PeerAnswered(speaks()),
@@ -281,6 +301,7 @@ UNFIT: dict[type[Action], set[str]] = {
     Leave: ALL.keys() - JOINED,
     Hold: SOUGHT | BEFORE_ANSWER | BEFORE_ACK | CHANGING,
     Unhold: SOUGHT | BEFORE_ANSWER | BEFORE_ACK | CHANGING,
+    Transfer: SOUGHT | BEFORE_ANSWER | BEFORE_ACK,
     Hangup: set(),
 }
 

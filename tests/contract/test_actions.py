@@ -80,10 +80,15 @@ ACTIONS: list[tuple[dict[str, Any], calls.Action]] = [
     ({}, calls.Unhold()),
     ({}, calls.Mute()),
     ({"client_state": "x"}, calls.Unmute(client_state="x")),
+    (
+        {"to": "sip:b@example.org", "replaces_call_id": OTHER},
+        calls.Transfer(to="sip:b@example.org", replaces_call_id=OTHER),
+    ),
 ]
 REQUIRED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "dial": ({"to": "sip:b@example.org"}, {"to": (calls.Target("sip:b@example.org"),)}),
     "redirect": ({"contacts": ["sip:b@example.org"]}, {"contacts": (Contact("sip:b@example.org"),)}),
+    "transfer": ({"replaces_call_id": OTHER}, {"replaces_call_id": OTHER}),
     "join": ({"call_id": OTHER}, {"call_id": OTHER}),
 }
 
@@ -104,6 +109,12 @@ def test_json_says_what_the_call_model_says(given: dict[str, Any], action: calls
 def test_defaults_are_those_of_the_call_model(action: type[calls.Action]) -> None:
     given, said = REQUIRED.get(action.name, ({}, {}))
     assert to_actions(LISTED.validate_python([{"action": action.name, **given}])) == (action(**said),)
+
+
+@pytest.mark.parametrize("given", [{}, {"to": None}, {"to": "sip:b@example.org?Replaces=x"}, {"replaces_call_id": "x"}])
+def test_a_transfer_says_whom(given: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        COMMANDS["transfer"].model_validate(given)
 
 
 def headers_refused(headers: object) -> str:

@@ -42,7 +42,7 @@ def test_events_and_what_each_adds() -> None:
     rows = {spans(row[0])[0]: spans(row[2]) for row in WEBHOOKS.table("An event", "type")}
     assert (*rows, *registrations.REGISTRATION_TYPES) == EVENT_TYPES
     for event, adds in rows.items():
-        every = EventData if event.startswith(("call.", "action.")) else RegistrationData
+        every = EventData if event.startswith(("call.", "action.", "transfer.")) else RegistrationData
         expected = set(data_of(event).model_fields) - set(every.model_fields)
         # `request` is shown with its own fields behind it.
         parts = set(adds) - {"request"} if "request" in expected else set()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bridge.calls.actions import Dial, Hangup, Park, Pause, Redirect, Reject, Target
+from bridge.calls.actions import Dial, Hangup, Park, Pause, Redirect, Reject, Target, Transfer
 from bridge.calls.facts import END_REASONS, Contact
 from bridge.engine.inputs import HangUpAll, MediaLost, MediaTimedOut
 from tests.engine.callee import Callee
@@ -169,8 +169,16 @@ def answered_elsewhere() -> World:
     return world
 
 
+def transferred() -> World:
+    world = answered()
+    world.ask(Transfer(to="sip:carol@192.0.2.4"))
+    world.notify("200 OK", over=True)
+    return world
+
+
 WALKS: dict[str, Walk] = {
     "answered_elsewhere": answered_elsewhere,
+    "transferred": transferred,
     "unreachable": unreachable,
     "redirected": redirected,
     "peer_ended": peer_ended,

@@ -67,12 +67,15 @@ from bridge.rtp.rules import Rule
 from bridge.sip.flow import Flow, Send
 from bridge.sip.message import Request, Response
 from bridge.sip.parser import parse
+from bridge.sip.refer import SIPFRAG
 from bridge.sip.registrar import AddressOfRecord
 from bridge.sip.transaction import server_key
 from bridge.store.keyspace import Keyspace
 
 CALLER = Flow("udp", "udp:5060", "192.0.2.1", 5062)
-IDENTITY = Identity("<sip:192.0.2.10:5060>", "bridge", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, REGISTER")
+IDENTITY = Identity(
+    "<sip:192.0.2.10:5060>", "bridge", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, NOTIFY, REGISTER"
+)
 HOOK = Endpoint("front-desk.0", "http://app/calls", None, decision=True)
 ANSWER = Answer()
 OK = Outcome(200, None, None, 0.01)
@@ -501,6 +504,14 @@ class World:
 
     def reinvite(self, *, sequence: int = 2, **written: Any) -> None:
         self.within("INVITE", sequence=sequence, **({"sdp": OFFER} | written))
+
+    def notify(
+        self, said: str, *, sequence: int = 2, over: bool = False, event: str = "refer", kind: str = SIPFRAG
+    ) -> None:
+        """The caller tells what has become of our REFER: a status and its phrase."""
+        state = "terminated;reason=noresource" if over else "active;expires=60"
+        lines = f"Event: {event}\r\nSubscription-State: {state}\r\n"
+        self.within("NOTIFY", sequence=sequence, sdp=said and f"SIP/2.0 {said}\r\n", kind=kind, extra=lines)
 
     def tag(self, name: str = "c1") -> str:
         """Our tag in the caller's dialog."""

@@ -20,6 +20,7 @@ CALLS = 30
 DECISIONS: dict[str, list[Listed]] = {
     "answer": ["answer"],
     "ring": ["ring", {"action": "park", "timeout_s": 600}],
+    "away": ["answer", {"action": "transfer", "to": "sip:carol@192.0.2.4"}],
     "busy": [{"action": "reject", "code": 486}],
     "moment": ["answer", {"action": "pause", "seconds": 0.2}, {"action": "hangup", "reason": "closing time"}],
 }
@@ -133,3 +134,10 @@ async def test_busy(runs: Runs) -> None:
 async def test_we_hang_up_and_say_why(runs: Runs) -> None:
     streams = await runs.play("hung_up_on", "moment")
     assert ends(streams) == {("local", "hangup", None): CALLS}
+
+
+async def test_a_caller_that_is_transferred(runs: Runs) -> None:
+    streams = await runs.play("transferred", "away")
+    told = ("transfer.progress", "transfer.progress", "transfer.progress", "transfer.completed")
+    assert types(streams) == {("call.incoming", "call.answered", *told, "call.ended"): CALLS}
+    assert ends(streams) == {("local", "transferred", None): CALLS}
