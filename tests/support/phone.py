@@ -431,7 +431,7 @@ class Leg:
     ) -> str:
         """A request. `headers`: whole lines, each with its CRLF. `remote` replaces its To."""
         routes = "".join(f"Route: {route}\r\n" for route in self.routes)
-        typed = "Content-Type: application/sdp\r\n" if body else ""
+        typed = "Content-Type: application/sdp\r\n" if body and "Content-Type:" not in headers else ""
         return (
             f"{method} {self.target} SIP/2.0\r\n"
             f"Via: SIP/2.0/{self.phone.via} {self.here};branch={branch};rport\r\n{routes}Max-Forwards: 70\r\n"
