@@ -172,9 +172,9 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
             _drain(call, now=now)
         case Elapsed(timer):
             _elapsed(call, timer, now=now)
-        case _ if transferring.stepped(call, given, now=now):
-            pass
         case _ if call.search is not None and _search_stepped(call, given, now=now):
+            pass
+        case _ if transferring.stepped(call, given, now=now):
             pass
         case _:
             _link_stepped(call, given, now=now)

@@ -3,7 +3,7 @@ media (RFC 3264)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import partial
 from typing import Protocol
@@ -102,14 +102,42 @@ class Dialog:
     def _say_bye(self) -> None:
         self.phone.ask(self._request("BYE"), self.way, lambda _: None)
 
-    def _request(self, method: str, *, body: str = "", number: int = 0) -> Message:
+    def _request(self, method: str, *, body: str = "", number: int = 0, more: Sequence[Field] = ()) -> Message:
         if not number:
             self.number += 1
         fields: list[Field] = [("from", self.ours), ("to", self.theirs), ("call-id", self.call_id)]
         fields.append(("cseq", f"{number or self.number} {method}"))
         if method == "INVITE":
             fields.append(("contact", self.phone.contact))
-        return self.phone.request(method, self.target, fields, body=body)
+        return self.phone.request(method, self.target, [*fields, *more], body=body)
+
+    # Being transferred (RFC 3515)
+
+    def referred(self, served: Served) -> None:
+        """Somebody wants us to call elsewhere: we refuse, or do it and tell how it goes, or forget to tell."""
+        phone, chance = self.phone, self.phone.chance
+        if chance.random() < 0.2:
+            phone.respond(served, 603)
+            return
+        phone.respond(served, 202)
+        if chance.random() < 0.1:
+            return
+        at, outcome = chance.uniform(0.0, 3.0), chance.choice(("200 OK", "200 OK", "486 Busy Here"))
+        number = served.request.number
+        phone.clock.later(at, lambda: self._notify(number, "100 Trying", "active;expires=60"))
+        at += chance.uniform(0.1, 20.0)
+        phone.clock.later(at, lambda: self._notify(number, outcome, "terminated;reason=noresource"))
+
+    def _notify(self, number: int, said: str, state: str) -> None:
+        if self.stage is not Stage.CONFIRMED:
+            return
+        fields = [
+            ("event", f"refer;id={number}"),
+            ("subscription-state", state),
+            ("content-type", "message/sipfrag"),
+        ]
+        told = self._request("NOTIFY", body=f"SIP/2.0 {said}\r\n", more=fields)
+        self.phone.ask(told, self.way, lambda _: None)
 
     # INVITEs of ours
 

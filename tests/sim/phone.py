@@ -70,6 +70,9 @@ class Phone(Agent):
         elif request.method == "INVITE":
             dialog.heard = request.number
             dialog.reinvited(served)
+        elif request.method == "REFER":
+            dialog.heard = request.number
+            dialog.referred(served)
         else:
             dialog.heard = request.number
             self.respond(served, 200)

@@ -45,6 +45,7 @@ class Client:
         ladder: Ladder,
         machines: list[Machine],
         application: Application,
+        transfers: bool = False,
     ) -> None:
         self.eager = True  # False: it only commands what it is told to
         self.made: dict[str, set[str]] = {}  # by Idempotency-Key: the calls that 201 named
@@ -55,6 +56,7 @@ class Client:
         self._ladder = ladder
         self._machines = machines
         self._application = application
+        self._transfers = transfers
 
     # Commands
 
@@ -85,6 +87,10 @@ class Client:
         if others:
             joined = {"call_id": chance.choice(others), "end_with_peer": chance.random() < 0.5}
             choices += [("join", joined)] * 4
+        if self._transfers:
+            choices += [("transfer", {"to": "sip:carol@10.0.9.9"})] * 4
+        if self._transfers and others:
+            choices += [("transfer", {"replaces_call_id": chance.choice(others)})] * 2
         name, fields = chance.choice(choices)
         if chance.random() < 0.2:
             listed = [{"action": name, **fields}, {"action": "pause", "seconds": 2}, {"action": "hangup"}]

@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 
 from tests.sim.scenario import run
-from tests.sim.world import CLUSTERS_FROM, DRAINS_FROM, HARD_DRAINS_FROM, REGISTERING_FROM
+from tests.sim.world import CLUSTERS_FROM, DRAINS_FROM, HARD_DRAINS_FROM, REGISTERING_FROM, TRANSFERS_FROM
 
-KINDS = (0, REGISTERING_FROM, CLUSTERS_FROM, DRAINS_FROM, HARD_DRAINS_FROM)  # the first seeds of each kind of world
+KINDS = (
+    0,
+    REGISTERING_FROM,
+    CLUSTERS_FROM,
+    DRAINS_FROM,
+    HARD_DRAINS_FROM,
+    TRANSFERS_FROM,
+)  # the first seeds of each kind of world
 CHUNK = 100
 
 # What seeds have found, each mended with a test of its own where one could be written.

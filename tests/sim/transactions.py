@@ -107,8 +107,10 @@ class Agent:
     def request(self, method: str, uri: str, fields: Iterable[Field], *, branch: str = "", body: str = "") -> Message:
         """A request with its Via; `fields` are From, To, Call-ID, CSeq and what else it needs."""
         via = f"SIP/2.0/UDP {self.host}:{self.address[1]};branch={branch or 'z9hG4bK' + self.token()}"
-        content = [("content-type", "application/sdp")] if body else []
-        return Message(f"{method} {uri} SIP/2.0", [("via", via), ("max-forwards", "70"), *fields, *content], body)
+        given = list(fields)
+        typed = any(name == "content-type" for name, _ in given)
+        content = [("content-type", "application/sdp")] if body and not typed else []
+        return Message(f"{method} {uri} SIP/2.0", [("via", via), ("max-forwards", "70"), *given, *content], body)
 
     def ask(self, request: Message, to: Address, heard: Callable[[Message | None], None]) -> Asked:
         """Send it in a client transaction."""

@@ -29,6 +29,7 @@ STORMS_FROM = 40_000  # in these much more goes wrong, and there is much more th
 CLUSTERS_FROM = 60_000  # and in these nodes know of each other, and take over what a dead one had
 DRAINS_FROM = 80_000  # and in these nodes are told to end, and hand their calls over
 HARD_DRAINS_FROM = 100_000  # and in these what is draining is killed, or loses its store, and links work one way
+TRANSFERS_FROM = 120_000  # and in these calls are transferred, and phones tell what comes of it, or do not
 BEGINNING = 1_800_000_000.0  # seconds UTC
 PLANS: tuple[tuple[Action, ...], ...] = ((Reject(),), (Ring(), Pause(seconds=3), Answer(), Pause(seconds=3)))
 
@@ -103,6 +104,7 @@ class World:
             ladder=self.ladder,
             machines=self.machines,
             application=self.application,
+            transfers=seed >= TRANSFERS_FROM,
         )
         if registering is not None:
             self.application.on_told = self.rest.react
