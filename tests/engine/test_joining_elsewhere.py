@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.calls.actions import Action, Dial, Join, Mute, Target
+from bridge.calls.actions import Action, Dial, Join, Mute, Target, Transfer
 from bridge.calls.facts import ActionId, CallId, ConversationId
 from bridge.engine.commit import HandOver
 from bridge.engine.effects import CommandAccepted, Fetch, PassOn, Yielded, YieldRefused
@@ -68,6 +68,34 @@ def test_one_that_cannot_be_had_fails_the_join_and_the_list_goes_on(code: str) -
     failed = world.told("action.failed")
     assert (failed["action"], failed["caused_by"], failed["code"]) == ("join", action, code)
     assert world.told("action.completed")["action"] == "mute"
+
+
+def test_an_attended_transfer_asks_for_the_other_call_likewise() -> None:
+    world = talking()
+    action = ask(world, Transfer(replaces_call_id=OTHER), Mute())
+    assert fetches(world) == [Fetch(world.call_id, action, OTHER)]
+    assert world.node.awaits(world.call_id, action)
+    heir = world.restart()
+    assert fetches(heir) == [Fetch(world.call_id, action, OTHER)], "and whoever carries it on asks again"
+    fail(heir, action, "unreachable")
+    failed = heir.told("action.failed")
+    assert (failed["action"], failed["caused_by"], failed["code"]) == ("transfer", action, "unreachable")
+    assert heir.told("action.completed")["action"] == "mute"
+    assert heir.requests("REFER") == []
+
+
+def test_an_attended_transfer_refers_once_the_other_call_is_here() -> None:
+    world = talking()
+    world.packet(request("INVITE", "c2", sdp=sdp(4100)))
+    world.ack("c2")
+    other = next(CallId(call) for call in world.stored_calls() if call != world.call_id)
+    here = world.node._holdings.legs.pop(other)  # as if another node had it
+    action = ask(world, Transfer(replaces_call_id=other))
+    assert world.requests("REFER") == []
+    world.node._holdings.legs[other] = here
+    world.give(Fetched(world.call_id, action))
+    (refer,) = world.requests("REFER")
+    assert "?Replaces=c2%40" in (refer.headers.get("Refer-To") or "")
 
 
 def test_an_answer_to_a_join_that_was_replaced_is_nobody_s() -> None:
