@@ -343,9 +343,9 @@ class TestApplications:
         assert config.applications[0].webhooks[0].events == ("call.ended",)
 
     def test_an_action_that_is_not_built_cannot_be_a_fallback(self, file: Path) -> None:
-        told = complaint(file, _application("desk", more="fallback: [{action: proxy}]"))
+        told = complaint(file, _application("desk", more="fallback: [{action: play}]"))
         assert "applications[0].fallback[0]" in told
-        assert "'ring', 'answer', 'reject', 'redirect', 'pause', 'park', 'hangup'" in told
+        assert "'ring', 'answer', 'reject', 'redirect', 'proxy', 'pause', 'park', 'hangup'" in told
 
     def test_two_of_one_name_or_id_are_refused(self, file: Path) -> None:
         assert "two applications have the same name" in complaint(

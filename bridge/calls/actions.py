@@ -54,6 +54,18 @@ class Redirect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """Pass the INVITE on as a stateful proxy (§16). Done when the final response has passed; told by `call.proxied`."""
+
+    name: ClassVar[str] = "proxy"
+    targets: tuple[Contact, ...] = ()  # empty: whom the caller has asked for
+    fork: Literal["parallel", "serial"] = "parallel"
+    record_route: bool = False  # stay on the way of the dialog that it makes
+    timeout_s: float = 60.0  # how long those who are tried at once may ring
+    client_state: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
     """Wait, then go on with the list. In lists only."""
 
@@ -190,6 +202,7 @@ Action: TypeAlias = (
     | Answer
     | Reject
     | Redirect
+    | Proxy
     | Pause
     | Park
     | Hangup
@@ -210,6 +223,7 @@ _BY_NAME: dict[str, type[Action]] = {
         Answer,
         Reject,
         Redirect,
+        Proxy,
         Pause,
         Park,
         Hangup,
@@ -235,8 +249,9 @@ def to_data(action: Action) -> dict[str, Any]:
                 data["headers"] = {name: list(values) for name, values in value.items()}
         elif each.name == "to" and not isinstance(value, str | None):
             data["to"] = [target_to_data(target) for target in value]
-        elif each.name == "contacts":
-            data["contacts"] = [list(contact) for contact in value]
+        elif each.name in ("contacts", "targets"):
+            if value or each.name == "contacts":
+                data[each.name] = [list(contact) for contact in value]
         elif value != each.default:
             data[each.name] = value
     return data
@@ -281,6 +296,7 @@ def from_data(data: Mapping[str, Any], seal: Seal) -> Action:
         known["headers"] = {name: tuple(values) for name, values in known["headers"].items()}
     if "to" in known and not isinstance(known["to"], str | None):
         known["to"] = tuple([target_from_data(target, seal) for target in known["to"]])
-    if "contacts" in known:
-        known["contacts"] = tuple([Contact(*contact) for contact in known["contacts"]])
+    for name in ("contacts", "targets"):
+        if name in known:
+            known[name] = tuple([Contact(*contact) for contact in known[name]])
     return kind(**known)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, NamedTuple
 
-from bridge.calls.actions import Action, Dial, Park, Reject
+from bridge.calls.actions import Action, Dial, Park, Proxy, Reject
 from bridge.calls.destinations import ANYWHERE, Destinations
-from bridge.calls.effects import CallEffect, Emit, OpenMedia, SetMedia, Tell
+from bridge.calls.effects import CallEffect, CallTimer, DisarmTimer, Emit, OpenMedia, SetMedia, Tell
 from bridge.calls.events import ActionCanceled, Event
 from bridge.calls.facts import (
     ActionId,
@@ -33,6 +33,7 @@ from bridge.calls.facts import (
     Source,
 )
 from bridge.calls.lists import ActionList
+from bridge.calls.passage import CancelCopy, Passage
 from bridge.calls.peering import PeerGone
 from bridge.calls.reoffer import Reoffer
 from bridge.calls.search import Search
@@ -159,6 +160,7 @@ class Call:
         "offer",
         "on_hold",
         "out",
+        "passage",
         "peer_media",
         "phase",
         "plan",
@@ -244,6 +246,7 @@ class Call:
         self.search = search
         self.mirrored: SessionDescription | None = None
         self.early_media = False  # media before the answer: theirs on an outbound call, ours on an inbound one
+        self.passage: Passage | None = None  # of its INVITE, which is passed on
         self.dial_failure: tuple[int, str] | None = None  # why the last party dialed for this call was not had
 
         # What answering needs; let go once the ACK has come.
@@ -348,7 +351,9 @@ class Call:
 
     @property
     def is_canceling(self) -> bool:
-        """True while an INVITE of ours that was given up has no final response."""
+        """True while an INVITE of ours, or a copy of theirs, that was given up has no final response."""
+        if self.passage is not None and self.passage.is_open:
+            return True
         return self.search is not None and self.search.is_canceling
 
     @property
@@ -411,8 +416,18 @@ class Call:
             if step is current and isinstance(step.action, Dial) and link is not None:
                 self.out.append(Tell(link.peer, PeerGone(ended=False)))  # nobody wants that party any more
                 self.link = None
+            if step is current and isinstance(step.action, Proxy):
+                self._give_up_passage()
             self.cancel_action(step.action.name, step.action_id)
         self.list = None
+
+    def _give_up_passage(self) -> None:
+        """Nobody is to be found any more: the copies are canceled, and their transactions see to the rest (§9.1)."""
+        passage, self.passage = self.passage, None
+        for number, copy in enumerate(passage.copies if passage is not None else ()):
+            if passage is not None and copy.sent_at and not copy.canceled and not copy.tag:
+                self.out.append(CancelCopy(passage.serial, passage.loop, number, None))
+        self.out.append(DisarmTimer(CallTimer.PROXY))
 
     def cancel_action(self, name: str, action_id: ActionId) -> None:
         """Tell that this action will not come to its end."""

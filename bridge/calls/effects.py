@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 from bridge.calls.actions import Dial
 from bridge.calls.events import Event
 from bridge.calls.facts import ActionId, CallId
+from bridge.calls.passage import PassageEffect
 from bridge.calls.peering import PeerInput
 from bridge.sip.message import Response
 from bridge.sip.transaction import TransactionKey
@@ -26,6 +27,7 @@ class CallTimer(StrEnum):
     RING_LIMIT = "ring_limit"  # nobody answers
     DURATION_LIMIT = "duration_limit"  # the longest a call may last
     SESSION = "session"  # the session is to be refreshed, or has expired (RFC 4028)
+    PROXY = "proxy"  # of a call that is passed on: Timer C of a copy, or those who are tried have rung for long enough
     SEARCH = "search"  # an attempt has rung for long enough
     TRANSFER = "transfer"  # nothing has been heard of a transfer for long enough
     GLARE = "glare"  # our re-INVITE may be tried again (§14.1)
@@ -251,4 +253,5 @@ CallEffect: TypeAlias = (
     | Finished
     | ActionsAccepted
     | ActionsRefused
+    | PassageEffect
 )

@@ -114,6 +114,16 @@ class CallUpdated:
 
 
 @dataclass(frozen=True, slots=True)
+class CallProxied:
+    """The final response has passed us on its way to the caller, and we are out of it. `call.ended` follows."""
+
+    type: ClassVar[str] = "call.proxied"
+    code: int  # of that response
+    reason: str  # its phrase
+    target: str | None  # whose it is; None: ours, for nobody has said anything
+
+
+@dataclass(frozen=True, slots=True)
 class CallRedirected:
     """We have sent the caller elsewhere by a 3xx, and are out of it. `call.ended` follows."""
 
@@ -215,6 +225,7 @@ Event: TypeAlias = (
     | CallResumed
     | CallUpdated
     | CallRedirected
+    | CallProxied
     | TransferProgress
     | TransferCompleted
     | TransferFailed

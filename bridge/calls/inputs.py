@@ -13,6 +13,7 @@ from bridge.calls.actions import Action
 from bridge.calls.call import Link
 from bridge.calls.effects import CallTimer
 from bridge.calls.facts import ActionId, Move, Quality
+from bridge.calls.passage import PassageInput
 from bridge.calls.peering import PeerInput
 from bridge.calls.search import Place
 from bridge.sdp.offer_answer import Negotiated
@@ -419,5 +420,6 @@ CallInput: TypeAlias = (
     | Notified
     | Parted
     | PeerInput
+    | PassageInput
     | Elapsed
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bridge.calls import answering, dialing, ending, holding, joining, moving, reoffering, transferring
+from bridge.calls import answering, dialing, ending, holding, joining, moving, proxying, reoffering, transferring
 from bridge.calls.actions import (
     Action,
     Answer,
@@ -20,6 +20,7 @@ from bridge.calls.actions import (
     Mute,
     Park,
     Pause,
+    Proxy,
     Redirect,
     Reject,
     Ring,
@@ -84,6 +85,7 @@ from bridge.calls.inputs import (
     UpdateRefused,
 )
 from bridge.calls.lists import ActionList, Origin, Step
+from bridge.calls.passage import PassageInput
 from bridge.calls.peering import PeerAnswered, PeerFailed, PeerGone, PeerMedia, PeerRinging
 
 _PARK_RING_S = 60.0  # contract: an unanswered parked call gets 180, repeated each minute
@@ -140,6 +142,8 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
         case ReplyUnusable(detail, field):
             if not call.is_over:
                 call.emit(ActionFailed(None, None, "invalid_reply", detail, field))
+        case CancelReceived(q850, elsewhere) if proxying.is_under_way(call):
+            proxying.canceled(call, "answered_elsewhere" if elsewhere else "canceled", q850=q850, now=now)
         case CancelReceived(q850, elsewhere):
             answering.canceled(call, "answered_elsewhere" if elsewhere else "canceled", q850=q850, now=now)
         case ReInvited(key, request):
@@ -172,6 +176,8 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
             _drain(call, now=now)
         case Elapsed(timer):
             _elapsed(call, timer, now=now)
+        case _ if isinstance(given, PassageInput):
+            proxying.step(call, given, now=now)
         case _ if call.search is not None and _search_stepped(call, given, now=now):
             pass
         case _ if transferring.stepped(call, given, now=now):
@@ -308,6 +314,10 @@ def _elapsed(call: Call, timer: CallTimer, *, now: float) -> None:
             _fall_back(call, "park_timeout", now=now)
         case CallTimer.PARK_RING:
             _ring_parked(call)
+        case CallTimer.PROXY:
+            proxying.elapsed(call, now=now)
+        case CallTimer.RING_LIMIT if proxying.is_under_way(call):
+            proxying.expired(call, everybody=True, now=now)
         case CallTimer.RING_LIMIT:
             if call.is_unanswered:
                 ending.refuse(call, 480, "policy", "no_answer", now=now)
@@ -447,6 +457,11 @@ def _carry_out(call: Call, step: Step, *, now: float) -> None:
         case Redirect():
             call.done()
             _redirect(call, action, action_id, now=now)
+        case Proxy() if call.is_unanswered:
+            proxying.begin(call, action, action_id)
+        case Proxy():
+            call.done()
+            ending.hang_up(call, "policy", call.cause or "proxied", now=now, caused_by=action_id)  # as with `reject`
         case Pause(seconds=seconds):
             call.wait_until = now + seconds
             call.out.append(ArmTimer(CallTimer.PAUSE, seconds))
@@ -509,7 +524,7 @@ def _ends_instead(call: Call, origin: Origin, action: Action) -> bool:
     """Whether a fallback plan means to end a call that it can neither refuse nor send elsewhere any more."""
     if origin != "fallback":
         return False
-    return isinstance(action, Reject) or (isinstance(action, Redirect) and call.phase is not Phase.UNANSWERED)
+    return isinstance(action, Reject) or (isinstance(action, Redirect | Proxy) and call.phase is not Phase.UNANSWERED)
 
 
 def _park(call: Call, timeout_s: float, *, now: float) -> None:
@@ -531,7 +546,7 @@ def _wrong_state(call: Call, action: Action) -> str | None:
         return f"{action.name} needs a call that is answered, and the party of this one is still being sought"
     state = "being answered" if call.phase in (Phase.ANSWERING, Phase.ACCEPTED) else "answered"
     match action:
-        case Ring() | Answer() | Reject() | Redirect() if call.phase is not Phase.UNANSWERED:
+        case Ring() | Answer() | Reject() | Redirect() | Proxy() if call.phase is not Phase.UNANSWERED:
             return f"{action.name} needs an unanswered call, and this one is {state}"
         case Redirect(contacts=contacts) if any(ending.leads_astray(call, each) for each in contacts):
             return "redirect needs `sips:` contacts for a call that was made to a `sips:` address"

@@ -24,6 +24,7 @@ from bridge.calls.call import Call, HangUp, Identity, Link, Phase, Plan
 from bridge.calls.dialing import sought
 from bridge.calls.facts import ActionId, CallId, ConversationId, Ended, Move
 from bridge.calls.lists import ActionList, Step
+from bridge.calls.passage import Passage
 from bridge.calls.reoffer import Reoffer
 from bridge.calls.search import Search
 from bridge.calls.transfer import Transfer
@@ -48,7 +49,7 @@ _KNOWN = frozenset(
         *("held", "answered_at", "actions_made", "answer_action", "ringing", "link", "peer_media", "ended"),
         *("client_state", "recovered", "move", "cause", "wait_until", "list", "answer_headers", "hangup_wanted"),
         *("video_port", "dial_failure", "muted", "on_hold", "early_media", "reoffer", "session"),
-        *("session_least", "transfer"),
+        *("session_least", "passage", "transfer"),
     }
 )
 
@@ -174,6 +175,8 @@ def _seldom(call: Call) -> dict[str, Any]:
         data["early_media"] = True
     if call.session is not None:
         data["session"] = list(call.session)
+    if call.passage is not None:
+        data["passage"] = call.passage.to_data()
     if call.session_least:
         data["session_least"] = call.session_least
     if call.transfer is not None:
@@ -256,6 +259,8 @@ def revive(
     if "hangup_wanted" in variable:
         ended_by, reason, lines, caused_by = variable["hangup_wanted"]
         call.hangup_wanted = HangUp(ended_by, reason, tuple((name, value) for name, value in lines), caused_by)
+    if "passage" in variable:
+        call.passage = Passage.from_data(variable["passage"])
     _revive_session(call, variable)
     _revive_link(call, variable)
     call.unknown = unknown(variable, _KNOWN)

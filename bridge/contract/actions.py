@@ -17,6 +17,7 @@ from bridge.contract.bodies import ActionBody, Body
 from bridge.contract.dialing import DialBody
 from bridge.contract.headers import ExtraHeaders, OneLine, tuples_of
 from bridge.contract.models import CallIdText
+from bridge.contract.proxying import ProxyBody
 from bridge.contract.redirecting import RedirectBody
 from bridge.contract.transferring import TransferBody
 
@@ -148,6 +149,12 @@ class Redirect(RedirectBody):
     action: Literal["redirect"]
 
 
+class Proxy(ProxyBody):
+    """Pass the call on as a proxy, and stay out of it. Told by `call.proxied`."""
+
+    action: Literal["proxy"]
+
+
 class Pause(PauseBody):
     """Wait, then go on with the list."""
 
@@ -219,6 +226,7 @@ ListedAction: TypeAlias = Annotated[
     | Answer
     | Reject
     | Redirect
+    | Proxy
     | Pause
     | Park
     | Hangup
@@ -252,6 +260,7 @@ COMMANDS: dict[str, type[ActionBody]] = {
     "answer": AnswerBody,
     "reject": RejectBody,
     "redirect": RedirectBody,
+    "proxy": ProxyBody,
     "park": ParkBody,
     "hangup": HangupBody,
     "dial": DialBody,

@@ -118,6 +118,14 @@ class CallDtmfData(EventData):
     ]
 
 
+class CallProxiedData(EventData):
+    """What `call.proxied` says."""
+
+    code: Annotated[int, Field(ge=200, le=699, description="The SIP status of the final response that has passed.")]
+    reason: Annotated[str, Field(description="Its reason phrase.")]
+    target: Annotated[str | None, Field(description="Whose it is. Null: ours, for nobody has answered.")]
+
+
 class CallRedirectedData(EventData):
     """What `call.redirected` says."""
 
@@ -268,6 +276,13 @@ class CallUpdated(Envelope):
     data: EventData
 
 
+class CallProxied(Envelope):
+    """The final response has passed on its way to the caller. `call.ended` follows."""
+
+    type: Literal["call.proxied"]
+    data: CallProxiedData
+
+
 class CallRedirected(Envelope):
     """The caller was sent elsewhere by a 3xx response. `call.ended` follows."""
 
@@ -345,6 +360,7 @@ EVENTS: tuple[type[Envelope], ...] = (
     CallResumed,
     CallUpdated,
     CallRedirected,
+    CallProxied,
     TransferProgress,
     TransferCompleted,
     TransferFailed,
@@ -369,6 +385,7 @@ AnyEvent: TypeAlias = Annotated[
     | CallResumed
     | CallUpdated
     | CallRedirected
+    | CallProxied
     | TransferProgress
     | TransferCompleted
     | TransferFailed

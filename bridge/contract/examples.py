@@ -209,6 +209,14 @@ SCHEMAS: dict[str, list[Json]] = {
             "timeout_s": 20,
         },
     ],
+    "ProxyBody": [
+        {},
+        {
+            "targets": ["sip:bob@192.0.2.31", {"uri": "sip:carol@192.0.2.32", "q": 0.5}],
+            "fork": "serial",
+            "timeout_s": 20,
+        },
+    ],
     "RedirectBody": [
         {"contacts": ["sip:bob@192.0.2.31"]},
         {"contacts": [{"uri": "sip:bob@192.0.2.31", "q": 0.7}, {"uri": "sip:bob@192.0.2.32", "q": 0.3}], "code": 300},
@@ -276,6 +284,18 @@ SCHEMAS: dict[str, list[Json]] = {
             _ANSWERED_CALL,
             caused_by=_ACTION_ID,
             peer_call_id=_PEER_ID,
+        )
+    ],
+    "CallProxied": [
+        _event(
+            "call.proxied",
+            "2026-11-22T09:00:04.000Z",
+            3,
+            _INCOMING_CALL,
+            caused_by=_ACTION_ID,
+            code=200,
+            reason="OK",
+            target="sip:bob@192.0.2.31",
         )
     ],
     "CallRedirected": [

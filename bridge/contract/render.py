@@ -280,6 +280,10 @@ def _nothing(event: events.CallHeld | events.CallResumed | events.CallUpdated, c
     """These say it all by their type and the Call."""
 
 
+def _proxied(event: events.CallProxied, call: Json, data: Json) -> None:
+    data["code"], data["reason"], data["target"] = event.code, event.reason, event.target
+
+
 def _redirected(event: events.CallRedirected, call: Json, data: Json) -> None:
     data["code"] = event.code
     data["contacts"] = _contacts(event.contacts)
@@ -339,6 +343,7 @@ ADDITIONS: dict[type[events.Event], Callable[[Any, Json, Json], None]] = {
     events.CallResumed: _nothing,
     events.CallUpdated: _nothing,
     events.CallRedirected: _redirected,
+    events.CallProxied: _proxied,
     events.TransferProgress: _transfer,
     events.TransferCompleted: _transfer,
     events.TransferFailed: _transfer,

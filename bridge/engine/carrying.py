@@ -42,8 +42,9 @@ from bridge.calls.effects import (
 )
 from bridge.calls.events import CallAnswered, CallEnded
 from bridge.calls.inputs import AcceptSent, CallInput, EventsExhausted, Parted
+from bridge.calls.passage import AbandonCopy, CancelCopy, LocateCopy, LookUp, OpenPassage, PassBack, SendCopy
 from bridge.calls.streams import rule_of, video_rule_of, video_session
-from bridge.engine import linking, locating, referring, seeking
+from bridge.engine import linking, locating, proxying, referring, seeking
 from bridge.engine.commit import Ending, EventWrite
 from bridge.engine.effects import ClosePorts, CommandAccepted, CommandRefused, Noted, OpenPorts, Originated, SetRule
 from bridge.engine.gate import (
@@ -51,8 +52,10 @@ from bridge.engine.gate import (
     Answering,
     Concluded,
     Created,
+    Forwarding,
     Inviting,
     Parting,
+    PassingBack,
     Promised,
     Publish,
     Referring,
@@ -67,7 +70,11 @@ from bridge.sip.message import Response
 from bridge.sip.transaction import State, TransactionKey
 from bridge.sip.user_agent import respond
 
-_LATE_TIMERS: tuple[CallTimer | UsageTimer | NodeTimer, ...] = (*UsageTimer, *NodeTimer)  # of an ended call
+_LATE_TIMERS: tuple[CallTimer | UsageTimer | NodeTimer, ...] = (
+    *UsageTimer,
+    *NodeTimer,
+    CallTimer.PROXY,
+)  # of an ended call
 _TIMERS = (*CallTimer, *_LATE_TIMERS)
 
 
@@ -182,6 +189,32 @@ def _carry_request(holdings: Holdings, leg: Leg, effect: CallEffect, *, now: flo
             holdings.changed(leg.holding)
         case MoveOut():
             holdings.errands.append((call.id, Departure()))
+        case _:
+            _carry_passage(holdings, leg, effect, now=now)
+
+
+def _carry_passage(holdings: Holdings, leg: Leg, effect: CallEffect, *, now: float) -> None:
+    """What a call that is passed on asks."""
+    call = leg.call
+    match effect:
+        case OpenPassage():
+            proxying.open_passage(holdings, leg)
+        case LookUp(uri):
+            proxying.look_up(holdings, leg, uri)
+        case LocateCopy(attempt):
+            proxying.locate_copy(holdings, leg, attempt)
+        case SendCopy(attempt):
+            proxying.sign(holdings, call, attempt)
+            holdings.changed(leg.holding).waiting.append(Forwarding(call.id, attempt))
+        case CancelCopy():
+            sip_outcomes(holdings, proxying.cancel_copy(holdings, leg, effect, now=now))
+        case AbandonCopy(attempt):
+            proxying.abandon_copy(holdings, leg, attempt)
+        case PassBack(response, gated=True):
+            holdings.changed(leg.holding).waiting.append(PassingBack(call.id, response))
+        case PassBack(response):
+            if not len(leg.holding.gate):  # else the first of them waits there; whoever repeats it goes on doing so
+                sip_outcomes(holdings, proxying.pass_back(holdings, leg, response, now=now))
 
 
 def settle(holdings: Holdings, *, now: float) -> None:
@@ -276,6 +309,10 @@ def release(holdings: Holdings, waiting: Waiting, *, now: float) -> None:
             holdings.errands.append((leg.call.id, Parted()))
         case Acknowledging(call, number):
             seeking.acknowledge(holdings, leg, number)
+        case Forwarding(call, attempt):
+            sip_outcomes(holdings, proxying.send_copy(holdings, leg, attempt, now=now))
+        case PassingBack(call, response):
+            sip_outcomes(holdings, proxying.pass_back(holdings, leg, response, now=now))
         case Promised(call, request, body):
             holdings.out.append(Originated(request, call, body))
 
@@ -413,5 +450,6 @@ def forget(holdings: Holdings, leg: Leg, *, keep_ports: bool = False) -> None:
         return
     holdings.live -= 1
     seeking.abandon(holdings, call)
+    proxying.abandon(holdings, call)
     if not keep_ports and (call.media_open or call.phase is Phase.ANSWERING or call.is_sought):
         close_ports(holdings, call)

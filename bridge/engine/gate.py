@@ -13,6 +13,7 @@ from typing import TypeAlias
 from bridge.calls.effects import Accept, Respond
 from bridge.calls.facts import CallId, ConversationId, EventId
 from bridge.engine.commit import Claim
+from bridge.sip.message import Response
 
 
 @dataclass(slots=True)
@@ -97,8 +98,35 @@ class Moved:
     conversation: ConversationId
 
 
+@dataclass(slots=True)
+class Forwarding:
+    """A copy of the call's INVITE waits for its write."""
+
+    call: CallId
+    attempt: int
+
+
+@dataclass(slots=True)
+class PassingBack:
+    """The 2xx of whom the call is passed on to waits for its write."""
+
+    call: CallId
+    response: Response
+
+
 Waiting: TypeAlias = (
-    Created | Publish | Answering | Concluded | Inviting | Referring | Parting | Acknowledging | Promised | Moved
+    Created
+    | Publish
+    | Answering
+    | Concluded
+    | Inviting
+    | Referring
+    | Parting
+    | Acknowledging
+    | Promised
+    | Moved
+    | Forwarding
+    | PassingBack
 )
 
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from bridge.agenda import Agenda
 from bridge.ambient import Seal, Tokens
@@ -38,6 +38,8 @@ from bridge.sip.flow import Flow, Send
 from bridge.sip.headers import Line
 from bridge.sip.invite_usage import InviteUsage, UsageTimer
 from bridge.sip.message import Request
+from bridge.sip.proxy import Admitted, Interface
+from bridge.sip.proxy import Identity as ProxyIdentity
 from bridge.sip.session_timer import TIMER
 from bridge.sip.transaction import TransactionKey
 from bridge.sip.user_agent import Capabilities
@@ -57,6 +59,14 @@ RELEASES_KEPT_S = 30.0  # further behind is no replica that one should fail over
 TimerKey: TypeAlias = tuple[CallId, CallTimer | UsageTimer | NodeTimer]  # as text, no two of them are alike
 
 
+class Proxied(NamedTuple):
+    """Which copy of a call's INVITE a request of ours is (§16.6)."""
+
+    serial: int  # of the passage
+    attempt: int  # of its response context
+    back: Flow  # by which the INVITE came
+
+
 @dataclass(slots=True)
 class OurRequest:
     """A request of ours whose responses concern a call: an INVITE of a search, a re-INVITE, a BYE.
@@ -73,6 +83,7 @@ class OurRequest:
     challenges: int = 0  # answered so far
     dialog: Dialog | None = None  # that a BYE belongs to
     declined: dict[str, Send] = field(default_factory=dict)  # ACKs of answers that came too late, by their To tag
+    proxied: Proxied | None = None  # it is no request of our own
 
 
 class Begin:
@@ -219,6 +230,7 @@ class Holdings:
         "out",
         "outages",
         "outbox",
+        "proxy",
         "readers",
         "registrar",
         "released",
@@ -227,6 +239,7 @@ class Holdings:
         "settings",
         "snapshot",
         "store_away_since",
+        "through",
         "ticket",
         "tickets",
         "tokens",
@@ -268,6 +281,9 @@ class Holdings:
         self.ours: dict[TransactionKey, OurRequest] = {}  # requests of ours that calls wait for
         self.readers: dict[int, tuple[CallId, int]] = {}  # look-ups under way: for which attempt of which call
         self.outages = Outages()
+        self.proxy = _proxy_of(settings)
+        # Requests within dialogs of others that wait for the DNS: whom they go to, and by which interface they came.
+        self.through: dict[int, tuple[str, Admitted, Interface]] = {}
         self.errands: deque[Errand] = deque()  # what steps have caused other calls to be told, oldest first
         self.unruled: dict[CallId, Leg] = {}  # calls whose media this input has changed
         self.unwritten: dict[ConversationId, Holding] = {}  # those that have changed and are not written yet
@@ -340,3 +356,12 @@ class Holdings:
 def _with_sealed_plan(application: Application, seal: Seal) -> Application:
     fallback = tuple(sealed_actions(application.plan.fallback, seal))
     return replace(application, plan=replace(application.plan, fallback=fallback))
+
+
+def _proxy_of(settings: NodeSettings) -> ProxyIdentity:
+    """Who we are as a proxy: what a URI means when it means us."""
+    interfaces = []
+    for each in settings.listeners.values():
+        host, _, port = each.sent_by.rpartition(":")
+        interfaces.append(Interface(each.transport, host, int(port)))
+    return ProxyIdentity(frozenset(interfaces), domains=settings.domains)

@@ -32,7 +32,7 @@ def locate(holdings: Holdings, leg: Leg, number: int) -> None:
     if not isinstance(uri, SipUri):
         unreachable(holdings, leg, number, 416, "Unsupported URI Scheme")
         return
-    aor = None if attempt.proxy else _registered(holdings, uri)
+    aor = None if attempt.proxy else registered(holdings, uri)
     if aor is not None:
         holdings.out.append(ReadBindings(holdings.new_reader(leg.call.id, number), aor))
         return
@@ -80,23 +80,23 @@ def _found(holdings: Holdings, leg: Leg, number: int, uri: SipUri, hops: Sequenc
     # Over TLS it is the host of the URI that the far end has to prove to be, wherever the DNS has led (RFC 5922 §4).
     proxy = holdings.settings.outbound_proxy
     host = uri.host if proxy is None else proxy.host
-    flows = [flow for hop in hops if (flow := _flow(holdings, hop, host)) is not None]
+    flows = [flow for hop in hops if (flow := flow_towards(holdings, hop, host)) is not None]
     if not flows:
         _unreached(holdings, leg, number, hops[0].transport)
         return
     attempt = attempt_of(leg.call, number)
-    routes = tuple(_route(each) for each in (proxy, uri if attempt.proxy else None) if each is not None)
+    routes = tuple(route_of(each) for each in (proxy, uri if attempt.proxy else None) if each is not None)
     asked = attempt.target.uri if attempt.proxy else str(uri)
     place = Place(asked, flows[0], routes, tuple(flows[1:]))
     holdings.errands.append((leg.call.id, Located(number, (place,))))
 
 
-def _route(proxy: SipUri) -> str:
+def route_of(proxy: SipUri) -> str:
     """The Route value of a proxy, which may not have said of itself how it routes: as any does today (§16.12)."""
     return f"<{proxy if proxy.is_lr else proxy._replace(params=(*proxy.params, ('lr', None)))}>"
 
 
-def _flow(holdings: Holdings, hop: Hop, host: str) -> Flow | None:
+def flow_towards(holdings: Holdings, hop: Hop, host: str) -> Flow | None:
     """The way there, if a listener of ours can send there."""
     listener = listener_for(holdings, hop.transport, hop.host)
     if listener is None:
@@ -124,17 +124,17 @@ def found_contacts(holdings: Holdings, leg: Leg, number: int, bindings: Iterable
     held = [
         (each, flow)
         for each in sorted(bindings, key=lambda each: (each.q, each.expires_at), reverse=True)
-        if (flow := _held_flow(holdings, each)) is not None
+        if (flow := held_flow(holdings, each)) is not None
     ]
     usable = [(each, flow) for each, flow in held if (flow.secure if is_sips(each.contact) else not secure)]
-    places = _places(usable)
+    places = places_of(usable)
     if places:
         holdings.errands.append((leg.call.id, Located(number, places)))
     else:
         unreachable(holdings, leg, number, 480, "No Contact To Be Reached By TLS" if held else "Not Registered")
 
 
-def _places(held: Iterable[tuple[Binding, Flow]]) -> tuple[Place, ...]:
+def places_of(held: Iterable[tuple[Binding, Flow]]) -> tuple[Place, ...]:
     """One place for each phone. The further flows of one (RFC 5626 §5.3) are what is left should the first one fail; of
     equal preference the first is the one that was registered last."""
     phones: dict[object, list[Place]] = {}
@@ -144,7 +144,7 @@ def _places(held: Iterable[tuple[Binding, Flow]]) -> tuple[Place, ...]:
     return tuple(replace(first, others=tuple(others)) for first, *others in phones.values())
 
 
-def _held_flow(holdings: Holdings, binding: Binding) -> Flow | None:
+def held_flow(holdings: Holdings, binding: Binding) -> Flow | None:
     """The flow of a binding, and who holds it; None where nobody does any more. What an earlier process of ours held over
     UDP is ours again."""
     settings = holdings.settings
@@ -153,7 +153,7 @@ def _held_flow(holdings: Holdings, binding: Binding) -> Flow | None:
     return binding.flow._replace(node=binding.node)
 
 
-def _registered(holdings: Holdings, uri: SipUri) -> AddressOfRecord | None:
+def registered(holdings: Holdings, uri: SipUri) -> AddressOfRecord | None:
     """The address of record that this URI is, if it is one of ours: at one of our domains or, where none are named, at our
     own address or with the name of one of our users."""
     aor = address_of_record(str(uri))

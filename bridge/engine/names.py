@@ -92,6 +92,10 @@ class Names:
         """A client nonce (RFC 7616 §3.4) that the same request gets again, and that nobody can guess."""
         return self._mac(f"{call}|{number}")
 
+    def mark(self, of: str) -> str:
+        """What only we can have written beside this text, in letters that any URI or branch may have."""
+        return self._mac(f"mark|{of}")
+
     def call_of_branch(self, branch: str | None) -> CallId | None:
         """The call whose request bore this branch."""
         if branch is None or not branch.startswith(_BRANCH_COOKIE):

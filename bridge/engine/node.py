@@ -28,9 +28,9 @@ from bridge.calls.inputs import (
     StoreTooLate,
 )
 from bridge.calls.sealing import sealed_actions
-from bridge.engine import fencing, handover, linking, locating, ownership, registering, signalling
+from bridge.engine import fencing, handover, linking, locating, ownership, proxying, registering, signalling
 from bridge.engine.carrying import hurry, send_trying, settle, step
-from bridge.engine.delivering import acknowledge, carry_deliveries
+from bridge.engine.delivering import acknowledge, carry_deliveries, finish_if_done
 from bridge.engine.effects import ClosePorts, CommandRefused, Effect
 from bridge.engine.holdings import Holding, Holdings, Leg, NodeTimer, TimerKey
 from bridge.engine.inputs import (
@@ -141,7 +141,8 @@ class Node:
             case Originate():
                 originate(holdings, given, now=now)
             case Resolved():
-                locating.resolved(holdings, given, now=now)
+                if not proxying.resolved(holdings, given, now=now):
+                    locating.resolved(holdings, given, now=now)
             case DtmfHeard(session, digit, duration_ms):
                 self._media(session, KeyPressed(digit, duration_ms, "rfc4733"), now=now)
             case CommitRefused():
@@ -153,7 +154,8 @@ class Node:
             case BindingsRead(reader) if reader < 0:
                 registering.read(holdings, given, now=now)
             case BindingsRead():
-                locating.bindings_read(holdings, given, now=now)
+                if not proxying.bindings_read(holdings, given, now=now):
+                    locating.bindings_read(holdings, given, now=now)
             case RegistrationsDue(aors):
                 registering.overdue(holdings, aors, now=now)
             case StreamsClaimed(streams):
@@ -299,6 +301,8 @@ class Node:
         match key[1]:
             case CallTimer() as timer:
                 step(holdings, leg, Elapsed(timer), now=now)
+                if timer is CallTimer.PROXY:  # what is left of an ended call may have waited for this
+                    finish_if_done(holdings, leg.holding, now=now)
             case UsageTimer() as timer:
                 signalling.usage_outcomes(holdings, leg, leg.usage.step(UsageFired(timer)), now=now)
             case NodeTimer.TRYING:

@@ -16,11 +16,12 @@ from bridge.calls.effects import Accept, CallTimer
 from bridge.calls.events import DECISIONS
 from bridge.calls.facts import CallId, Move
 from bridge.calls.inputs import CarriedOn, Elapsed, InviteLost, MediaClosed, MediaGone
+from bridge.calls.passage import PassageTakenUp
 from bridge.calls.peering import PeerGone
 from bridge.calls.sealing import unreadable
 from bridge.calls.search import InviteAttempt, Stage
 from bridge.calls.streams import rule_of, video_rule_of, video_session
-from bridge.engine import linking, locating, referring, seeking
+from bridge.engine import linking, locating, proxying, referring, seeking
 from bridge.engine.carrying import drop, forget, open_ports, release, settle, sip_outcomes, step
 from bridge.engine.commit import Ending, EventWrite, Remembered, StoredCall, StoredConversation
 from bridge.engine.delivering import carry_deliveries, finish_if_done, let_go, publish
@@ -351,6 +352,9 @@ def _resume(holdings: Holdings, leg: Leg, stored: StoredCall, former: Former | N
     elif not call.is_over:
         _arm(holdings, call, now=now)
         _take_up_invite(holdings, leg, now=now)
+    if call.passage is not None:
+        sip_outcomes(holdings, proxying.take_up(holdings, leg, now=now))
+        step(holdings, leg, PassageTakenUp(), now=now)
     _restore_deliveries(holdings, leg, stored, now=now)
 
 

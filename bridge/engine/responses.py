@@ -20,8 +20,9 @@ from bridge.calls.inputs import (
     UpdateAnswered,
     UpdateRefused,
 )
+from bridge.calls.passage import CopySilent, CopyUndeliverable
 from bridge.calls.search import Stage
-from bridge.engine import referring, seeking
+from bridge.engine import proxying, referring, seeking
 from bridge.engine.carrying import sip_outcomes, step
 from bridge.engine.delivering import finish_if_done
 from bridge.engine.effects import Dropped, Noted
@@ -53,6 +54,11 @@ def arrived(holdings: Holdings, given: ResponseArrived, *, now: float) -> None:
     response = given.response
     if given.key.method == "BYE":
         _again_with_proof(holdings, ours, response, now=now)
+    elif ours.proxied is not None:
+        answered = proxying.answered(holdings, leg, ours, response)
+        if leg is not None and answered is not None:
+            step(holdings, leg, answered, now=now)
+            finish_if_done(holdings, leg.holding, now=now)
     elif ours.attempt:
         _to_attempt(holdings, leg, ours, response, given.flow, now=now)
     elif leg is not None and given.key.method == "UPDATE":
@@ -97,8 +103,10 @@ def _send_otherwise(holdings: Holdings, ours: OurRequest, data: bytes, flow: Flo
 
 
 def stray(holdings: Holdings, response: Response, flow: Flow) -> None:
-    """A response that no transaction waits for: a 2xx that a dead predecessor has acknowledged, and that has come again
+    """A response that no transaction waits for: one to what we have passed on goes on its way; a 2xx that a dead predecessor has acknowledged, and that has come again
     because that ACK was lost, gets another."""
+    if proxying.passes_back(holdings, response):
+        return
     call_id = holdings.names.call_of_branch(response.via.branch)
     leg = holdings.legs.get(call_id) if call_id is not None else None
     invited = response.cseq.method == "INVITE" and 200 <= response.status < 300
@@ -118,6 +126,12 @@ def _lost(holdings: Holdings, key: TransactionKey, code: int, reason: str, *, no
         holdings.out.append(Noted("info", "bye_unanswered", ours.call))
     elif leg is None:
         return
+    elif ours.proxied is not None:
+        passage = leg.call.passage
+        if passage is not None and passage.serial == ours.proxied.serial:
+            number = ours.proxied.attempt
+            step(holdings, leg, CopySilent(number) if code == 408 else CopyUndeliverable(number), now=now)
+            finish_if_done(holdings, leg.holding, now=now)
     elif ours.attempt:
         if seeking.attempt_of(leg.call, ours.attempt).stage is Stage.INVITING:
             holdings.outages.silent(ours.flow, now=now)

@@ -19,7 +19,7 @@ from bridge.calls.inputs import (
     Unacknowledged,
     Updated,
 )
-from bridge.engine import authenticating, passing, registering, responses
+from bridge.engine import authenticating, passing, proxying, registering, responses
 from bridge.engine.carrying import carry, send_response, sip_outcomes, step, usage_effects
 from bridge.engine.effects import Dropped, Noted
 from bridge.engine.gate import Created
@@ -170,6 +170,8 @@ def usage_outcomes(holdings: Holdings, leg: Leg, effects: UsageEffects, *, now: 
 
 def _request(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
     request = arrived.request
+    if proxying.passes_through(holdings, arrived):
+        return
     refused = check(request, holdings.capabilities)
     if refused is not None:
         _answer(holdings, arrived, refused.status, refused.reason, refused.headers, now=now)
@@ -332,7 +334,8 @@ def _cancel(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
 def _ack(holdings: Holdings, request: Request, flow: Flow, *, now: float) -> None:
     leg = _leg_of(holdings, request)
     if leg is None:
-        holdings.out.append(Dropped("stray_ack", flow))
+        if not proxying.ack_passes_through(holdings, request, flow):
+            holdings.out.append(Dropped("stray_ack", flow))
         return
     usage_outcomes(holdings, leg, leg.usage.step(AckReceived(request)), now=now)
 

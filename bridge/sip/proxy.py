@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from bridge.sip.dialog import MAX_FORWARDS
 from bridge.sip.flow import default_port
-from bridge.sip.grammar import REASON_PHRASES
+from bridge.sip.grammar import REASON_PHRASES, first_of_list
 from bridge.sip.headers import Headers, NameAddr, max_forwards, option_tags, parse_name_addr, parse_via
 from bridge.sip.message import Request, Response
 from bridge.sip.target_set import Target
@@ -25,6 +25,8 @@ from bridge.sip.uri import SipUri, is_sips, parse_uri
 from bridge.sip.user_agent import DIALOG_MAKING, Refused, via_value
 
 MAX_ROUTES: Final = 128  # of one request; more get 400
+MAX_BREADTH: Final = 60  # of a request that does not say (RFC 5393 §5.3.1)
+_MARK: Final = "dialog"  # a parameter of our Record-Route's URI
 _SCHEMES: Final = frozenset({"sip", "sips"})
 _WEB_SOCKETS: Final = {"ws": "ws", "wss": "ws"}  # how a URI spells them (RFC 7118 §5.2.1)
 
@@ -144,11 +146,14 @@ def forward(
     came_by: Interface,
     leaves_by: Interface,
     record_route: bool,
+    mark: str = "",
+    breadth: int | None = None,
 ) -> Request:
     """The copy that goes to `target` (§16.6 steps 1 to 9).
 
     `record_route`: stay on the way of the dialog that it may make. With two Record-Routes where it comes and leaves by
-    different interfaces, so that no response has to be rewritten (RFC 5658 §3.4).
+    different interfaces, so that no response has to be rewritten (RFC 5658 §3.4). `mark`: what its URI says of the dialog, for
+    `mark_of` to read. `breadth`: how many copies may be made of this one (RFC 5393 §5.3).
     """
     given = admitted.request
     headers = given.headers.copy()
@@ -158,14 +163,33 @@ def forward(
         headers.add("Max-Forwards", str(MAX_FORWARDS))
     else:
         headers.set("Max-Forwards", str(hops - 1))
+    if breadth is not None:
+        headers.set("Max-Breadth", str(breadth))
     if record_route and given.method in DIALOG_MAKING:
         secure = is_sips(next_hop(admitted, target))
-        headers.prepend("Record-Route", _record_route(came_by, secure=is_sips(given.uri)))
+        headers.prepend("Record-Route", _record_route(came_by, mark, secure=is_sips(given.uri)))
         if came_by != leaves_by or secure != is_sips(given.uri):
-            headers.prepend("Record-Route", _record_route(leaves_by, secure=secure))
+            headers.prepend("Record-Route", _record_route(leaves_by, mark, secure=secure))
     uri = _write_routes(headers, uri, target)
     headers.prepend("Via", via_value(leaves_by.transport, leaves_by.sent_by, branch))
     return Request(given.method, uri, headers, given.body)
+
+
+def max_breadth(request: Request) -> int:
+    """How many copies of it there may be at once, by way of everybody that it passes (RFC 5393 §5.3)."""
+    text = (request.headers.get("Max-Breadth") or "").strip()
+    return min(int(text), MAX_BREADTH) if text.isascii() and text.isdigit() and len(text) < 6 else MAX_BREADTH
+
+
+def mark_of(request: Request, identity: Identity) -> str:
+    """What `forward` has written into the Record-Route that this request follows, so its first Route; empty: it follows none
+    of ours."""
+    line = request.headers.get("Route")
+    address = None if line is None else parse_name_addr(first_of_list(line)[0])
+    uri = None if address is None else parse_uri(address.uri)
+    if not isinstance(uri, SipUri) or not _is_own_record_route(uri, identity):
+        return ""
+    return uri.param(_MARK) or ""
 
 
 def backward(response: Response, identity: Identity) -> Response | None:
@@ -293,12 +317,13 @@ def _request_uri(written: str) -> str:
     return str(uri._replace(params=tuple([each for each in uri.params if each[0] != "method"]), headers=""))
 
 
-def _record_route(interface: Interface, *, secure: bool) -> str:
+def _record_route(interface: Interface, mark: str, *, secure: bool) -> str:
     transport = _WEB_SOCKETS.get(interface.transport, interface.transport)
     scheme = "sips" if secure else "sip"
+    said = f";lr;{_MARK}={mark}" if mark else ";lr"
     if secure and transport == "tls":  # says it already (RFC 5630 §3.1.4)
-        return str(NameAddr(None, f"{scheme}:{interface.sent_by};lr"))
-    return str(NameAddr(None, f"{scheme}:{interface.sent_by};transport={transport};lr"))
+        return str(NameAddr(None, f"{scheme}:{interface.sent_by}{said}"))
+    return str(NameAddr(None, f"{scheme}:{interface.sent_by};transport={transport}{said}"))
 
 
 def _transport(uri: SipUri) -> str:

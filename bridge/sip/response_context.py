@@ -49,6 +49,7 @@ class Attempt:
     target: Target
     progress: Progress = Progress.SENT
     canceled: bool = False
+    expired: bool = False  # canceled because it has rung for long enough
 
 
 # Inputs and effects live for one step: slotted, not frozen, as those of the transactions.
@@ -88,7 +89,14 @@ class Canceled:
     """A CANCEL for the request came (§16.10); its own 200 is not ours."""
 
 
-Input: TypeAlias = Answered | Unanswered | Unreachable | TimerCFired | Canceled
+@dataclass(slots=True)
+class TimeUp:
+    """Those who are tried have rung for as long as they may: the next group follows. `everybody`: none does."""
+
+    everybody: bool = False
+
+
+Input: TypeAlias = Answered | Unanswered | Unreachable | TimerCFired | Canceled | TimeUp
 
 
 @dataclass(slots=True)
@@ -194,6 +202,11 @@ class ResponseContext:
         """The targets that were tried, by the number of their attempt."""
         return tuple([each.target for each in self._attempts])
 
+    @property
+    def progress(self) -> tuple[Progress, ...]:
+        """How far each attempt is, by its number."""
+        return tuple([each.progress for each in self._attempts])
+
     def begin(self) -> Effects:
         """Try the first group. Without any target nobody is there: 480 (§16.5)."""
         if self._attempts or self.state is not State.SEEKING:
@@ -216,6 +229,8 @@ class ResponseContext:
                 return self._finish(number, Ending(503, None))
             case TimerCFired(number):
                 return self._fire(number)
+            case TimeUp(everybody):
+                return self._expire(everybody=everybody)
 
     def deadlines(self) -> Effects:
         """What to arm when this context was read back: its timers start over, as nobody knows how long nobody was there."""
@@ -270,6 +285,8 @@ class ResponseContext:
         if attempt.progress is Progress.FINISHED:
             return []
         effects = self._close(number, attempt)
+        if attempt.expired and ending.status == 487:
+            ending = Ending(408, None)  # that was our own word: what the caller is told is why we have said it
         if self.state in (State.SEEKING, State.ENDING):
             self._endings.append(ending)
         if ending.status >= 600 and self.state is State.SEEKING:
@@ -285,6 +302,24 @@ class ResponseContext:
         if attempt.progress is Progress.FINISHED:
             return []
         return [Abandon(number), *self._finish(number, Ending(408, None))]
+
+    def _expire(self, *, everybody: bool) -> Effects:
+        """Whoever rings is canceled, and its 487 counts as a 408. Whoever has said nothing counts as one now: its CANCEL waits
+        for a first word (§9.1) that may never come, and the caller is not to wait with it."""
+        if self.state is not State.SEEKING:
+            return []
+        if everybody:
+            self._waiting.clear()
+        effects: Effects = []
+        for number, attempt in enumerate(self._attempts):
+            if attempt.progress is Progress.FINISHED or attempt.canceled:
+                continue
+            attempt.expired = True
+            effects += self._give_up(number, attempt)
+            if attempt.progress is Progress.SENT:
+                effects += self._close(number, attempt)
+                self._endings.append(Ending(408, None))
+        return effects + self._settle()
 
     def _cancel(self) -> Effects:
         """§16.10. For what is no INVITE, and once an answer has left, a CANCEL comes to nothing (§9.2)."""
@@ -354,6 +389,7 @@ class ResponseContext:
             "waiting": [[each.to_data() for each in group] for group in self._waiting],
             "attempts": [
                 {"target": each.target.to_data(), "progress": each.progress.value, "canceled": each.canceled}
+                | ({"expired": True} if each.expired else {})
                 for each in self._attempts
             ],
             "endings": [each.to_data() for each in self._endings],
@@ -370,7 +406,12 @@ class ResponseContext:
         self._canceled, self._refused = data["canceled"], data["refused"]
         self._waiting = [[Target.from_data(each) for each in group] for group in data["waiting"]]
         self._attempts = [
-            Attempt(Target.from_data(each["target"]), Progress(each["progress"]), each["canceled"])
+            Attempt(
+                Target.from_data(each["target"]),
+                Progress(each["progress"]),
+                each["canceled"],
+                each.get("expired", False),
+            )
             for each in data["attempts"]
         ]
         self._endings = [Ending.from_data(each) for each in data["endings"]]

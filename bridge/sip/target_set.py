@@ -17,14 +17,15 @@ class Target(NamedTuple):
     uri: str  # the Request-URI
     q: float = 1.0  # preference, 0 to 1
     path: tuple[str, ...] = ()  # Route values on the way there, next hop first (RFC 3327)
+    way: int = 0  # keeps apart who has registered one and the same URI by several flows; whoever made it knows them
 
     def to_data(self) -> dict[str, Any]:
         """Plain data; `Target.from_data` is the inverse."""
-        return {"uri": self.uri, "q": self.q, "path": list(self.path)}
+        return {"uri": self.uri, "q": self.q, "path": list(self.path)} | ({"way": self.way} if self.way else {})
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> Target:
-        return cls(data["uri"], data["q"], tuple(data["path"]))
+        return cls(data["uri"], data["q"], tuple(data["path"]), data.get("way", 0))
 
 
 class Fork(StrEnum):
@@ -37,9 +38,9 @@ class Fork(StrEnum):
 
 def groups(targets: Iterable[Target], fork: Fork) -> list[list[Target]]:
     """The target set (§16.5: nothing twice) in the order it is tried: each group at once, one group after the other."""
-    first: dict[str, Target] = {}
+    first: dict[tuple[str, int], Target] = {}
     for each in targets:
-        first.setdefault(each.uri, each)
+        first.setdefault((each.uri, each.way), each)
     unique = list(first.values())
     if fork is Fork.PARALLEL:
         return [unique] if unique else []

@@ -14,6 +14,7 @@ from bridge.calls.actions import (
     Mute,
     Park,
     Pause,
+    Proxy,
     Redirect,
     Reject,
     Ring,
@@ -120,6 +121,7 @@ async def test_events_of_nobody_and_from_nowhere(client: Client) -> None:
         ("ring", {}, Ring()),
         ("answer", {"headers": {"X-A": "1"}}, Answer(headers={"X-A": ("1",)})),
         ("reject", {"code": 486, "reason": "Busy"}, Reject(code=486, reason="Busy")),
+        ("proxy", {}, Proxy()),
         (
             "redirect",
             {"contacts": ["sip:b@example.org", {"uri": "sip:c@example.org", "q": 0.5}], "code": 301},
@@ -175,6 +177,10 @@ async def test_a_list_is_accepted(client: Client, service: FakeService) -> None:
         ("answer", {"headers": {"Contact": "<sip:evil@example.org>"}}, "headers.Contact"),
         ("answer", {"headers": {"X-A": "a\r\nVia: b"}}, "headers.X-A.0"),
         ("reject", {"code": 302}, "code"),
+        ("proxy", {"targets": []}, "targets"),
+        ("proxy", {"targets": ["bob"]}, "targets.0"),
+        ("proxy", {"targets": ["sip:b@example.org"] * 21}, "targets"),
+        ("proxy", {"timeout_s": 0}, "timeout_s"),
         ("redirect", {}, "contacts"),
         ("redirect", {"contacts": "sip:b@example.org"}, "contacts"),
         ("redirect", {"contacts": [["sip:b@example.org"]]}, "contacts.0"),
@@ -193,7 +199,7 @@ async def test_a_list_is_accepted(client: Client, service: FakeService) -> None:
         ("actions", {"actions": [{"action": "dance"}]}, "actions.0.action"),
         (
             "actions",
-            {"actions": [{"action": "ring"}, {"action": "proxy", "to": "sip:b@example.org"}]},
+            {"actions": [{"action": "ring"}, {"action": "play", "to": "sip:b@example.org"}]},
             "actions.1.action",
         ),
         ("actions", {"actions": [{"action": "answer", "headers": {"X": 1}}]}, "actions.0.headers.X"),
@@ -249,7 +255,7 @@ async def test_no_problem_repeats_a_password(client: Client) -> None:
         assert "s3c" not in await response.text()
 
 
-@pytest.mark.parametrize("path", ["pause", "proxy", "dance", "timeline", ""])
+@pytest.mark.parametrize("path", ["pause", "play", "dance", "timeline", ""])
 async def test_what_is_not_built_is_not_found(client: Client, path: str) -> None:
     assert (await problem_of(await client.post(f"/v1/calls/{CALL}/{path}", json={}))).code == "not_found"
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from bridge.calls import machine
-from bridge.calls.actions import Action, Answer, Hangup, Park, Pause, Reject, Ring
+from bridge.calls.actions import Action, Answer, Hangup, Park, Pause, Proxy, Reject, Ring
 from bridge.calls.answering import invited
 from bridge.calls.call import Call, Identity, Plan
 from bridge.calls.effects import CallEffect, Emit
 from bridge.calls.events import Event
-from bridge.calls.facts import CallId, ConversationId, Quality
+from bridge.calls.facts import CallId, Contact, ConversationId, Quality
 from bridge.calls.inputs import (
     AcceptSent,
     Acknowledged,
@@ -24,10 +24,12 @@ from bridge.calls.inputs import (
     ReInvited,
     Undecided,
 )
+from bridge.calls.passage import CopyLocated, PassageOpened, TargetsFound
 from bridge.sdp.offer_answer import Negotiated
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request
 from bridge.sip.parser import parse
+from bridge.sip.target_set import Target
 from bridge.sip.transaction import server_key
 from tests.engine.world import IDENTITY, OFFER, request, sdp
 
@@ -120,6 +122,18 @@ def unanswered() -> Bench:
 def parked() -> Bench:
     bench = Bench()
     bench.decide()
+    return bench
+
+
+def passed_on() -> Bench:
+    """To two who are asked one after the other; the first rings."""
+    bench = Bench()
+    asked = (Contact("sip:bob@192.0.2.2"), Contact("sip:carol@192.0.2.3", 0.5))
+    bench.decide(Proxy(targets=asked, fork="serial", record_route=True))
+    bench.give(PassageOpened("0123456789abcdef", 60))
+    for each in asked:
+        bench.give(TargetsFound(((Target(each.uri), None),)))
+    bench.give(CopyLocated(0, FLOW))
     return bench
 
 
@@ -222,6 +236,7 @@ STATES: dict[str, Callable[[], Bench]] = {
     for make in (
         unanswered,
         parked,
+        passed_on,
         listed,
         falling_back,
         answering,

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bridge.calls.actions import Action, Answer, Hangup, Park, Pause, Redirect, Reject, Ring, from_data, to_data
+from bridge.calls.actions import Action, Answer, Hangup, Park, Pause, Proxy, Redirect, Reject, Ring, from_data, to_data
 from bridge.calls.facts import Contact
 from tests.engine.world import Sealing
 
@@ -18,6 +18,8 @@ ALL: list[Action] = [
     Reject(),
     Reject(code=603, reason="No"),
     Redirect(contacts=(Contact("sip:bob@192.0.2.2"), Contact("sip:bob@192.0.2.3;transport=tcp", 0.5))),
+    Proxy(),
+    Proxy(targets=(Contact("sip:bob@192.0.2.2", 0.5),), fork="serial", record_route=True, timeout_s=5.0),
     Redirect(contacts=(), code=380, reason="Ask the desk", headers={"X-A": ("1",)}, client_state="x"),
     Pause(seconds=0.5),
     Park(timeout_s=3.0),

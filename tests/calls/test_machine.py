@@ -17,6 +17,7 @@ from bridge.calls.actions import (
     Mute,
     Park,
     Pause,
+    Proxy,
     Redirect,
     Reject,
     Ring,
@@ -97,9 +98,20 @@ from bridge.calls.inputs import (
     Updated,
     UpdateRefused,
 )
+from bridge.calls.passage import (
+    CopyAnswered,
+    CopyLocated,
+    CopySilent,
+    CopyUndeliverable,
+    PassageOpened,
+    PassageRefused,
+    PassageTakenUp,
+    TargetsFound,
+)
 from bridge.calls.peering import PeerAnswered, PeerFailed, PeerGone, PeerMedia, PeerRinging
 from bridge.sip.dialog import Dialog
 from bridge.sip.refer import Notice
+from bridge.sip.target_set import Target as ProxyTarget
 from bridge.sip.transaction import server_key
 from tests.calls.bench import FLOW, STATES, TAG, answered, message, parked
 from tests.calls.outgoing import (
@@ -122,6 +134,7 @@ ACTIONS: list[Action] = [
     Answer(),
     Reject(),
     Redirect(contacts=(Contact("sip:bob@192.0.2.2"),)),
+    Proxy(),
     Pause(),
     Park(),
     Hangup(),
@@ -212,6 +225,19 @@ INPUTS: list[CallInput] = [
     PeerFailed(486, "Busy Here"),
     PeerGone(ended=True),
     PeerGone(ended=False),
+    PassageOpened("0123456789abcdef", 60),
+    PassageRefused(483, "Too Many Hops"),
+    TargetsFound(((ProxyTarget("sip:bob@192.0.2.2"), None), (ProxyTarget("sip:bob@192.0.2.2"), FLOW))),
+    TargetsFound(()),
+    TargetsFound(None),
+    CopyLocated(0, FLOW),
+    CopyLocated(9, FLOW),
+    *(CopyAnswered(0, response(status)) for status in (100, 180, 200, 302, 486, 603)),
+    CopyAnswered(9, response(180)),
+    CopySilent(0),
+    CopyUndeliverable(0),
+    CopyUndeliverable(9),
+    PassageTakenUp(),
 ]
 QUIET = (Emit, OpenMedia, SetMedia, SendRequest, Accept, SendInvite, SendReinvite, Locate, Seek, JoinWith, MoveOut)
 
@@ -259,6 +285,7 @@ SOUGHT = {
 BEFORE_ANSWER = {
     "unanswered",
     "parked",
+    "passed_on",
     "listed",
     "falling_back",
     "dialing",
@@ -297,6 +324,7 @@ UNFIT: dict[type[Action], set[str]] = {
     Answer: SOUGHT | (ALL.keys() - BEFORE_ANSWER),
     Reject: SOUGHT | (ALL.keys() - BEFORE_ANSWER),
     Redirect: SOUGHT | (ALL.keys() - BEFORE_ANSWER),
+    Proxy: SOUGHT | (ALL.keys() - BEFORE_ANSWER),
     Dial: SOUGHT | LINKED,
     Leave: ALL.keys() - JOINED,
     Hold: SOUGHT | BEFORE_ANSWER | BEFORE_ACK | CHANGING,
@@ -430,6 +458,7 @@ def test_the_state_that_is_shown() -> None:
         "hears_early_media": "initiated",
         "answered_because": "initiated",
         "answered_before": "initiated",
+        "passed_on": "initiated",
         "nobody_found": "initiated",
         "answered_and_dialing": "answered",
         "asking_to_join": "answered",

@@ -80,7 +80,8 @@ def revive(fixed: dict[str, Any], variable: dict[str, Any], bench: Bench) -> Cal
 
 
 def shown(call: Call) -> dict[str, object]:
-    return {name: getattr(call, name) for name in Call.__slots__ if name not in _OWN}
+    seen = {name: getattr(call, name) for name in Call.__slots__ if name not in _OWN}
+    return seen | {"passage": None if call.passage is None else call.passage.to_data()}
 
 
 @pytest.mark.parametrize("state", ALL)

@@ -118,6 +118,7 @@ EVENTS: dict[type[events.Event], events.Event] = {
         events.CallHeld(),
         events.CallResumed(),
         events.CallUpdated(),
+        events.CallProxied(200, "OK", "sip:bob@192.0.2.33"),
         events.CallRedirected(302, (Contact("sip:bob@192.0.2.33", 0.5), Contact("tel:+4930123456"))),
         events.TransferProgress("sip:bob@example.org", 180, "Ringing"),
         events.TransferCompleted("sip:bob@example.org", 200, "OK"),

@@ -49,6 +49,20 @@ ACTIONS: list[tuple[dict[str, Any], calls.Action]] = [
             client_state="x",
         ),
     ),
+    (
+        {
+            "targets": ["sip:bob@example.com", {"uri": "sips:bob@example.org", "q": 0.25}],
+            "fork": "serial",
+            "record_route": True,
+            "timeout_s": 20,
+        },
+        calls.Proxy(
+            targets=(Contact("sip:bob@example.com"), Contact("sips:bob@example.org", 0.25)),
+            fork="serial",
+            record_route=True,
+            timeout_s=20.0,
+        ),
+    ),
     ({"seconds": 2.5}, calls.Pause(seconds=2.5)),
     ({"timeout_s": 30}, calls.Park(timeout_s=30.0)),
     ({"reason": "closed", "headers": {"X-Bye": "now"}}, calls.Hangup(reason="closed", headers={"X-Bye": ("now",)})),
@@ -87,6 +101,7 @@ ACTIONS: list[tuple[dict[str, Any], calls.Action]] = [
 ]
 REQUIRED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "dial": ({"to": "sip:b@example.org"}, {"to": (calls.Target("sip:b@example.org"),)}),
+    "proxy": ({}, {}),
     "redirect": ({"contacts": ["sip:b@example.org"]}, {"contacts": (Contact("sip:b@example.org"),)}),
     "transfer": ({"replaces_call_id": OTHER}, {"replaces_call_id": OTHER}),
     "join": ({"call_id": OTHER}, {"call_id": OTHER}),

@@ -124,6 +124,7 @@ def test_an_outbound_call_came_from_nowhere_and_shows_every_attempt() -> None:
             events.CallAttemptFailed,
             {"target": "sip:bob@example.org", "code": 486, "reason": "Busy Here", "contacts": []},
         ),
+        (events.CallProxied, {"code": 200, "reason": "OK", "target": "sip:bob@192.0.2.33"}),
         (
             events.CallRedirected,
             {

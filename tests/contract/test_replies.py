@@ -70,7 +70,7 @@ def test_what_is_no_object_is_told_so(body: bytes) -> None:
 def test_what_was_received_is_quoted() -> None:
     assert invalid(b'{"actions":[{"action":"dance"}]}').detail == (
         'actions.0.action: unknown action "dance"; known: answer, dial, hangup, hold, join, leave, mute, park, pause, '
-        'redirect, reject, ring, transfer, unhold, unmute; received {"actions":[{"action":"dance"}]}'
+        'proxy, redirect, reject, ring, transfer, unhold, unmute; received {"actions":[{"action":"dance"}]}'
     )
     page = invalid(b"<!doctype html>\n<title>502", "text/html").detail
     assert page == (

@@ -40,8 +40,8 @@ pytestmark = pytest.mark.timeout(100)
 
 @dataclass(frozen=True)
 class Stage:
-    """A service with five applications: dial.py for 2…, answer.py with another secret for 3…, control.py for 5…, redirect.py
-    for 7…, answer.py for the rest."""
+    """A service with six applications: dial.py for 2…, answer.py with another secret for 3…, control.py for 5…, proxy.py for
+    6…, redirect.py for 7…, answer.py for the rest."""
 
     service: Served
     answer: Program
@@ -49,6 +49,7 @@ class Stage:
     control: Program
     dial: Program
     redirect: Program
+    proxy: Program
     targets: tuple[int, int]  # the ports of the two phones that dial.py knows
 
     def uri(self, user: str) -> str:
@@ -58,10 +59,10 @@ class Stage:
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     directory = tmp_path_factory.mktemp("stage")
-    ports = {name: PORTS.one() for name in ("answer", "wrong", "control", "dial", "redirect")}
+    ports = {name: PORTS.one() for name in ("answer", "wrong", "control", "dial", "redirect", "proxy")}
     targets = PORTS.one(), PORTS.one()
     urls = {name: f"http://127.0.0.1:{port}/calls" for name, port in ports.items()}
-    numbers = {"dial": "2*", "wrong": "3*", "control": "5*", "redirect": "7*"}
+    numbers = {"dial": "2*", "wrong": "3*", "control": "5*", "redirect": "7*", "proxy": "6*"}
     applications = [_application(name, users, urls[name]) for name, users in numbers.items()]
     service = Served(
         directory / "bridge",
@@ -73,6 +74,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         "wrong": {"WEBHOOK_SECRET": new_secret()},
         "control": {"BRIDGE_API": f"http://127.0.0.1:{service.api_port}", "BRIDGE_KEY": KEY, "SECONDS": "1"},
         "redirect": {"TARGETS": f"sip:100@127.0.0.1:{service.sip_port},sip:phone@127.0.0.1:{targets[0]}"},
+        "proxy": {"TARGETS": ",".join(f"sip:phone@127.0.0.1:{port}" for port in targets)},
         "dial": {"TARGETS": ",".join(f"sip:phone@127.0.0.1:{port}" for port in targets)},
     }
     with ExitStack() as stack:
@@ -90,6 +92,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             programs["control"],
             programs["dial"],
             programs["redirect"],
+            programs["proxy"],
             targets,
         )
 
@@ -275,6 +278,30 @@ async def test_redirect_says_where_else_to_look(stage: Stage, phone: Phone) -> N
     await until(lambda: "call.ended" in stage.redirect.said(), stage.redirect.said)
     printed = [line.split()[0] for line in stage.redirect.said().splitlines()]
     assert printed == ["call.incoming", "call.redirected", "call.ended"]
+
+
+async def test_proxy_gives_the_call_to_the_first_who_answers(stage: Stage, phone: Phone) -> None:
+    rings, answers = Called(lambda call: call.ring()), Called(answer)
+    try:
+        for called, port in zip((rings, answers), stage.targets, strict=True):
+            await called.phone.open("127.0.0.1", port)
+        call = phone.call(stage.uri("600"))
+        response = await asyncio.wait_for(call.answered(), PATIENCE_S)
+        assert response is not None
+        assert response.status == 200
+        found = contacts(response)
+        assert isinstance(found, tuple)
+        assert str(stage.targets[1]) in found[0].uri, "it is the phone's own"
+        await until(lambda: "call.ended" in stage.proxy.said(), stage.proxy.said)
+        printed = [line.split()[0] for line in stage.proxy.said().splitlines()]
+        assert [each for each in printed if each != "call.ringing"] == ["call.incoming", "call.proxied", "call.ended"]
+        call.hang_up()
+        taken = answers.phone.call_now
+        assert taken is not None
+        assert await asyncio.wait_for(taken.over(), PATIENCE_S) == "remote"
+    finally:
+        for called in (rings, answers):
+            called.phone.close()
 
 
 async def test_the_curl_of_the_readme_connects_two_phones(stage: Stage) -> None:

@@ -24,6 +24,7 @@ from bridge.calls.actions import (
     Mute,
     Park,
     Pause,
+    Proxy,
     Redirect,
     Reject,
     Ring,
@@ -50,6 +51,8 @@ ACTIONS = st.sampled_from(
         Answer(),
         Reject(code=486),
         Redirect(contacts=(Contact("sip:bob@192.0.2.2", 0.5),)),
+        Proxy(targets=(Contact("sip:bob@192.0.2.2"), Contact("sip:bob@192.0.2.3")), record_route=True),
+        Proxy(targets=(Contact("sip:bob@192.0.2.2"), Contact("sip:bob@192.0.2.3")), fork="serial", timeout_s=3.0),
         Pause(seconds=2),
         Park(timeout_s=8),
         Hangup(),
@@ -77,7 +80,7 @@ ENDPOINTS = [
 ]
 PLANS: list[tuple[Action, ...]] = [(Reject(),), (Ring(), Pause(seconds=3), Answer(), Pause(seconds=3)), ()]
 # What an event tells the outcome of; a pause and a park are over without a word.
-TOLD = (Ring, Answer, Reject, Redirect, Hangup, Dial, Join, Hold, Unhold, Mute)
+TOLD = (Ring, Answer, Reject, Redirect, Proxy, Hangup, Dial, Join, Hold, Unhold, Mute)
 
 
 class Anything(RuleBasedStateMachine):

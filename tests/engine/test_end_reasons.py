@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bridge.calls.actions import Dial, Hangup, Park, Pause, Redirect, Reject, Target, Transfer
+from bridge.calls.actions import Dial, Hangup, Park, Pause, Proxy, Redirect, Reject, Target, Transfer
 from bridge.calls.facts import END_REASONS, Contact
 from bridge.engine.inputs import HangUpAll, MediaLost, MediaTimedOut
 from tests.engine.callee import Callee
@@ -143,6 +143,22 @@ def redirected() -> World:
     return world
 
 
+def proxied() -> World:
+    world = World()
+    bob = Callee(world)
+    world.reply = (Proxy(targets=(Contact(bob.uri),)),)
+    world.invite()
+    bob.answer(200)
+    return world
+
+
+def protocol_error() -> World:
+    world = World()
+    world.reply = (Proxy(targets=(Contact("sip:bob@192.0.2.2"),)),)
+    world.invite(extra="Proxy-Require: mystery\r\n")
+    return world
+
+
 def sent_elsewhere() -> World:
     world = World()
     world.reply = (Redirect(contacts=(Contact("sip:bob@192.0.2.2"),)),)
@@ -181,6 +197,8 @@ WALKS: dict[str, Walk] = {
     "transferred": transferred,
     "unreachable": unreachable,
     "redirected": redirected,
+    "proxied": proxied,
+    "protocol_error": protocol_error,
     "peer_ended": peer_ended,
     "hangup": hangup,
     "canceled": canceled,

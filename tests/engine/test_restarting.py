@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from bridge.calls.actions import Action, Hangup, Park, Pause, Redirect, Reject, Ring
+from bridge.calls.actions import Action, Hangup, Park, Pause, Proxy, Redirect, Reject, Ring
 from bridge.calls.facts import Contact
 from bridge.engine.effects import AdoptPorts, Noted
 from bridge.engine.inputs import Claimed, MediaTimedOut
@@ -51,6 +51,7 @@ WALKS: dict[str, list[Step]] = {
         World.ack,
         lambda world: world.advance(3.0),
     ],
+    "proxied to nobody": [replying(Proxy(targets=(Contact("sip:bob@192.0.2.77:9;transport=tcp"),))), World.invite],
     "redirected": [replying(Redirect(contacts=(Contact("sip:bob@192.0.2.2", 0.5),))), World.invite],
     "rejected": [replying(Reject(code=486)), World.invite],
     "canceled": [replying(), World.invite, World.cancel],
