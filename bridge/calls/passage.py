@@ -194,6 +194,14 @@ class CopyUndeliverable:
 
 
 @dataclass(slots=True)
+class AnsweredAfterAll:
+    """Somebody who was given up, for the application wanted something else, has answered all the same: a 2xx without our Via."""
+
+    response: Response
+    target: str
+
+
+@dataclass(slots=True)
 class PassageTakenUp:
     """Another process carries it on."""
 
@@ -207,6 +215,7 @@ PassageInput: TypeAlias = (
     | CopySilent
     | CopyUndeliverable
     | PassageTakenUp
+    | AnsweredAfterAll
 )
 
 

@@ -21,6 +21,7 @@ from bridge.calls.facts import ActionId, Contact, Ended, EndedBy
 from bridge.calls.passage import (
     TARGETS_MOST,
     AbandonCopy,
+    AnsweredAfterAll,
     CancelCopy,
     Copy,
     CopyAnswered,
@@ -86,6 +87,9 @@ def begin(call: Call, action: Proxy, action_id: ActionId) -> None:
 
 def step(call: Call, given: PassageInput, *, now: float) -> None:
     """What has come of it. What concerns a passage that is not there any more is nobody's business."""
+    if isinstance(given, AnsweredAfterAll):
+        _answered_after_all(call, given, now=now)
+        return
     passage = call.passage
     if passage is None or (not isinstance(given, _BEFORE | PassageTakenUp) and given.attempt >= len(passage.copies)):
         return
@@ -321,6 +325,19 @@ def _finish(call: Call, passage: Passage, response: Response, target: str | None
     call.emit(CallProxied(status, reason, target), caused_by=passage.action_id)
     by: EndedBy = "local" if target is None else "remote"
     end(call, Ended(by, "proxied", sip_code=status, sip_reason=reason), now=now, caused_by=passage.action_id)
+
+
+def _answered_after_all(call: Call, given: AnsweredAfterAll, *, now: float) -> None:
+    """A 2xx goes back whatever has become of its passage (§16.7 step 5), and then the caller has whom it wanted: while nothing
+    else has been answered, this is what its call has come to."""
+    if not call.is_unanswered:
+        call.out.append(PassBack(given.response, gated=False))
+        return
+    call.abandon_list()
+    call.out.append(PassBack(given.response, gated=True))
+    status, reason = given.response.status, given.response.reason
+    call.emit(CallProxied(status, reason, given.target))
+    end(call, Ended("remote", "proxied", sip_code=status, sip_reason=reason), now=now)
 
 
 def _farewell(passage: Passage, context: ResponseContext) -> str | None:

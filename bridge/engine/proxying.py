@@ -13,6 +13,7 @@ from ipaddress import ip_address
 
 from bridge.calls.call import Call
 from bridge.calls.passage import (
+    AnsweredAfterAll,
     CancelCopy,
     CopyAnswered,
     CopyLocated,
@@ -193,7 +194,9 @@ def pass_back(holdings: Holdings, leg: Leg, response: Response, *, now: float) -
     return [Send(_back(response.via, call.way), response.encode())]
 
 
-def answered(holdings: Holdings, leg: Leg | None, ours: OurRequest, response: Response) -> CopyAnswered | None:
+def answered(
+    holdings: Holdings, leg: Leg | None, ours: OurRequest, response: Response
+) -> CopyAnswered | AnsweredAfterAll | None:
     """A response to a copy, for the call; None: the call waits for none, and a 2xx has gone back to the caller."""
     proxied = ours.proxied
     if proxied is None:
@@ -202,6 +205,8 @@ def answered(holdings: Holdings, leg: Leg | None, ours: OurRequest, response: Re
         return CopyAnswered(proxied.attempt, response)
     if 200 <= response.status < 300:
         back = proxy.backward(response, holdings.proxy)
+        if back is not None and leg is not None:
+            return AnsweredAfterAll(back, ours.request.uri)
         if back is not None:
             holdings.out.append(Send(_back(back.via, proxied.back), back.encode()))
     return None

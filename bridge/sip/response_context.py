@@ -297,7 +297,7 @@ class ResponseContext:
     def _fire(self, number: int) -> Effects:
         """§16.8: whoever is ringing is canceled; whoever has said nothing, or heeds no CANCEL, counts as a 408."""
         attempt = self._attempt(number)
-        if attempt.progress is Progress.PROCEEDING and not attempt.canceled:
+        if self._invite and attempt.progress is Progress.PROCEEDING and not attempt.canceled:
             return self._give_up(number, attempt)
         if attempt.progress is Progress.FINISHED:
             return []
@@ -306,7 +306,7 @@ class ResponseContext:
     def _expire(self, *, everybody: bool) -> Effects:
         """Whoever rings is canceled, and its 487 counts as a 408. Whoever has said nothing counts as one now: its CANCEL waits
         for a first word (§9.1) that may never come, and the caller is not to wait with it."""
-        if self.state is not State.SEEKING:
+        if self.state is not State.SEEKING or not self._invite:
             return []
         if everybody:
             self._waiting.clear()

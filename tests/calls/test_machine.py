@@ -99,6 +99,7 @@ from bridge.calls.inputs import (
     UpdateRefused,
 )
 from bridge.calls.passage import (
+    AnsweredAfterAll,
     CopyAnswered,
     CopyLocated,
     CopySilent,
@@ -238,6 +239,7 @@ INPUTS: list[CallInput] = [
     CopyUndeliverable(0),
     CopyUndeliverable(9),
     PassageTakenUp(),
+    AnsweredAfterAll(response(200), "sip:bob@192.0.2.2"),
 ]
 QUIET = (Emit, OpenMedia, SetMedia, SendRequest, Accept, SendInvite, SendReinvite, Locate, Seek, JoinWith, MoveOut)
 

@@ -9,10 +9,11 @@ from bridge.calls.destinations import Destinations
 from bridge.calls.facts import Contact
 from bridge.engine.effects import CommandAccepted
 from bridge.engine.inputs import Packet
+from bridge.engine.settings import Listener
 from bridge.sip.flow import Flow
 from tests.engine.callee import Callee
 from tests.engine.test_registering import Phones
-from tests.engine.world import World, request, settings
+from tests.engine.world import IDENTITY, World, request, settings
 
 INCOMING, ENDED = "call.incoming", "call.ended"
 
@@ -249,6 +250,20 @@ def test_another_command_takes_it_back(action: Park | Reject) -> None:
     assert world.statuses[-1] == (180 if isinstance(action, Park) else 486)
 
 
+def test_whoever_was_given_up_and_answers_all_the_same_has_the_call() -> None:
+    """The caller has it, whatever the application has wanted meanwhile."""
+    world, (desk,) = ringing(2)
+    desk.answer(180, tag="d")
+    world.command(Park())
+    desk.answer(200, tag="d")
+    assert (world.statuses[-1], world.last(200).to_tag) == (200, "d")
+    assert world.types[-2:] == ["call.proxied", ENDED]
+    assert world.told("call.proxied")["target"] == desk.uri
+    desk.answer(200, tag="d")
+    assert len(world.responses(200)) == 2, "and again, for as long as nobody has acknowledged it"
+    clean(world)
+
+
 def test_a_call_is_passed_on_once_more() -> None:
     world, (desk,) = ringing(2)
     mobile = Callee(world, 3)
@@ -362,6 +377,36 @@ def test_another_process_cancels_the_losers_again() -> None:
     assert len(desk.requests("CANCEL")) == 1
     desk.answer(487, tag="d")
     clean(heir)
+
+
+def test_another_node_with_its_own_address_gives_them_up() -> None:
+    """Their answers would go to where nobody is."""
+    world, (desk, mobile) = ringing(2, 3)
+    desk.answer(180, tag="d")
+    heir = world.restart(listeners={"udp:5060": Listener("udp:5060", "192.0.2.11:5060", IDENTITY)})
+    assert desk.methods == ["INVITE", "CANCEL"]
+    assert desk.requests("CANCEL")[0].headers.lines("Via")[0] == desk.invite.headers.lines("Via")[0]
+    assert heir.statuses[-1] == 500
+    assert [body["type"] for _, body in heir.stored_events()][-2:] == ["call.proxied", ENDED]
+    desk.world = mobile.world = heir
+    heir.advance(200.0)
+    assert heir.leftovers() == {}
+
+
+def test_a_look_up_that_was_under_way_begins_anew() -> None:
+    world = Phones()
+    world.register("<sip:alice@10.0.0.2:5062>", name="r2", flow=Flow("udp", "udp:5060", "192.0.2.2", 5060))
+    desk = Callee(world, 2)
+    world.reply = None
+    world.packet(request("INVITE").replace("sip:100@192.0.2.10", "sip:alice@example.com"))
+    world.committing = False
+    world.decide(Proxy())
+    assert desk.got == []
+    heir = world.restart(applied=99)
+    desk.world = heir
+    assert desk.methods == ["INVITE"]
+    desk.answer(200)
+    assert heir.statuses[-1] == 200
 
 
 def test_what_is_kept_of_it_is_read_as_it_was_written() -> None:

@@ -18,6 +18,8 @@ from bridge.sip.proxy import (
     branch,
     forward,
     loop_mark,
+    mark_of,
+    max_breadth,
     next_hop,
     stateless_branch,
 )
@@ -390,6 +392,39 @@ def test_what_leaves_byte_by_byte() -> None:
 
 def test_a_request_without_max_forwards_gets_one() -> None:
     assert passed(request(Max_Forwards=None)).headers.get("Max-Forwards") == "70"
+
+
+@pytest.mark.parametrize(
+    ("given", "breadth"),
+    [(None, 60), ("1", 1), ("0", 0), ("60", 60), ("61", 60), ("99999999", 60), ("-1", 60), ("many", 60), ("", 60)],
+)
+def test_how_many_copies_there_may_be(given: str | None, breadth: int) -> None:
+    assert max_breadth(request(Max_Breadth=given)) == breadth
+
+
+def test_a_mark_comes_back_by_the_route() -> None:
+    copy = forward(
+        admitted(request()),
+        CALLEE,
+        branch="z9hG4bK-1",
+        came_by=UDP,
+        leaves_by=TCP,
+        record_route=True,
+        mark="m1",
+        breadth=7,
+    )
+    first, second = copy.headers.values("Record-Route")
+    assert copy.headers.get("Max-Breadth") == "7"
+    for route in (first, second, f"{first}, {second}"):
+        assert mark_of(request(method="BYE", Route=route), US) == "m1"
+    for route in (
+        None,
+        "<sip:198.51.100.1;lr>",
+        "<sip:192.0.2.9;lr;dialog=m1>",
+        "<sip:bob@198.51.100.1;lr;dialog=m1>",
+        ";;",
+    ):
+        assert mark_of(request(method="BYE", Route=route), US) == ""
 
 
 def test_nothing_remembered_and_the_same_branch_each_time() -> None:

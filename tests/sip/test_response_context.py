@@ -29,6 +29,7 @@ from bridge.sip.response_context import (
     ResponseContext,
     State,
     TimerCFired,
+    TimeUp,
     Unanswered,
     Unreachable,
 )
@@ -140,6 +141,16 @@ def two(state: State) -> ResponseContext:
             ["cancel 0", "arm 0 patience", "cancel 1", "arm 1 patience"],
             State.ENDING,
         ),
+        # The silent one is over at once, its CANCEL waits; the one that rings has to say so itself.
+        (
+            State.SEEKING,
+            TimeUp(),
+            ["cancel 0", "arm 0 patience", "disarm 0", "cancel 1", "arm 1 patience"],
+            State.SEEKING,
+        ),
+        (State.ENDING, TimeUp(), [], State.ENDING),
+        (State.ANSWERED, TimeUp(everybody=True), [], State.ANSWERED),
+        (State.OVER, TimeUp(), [], State.OVER),
         (State.ENDING, Answered(0, response(100)), [], State.ENDING),
         (State.ENDING, Answered(0, response(180)), ["relay 180"], State.ENDING),  # Timer C is not put off any more
         (State.ENDING, Answered(0, response(200)), ["disarm 0", "relay 200"], State.ANSWERED),  # too late for CANCEL
@@ -287,6 +298,29 @@ def test_no_further_group_is_tried_once_it_is_decided(given: Input, effects: lis
     assert context.attempts == (DESK,)
 
 
+def test_whoever_has_rung_for_long_enough_makes_way_for_the_next_one() -> None:
+    context = begun(DESK, POCKET, fork=Fork.SERIAL)
+    context.step(Answered(0, response(180)))
+    assert short(context.step(TimeUp())) == ["cancel 0", "arm 0 patience"]
+    assert short(context.step(Answered(0, response(487)))) == ["disarm 0", "forward 1 pocket", "arm 1 C"]
+    context.step(Answered(1, response(180)))
+    assert short(context.step(TimeUp())) == ["cancel 1", "arm 1 patience"]
+    assert short(context.step(Answered(1, response(487)))) == ["disarm 1", "refuse 408", "over"], (
+        "not the 487 that we caused"
+    )
+
+
+def test_nobody_else_is_tried_when_the_caller_has_waited_for_long_enough() -> None:
+    context = begun(DESK, POCKET, fork=Fork.SERIAL)
+    assert short(context.step(TimeUp(everybody=True))) == [
+        "cancel 0",
+        "arm 0 patience",
+        "disarm 0",
+        "refuse 408",
+        "over",
+    ]
+
+
 def test_a_late_answer_of_a_target_given_up_ends_the_search() -> None:
     context = begun(DESK, POCKET, fork=Fork.SERIAL)
     assert short(context.step(TimerCFired(0))) == ["abandon 0", "disarm 0", "forward 1 pocket", "arm 1 C"]
@@ -362,6 +396,7 @@ INPUTS = st.lists(
         st.builds(Unreachable, NUMBERS),
         st.builds(TimerCFired, NUMBERS),
         st.builds(Canceled),
+        st.builds(TimeUp, st.booleans()),
     ),
     max_size=12,
 )
@@ -374,7 +409,7 @@ def test_whatever_happens_there_is_one_answer(inputs: list[Input], fork: Fork, m
     context = ResponseContext(method, groups([DESK, POCKET, HOME], fork), timer_c_s=C)
     effects = context.begin()
     for each in inputs:
-        if not isinstance(each, Canceled) and each.attempt >= len(context.attempts):
+        if not isinstance(each, Canceled | TimeUp) and each.attempt >= len(context.attempts):
             continue
         context = ResponseContext.from_data(json.loads(json.dumps(context.to_data())))
         effects += context.step(each)
