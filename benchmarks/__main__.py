@@ -20,15 +20,17 @@ from benchmarks.holding import Growth, Holder, Level, measure_alone, weigh
 from benchmarks.machine import read_machine
 from benchmarks.nodes import start_nodes
 from benchmarks.peers import PACKAGES, install
+from benchmarks.peers.kamailio import start_kamailio
+from benchmarks.phones import OPTIONS, REGISTER
 from benchmarks.processes import BenchmarkError
 from benchmarks.programs import compile_programs
-from benchmarks.registering import USERS, measure_registering
 from benchmarks.relaying import PROGRAMS, RelayCost, Relayed, measure_relay, relays
 from benchmarks.report import Results, render, write
+from benchmarks.single_requests import USERS, find_ceiling, measure_requests
 from benchmarks.stacks import ROOT, Stack, Variant, start_bridge, start_peer
 from benchmarks.survival import DRAINED, KILLED, Survival, Survived, measure_survival
 
-NAMES = ("engine", "w1", "w1x3", "w2", "w3", "w4", "w5", "w6", "register")
+NAMES = ("engine", "w1", "w1x3", "w2", "w3", "w4", "w5", "w6", "register", "options")
 RESULTS = ROOT / "benchmarks" / "results"
 PAIRS_FOR_MANY = 11_384  # what stacks.MEDIA_PORTS holds
 
@@ -53,7 +55,11 @@ class Scope:
     growth_few: int = 100
     growth_many: int = 10_000
     growth_rate: float = 100.0
-    register_rates: tuple[float, ...] = (100, 500, 1000)
+    register_rates: tuple[float, ...] = (100, 500)
+    options_rates: tuple[float, ...] = (500, 1000)
+    ceiling_first: tuple[float, float] = (600.0, 1_500.0)  # REGISTERs, OPTIONS
+    ceiling_last: float = 8_000.0  # what the phones of the measurement can do
+    ceiling_seconds: float = 8.0
     engine_held: tuple[int, ...] = (0, 10_000)
     engine_calls: int = 2_000
     engine_rounds: int = 7
@@ -79,6 +85,7 @@ QUICK = Scope(
     growth_few=100,
     growth_many=300,
     register_rates=(100,),
+    options_rates=(500,),
     engine_held=(0,),
     engine_calls=300,
     engine_rounds=3,
@@ -226,14 +233,35 @@ class Measurements:
         finally:
             self._results.survival += [Survival(how, tuple(made)) for how, made in runs.items() if made]
 
-    def registering(self) -> None:
-        """Phones that renew their bindings."""
+    def requests(self, methods: Sequence[str]) -> None:
+        """Phones that renew their bindings, or ask what the server can do: ours, then Kamailio, then how many a second each can."""
         scope = self._scope
-        with ExitStack() as ends:
-            stack = start_bridge(ends, self._place("bridge"), Variant(users=USERS))
-            for rate in scope.register_rates:
-                found = measure_registering(stack, rate, seconds=scope.seconds, runs=scope.runs, say=self._say)
-                self._results.registering.append(found)
+        starts = {"bridge": start_bridge, "kamailio": start_kamailio}
+        for name in starts if scope.peers else ("bridge",):
+            try:
+                with ExitStack() as ends:
+                    stack = starts[name](ends, self._place(name), Variant(users=USERS))
+                    for method in methods:
+                        self._asking(stack, method)
+            except BenchmarkError as error:
+                self._note(str(error))
+
+    def _asking(self, stack: Stack, method: str) -> None:
+        scope = self._scope
+        for rate in scope.register_rates if method == REGISTER else scope.options_rates:
+            found = measure_requests(stack, method, rate, seconds=scope.seconds, runs=scope.runs, say=self._say)
+            self._results.requests.append(found)
+        if scope.capacity:
+            ceiling = find_ceiling(
+                stack,
+                method,
+                first=scope.ceiling_first[method != REGISTER],
+                last=scope.ceiling_last,
+                seconds=scope.ceiling_seconds,
+                steps_max=scope.steps_max,
+                say=self._say,
+            )
+            self._results.ceilings.append(ceiling)
 
     def _level(self, stack: Stack, holder: Holder, calls: int) -> Level:
         held = holder.hold(calls)
@@ -327,8 +355,8 @@ def measure(names: Sequence[str], scope: Scope, results: Results, *, profile: bo
             measurements.held(names)
         if "w6" in names:
             measurements.w6()
-        if "register" in names:
-            measurements.registering()
+        if methods := [each for each in (REGISTER, OPTIONS) if each.lower() in names]:
+            measurements.requests(methods)
     finally:
         if keep:
             print(f"logs are in {directory}", file=sys.stderr)

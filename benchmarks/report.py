@@ -17,14 +17,14 @@ from benchmarks.holding import Growth, Level, Weight
 from benchmarks.load import latency
 from benchmarks.machine import Machine
 from benchmarks.profiling import Profile, lines
-from benchmarks.registering import Registering, Renewals
 from benchmarks.relaying import RelayCost
+from benchmarks.single_requests import Asked, Asking, Ceiling
 from benchmarks.survival import Heard, Survival, Survived, spread_ms
 
 COLUMNS = ("signalling", "supervisor", "media", "redis", "application")
 _RELAY_HEAD = ("W3", "calls", "µs/packet", "× C", "lost", "p50", "p99", "behind", "loop ms")
 _WEIGHT_HEAD = ("W4", "held", "signalling", "media", "redis", "signalling in all, MiB")
-_REGISTER_HEAD = ("REGISTER", "per s", "ours", *COLUMNS, "p50", "p99", "challenged", "failed", "loop ms")
+_ASKING_HEAD = ("request", "per s", "ours", *COLUMNS, "p50", "p99", "challenged", "failed", "loop ms")
 _SURVIVAL_HEAD = (
     *("W6", "calls", "lost", "re-INVITEd s", "silence p50", "p95", "worst", "before", "recovered", "BYEs", "missing"),
     *("disordered", "repeated", "keys left", "gone s", "behind", "loop ms"),
@@ -48,7 +48,8 @@ class Results:
     weights: list[Weight] = field(default_factory=list)
     growth: list[Growth] = field(default_factory=list)
     survival: list[Survival] = field(default_factory=list)
-    registering: list[Registering] = field(default_factory=list)
+    requests: list[Asking] = field(default_factory=list)
+    ceilings: list[Ceiling] = field(default_factory=list)
     profiles: list[Profile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what could not be measured, and why
 
@@ -63,7 +64,8 @@ class Results:
             "weights",
             "growth",
             "survival",
-            "registering",
+            "requests",
+            "ceilings",
             "profiles",
             "notes",
         ):
@@ -148,11 +150,12 @@ def render(results: Results) -> str:
             "40 of which are between any two packets\n"
             + table(_SURVIVAL_HEAD, [_survival_row(each) for each in results.survival])
         )
-    if results.registering:
+    if results.requests:
         parts.append(
-            "REGISTER with digest, one write, one webhook: CPU ms each, REGISTER→200 in ms; median (lowest–highest)\n"
-            + table(_REGISTER_HEAD, [_registering_row(each) for each in results.registering])
+            "REGISTER with digest, one write, one webhook; OPTIONS: CPU ms each, request→200 in ms; median (lowest–highest)\n"
+            + table(_ASKING_HEAD, [_asking_row(each) for each in results.requests])
         )
+    parts += [_ceiling(each) for each in results.ceilings]
     parts += ["PROFILE of signalling\n" + "\n".join(lines(profile)) for profile in results.profiles]
     if results.notes:
         parts.append("NOTES\n" + "\n".join(f"- {note}" for note in results.notes))
@@ -243,20 +246,40 @@ def _cost_row(setup: str, cost: Cost) -> list[str]:
     ]
 
 
-def _registering_row(row: Registering) -> list[str]:
+def _asking_row(row: Asking) -> list[str]:
     runs = row.runs
     dirty = "" if all(run.clean for run in runs) else "!"
     return [
-        "bridge",
+        f"{row.stack} {row.method}",
         f"{row.rate:g}",
-        spread([run.ours_ms() for run in runs]),
-        *(spread([run.cpu_ms[role] for run in runs if role in run.cpu_ms]) for role in COLUMNS),
+        spread([run.ours_ms() for run in runs], ".3f"),
+        *(spread([run.cpu_ms[role] for run in runs if role in run.cpu_ms], ".3f") for role in COLUMNS),
         spread([run.latency.p50 for run in runs], ".1f"),
         spread([run.latency.p99 for run in runs], ".1f"),
         str(sum(run.challenged for run in runs)),
         f"{sum(run.failed for run in runs)}{dirty}",
         spread([run.loop_ms for run in runs]),
     ]
+
+
+def _ceiling(ceiling: Ceiling) -> str:
+    held = "none" if ceiling.held is None else f"{ceiling.held:g} a second"
+    rows = [
+        (
+            f"{run.rate:g}",
+            "held"
+            if run.clean
+            else f"{run.failed} of {run.placed} failed, {run.webhooks} webhooks, load {run.placed_rate:.0f}/s",
+            f"{run.ours_ms():.3f}",
+            f"{run.latency.p50:.1f}",
+            f"{run.latency.p99:.1f}",
+            f"{run.loop_ms:.2f}",
+        )
+        for run in ceiling.steps
+    ]
+    return f"{ceiling.method} highest rate of {ceiling.stack} held for {ceiling.seconds:g} s: {held}\n" + table(
+        ("per s", "", "ours ms", "p50", "p99", "loop ms"), rows
+    )
 
 
 def _capacities(capacities: Sequence[Capacity]) -> str:
@@ -299,7 +322,7 @@ def _plain(value: object) -> Any:
             data = {name: getattr(value, name) for name in value.__slots__ if name != "milliseconds"}
             added = {"clean": value.clean, "ours_ms": value.ours_ms(), "latency": value.latency}
             return _plain(data | added)
-        case Renewals():
+        case Asked():
             data = {name: getattr(value, name) for name in value.__slots__}
             return _plain(data | {"clean": value.clean, "ours_ms": value.ours_ms()})
         case Heard():

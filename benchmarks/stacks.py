@@ -212,7 +212,8 @@ def node_config(place: Place, host: str, name: str) -> dict[str, Any]:
         "store": {"url": f"redis://{place.host}:{place.redis_port}/0"},
         "api": {"listen": f"{host}:8080"},
         "webhooks": {"url": place.webhook_url, "secrets": [place.secret]},
-        "limits": {"max_calls": variant.max_calls},
+        # All of the load comes from one address, which in life would be a thousand phones.
+        "limits": {"max_calls": variant.max_calls, "max_requests_per_source": 1_000_000},
         "users": [{"username": username(number), "password": PASSWORD} for number in range(variant.users)],
         "log": {"level": variant.log_level, "format": variant.log_format},
     }
@@ -235,6 +236,28 @@ def fetch(url: str) -> bytes | None:
             return answer.read()  # type: ignore[no-any-return]
     except (OSError, urllib.error.URLError):
         return None
+
+
+def answers_options(host: str) -> bool:
+    """Whether somebody at SIP's port answers at all."""
+    lines = [
+        f"OPTIONS sip:{host} SIP/2.0",
+        f"Via: SIP/2.0/UDP {address_in(host, 1)};branch=z9hG4bK-ready;rport",
+        "Max-Forwards: 70",
+        f"From: <sip:ready@{host}>;tag=ready",
+        f"To: <sip:{host}>",
+        f"Call-ID: ready@{host}",
+        "CSeq: 1 OPTIONS",
+        "Content-Length: 0",
+    ]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.settimeout(0.2)
+        try:
+            asking.connect((host, SIP_PORT))
+            asking.send(("\r\n".join(lines) + "\r\n\r\n").encode())
+            return asking.recv(65536).startswith(b"SIP/2.0 ")
+        except OSError:
+            return False
 
 
 def _connects(host: str, port: int) -> bool:

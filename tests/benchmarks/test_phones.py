@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks.phones import GO, PASSWORD, READY, REALM, Phones
+from benchmarks.phones import GO, OPTIONS, PASSWORD, READY, REALM, Phones
 from benchmarks.processes import private_loopback
 from bridge.ambient import SystemClock
 from bridge.sip.authenticator import Authenticator, Verified
@@ -29,6 +30,7 @@ class Registrar(threading.Thread):
         self._made = 0
         self.refusing = False
         self.verified = 0
+        self.heard: Counter[str] = Counter()
         self.authenticator = Authenticator(secret=b"benchmark", realm=REALM, algorithms=(Algorithm.MD5,))
 
     def run(self) -> None:
@@ -39,6 +41,9 @@ class Registrar(threading.Thread):
             self._socket.sendto(self._answer(request), data[1])
 
     def _answer(self, request: Request) -> bytes:
+        self.heard[request.method] += 1
+        if request.method == OPTIONS:
+            return respond(request, 200).encode()
         now, given = SystemClock().now(), self.authenticator.credentials(request)
         if self.refusing:
             return respond(request, 503).encode()
@@ -91,3 +96,12 @@ def test_a_refusal_is_a_failure(registrar: tuple[str, Registrar], directory: Pat
     server.refusing = True
     found = Phones(host, host, 2).run(200, 0.02)
     assert (found.placed, found.completed, found.failed) == (4, 0, 4)
+
+
+def test_who_only_asks_does_not_register_before(registrar: tuple[str, Registrar], directory: Path) -> None:
+    host, server = registrar
+    phones = Phones(host, host, 3, OPTIONS)
+    found = phones.run(200, 0.05)
+    assert (found.placed, found.completed, found.failed) == (10, 10, 0)
+    assert server.heard == {OPTIONS: 10}
+    assert phones.took_s > 0

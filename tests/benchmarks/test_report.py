@@ -17,6 +17,7 @@ from benchmarks.load import Tally, latency
 from benchmarks.machine import Machine
 from benchmarks.relaying import RelayCost, Relayed
 from benchmarks.report import Results, _plain, render, spread, table, write
+from benchmarks.single_requests import Asked, Asking, Ceiling
 from benchmarks.survival import KILLED, Heard, Survival, Survived
 
 MACHINE = Machine("a CPU", 2, 4096, "6.1", "CPython 3.11", (0.1, 0.2, 0.3), 8.0, "abc1234", {"sipp": "v3.6.1"})
@@ -79,7 +80,16 @@ def test_everything_measured_is_in_the_tables_and_in_the_file(tmp_path: Path) ->
     heard = Heard(1, (3400.0, 3500.0), (100.0, 3300.0), Counter({200: 9, 0: 1}), 19, 45.0, 30.0)
     run = Survived(KILLED, 20, heard, 0.1, 20, 2, 3, 4, 0, {"conv": 5, "out": 1}, 8.1)
     results.survival.append(Survival(KILLED, (run, run)))
+    asked = Asked("REGISTER", 500.0, 4000, 499.0, 0, 7, 4000, {"signalling": 1.5, "media": 0.25}, latency([2.0]), 8.1)
+    short = replace(asked, rate=800.0, placed_rate=700.0, webhooks=3999)
+    results.requests.append(Asking("bridge", "REGISTER", 500.0, (asked, short)))
+    results.ceilings.append(Ceiling("bridge", "REGISTER", 8.0, 500.0, (asked, short)))
+    assert (asked.clean, short.clean, replace(asked, webhooks=3999).clean) == (True, False, False)
+    assert replace(asked, method="OPTIONS", webhooks=0).clean
     shown = render(results)
+    assert "bridge REGISTER    500  1.750 (1.750–1.750)" in shown
+    assert "REGISTER highest rate of bridge held for 8 s: 500 a second" in shown
+    assert "0 of 4000 failed, 3999 webhooks, load 700/s" in shown
     assert "W1×3 answered call" in shown
     row = next(line.split() for line in shown.splitlines() if line.startswith(KILLED))
     assert row[2:10] == ["40", "2!", "3.50", "(3.50–3.50)", "100", "3300", "3300", "45"]
@@ -98,6 +108,8 @@ def test_everything_measured_is_in_the_tables_and_in_the_file(tmp_path: Path) ->
     assert (survived["runs"][0]["clean"], survived["runs"][0]["keys_left"]) == (False, {"conv": 5, "out": 1})
     assert survived["runs"][0]["heard"]["reinvited_ms"]["worst"] == 3500.0
     assert written["balanced"][0]["rate"] == 200.0
+    assert written["requests"][0]["runs"][0]["ours_ms"] == 1.75
+    assert [step["clean"] for step in written["ceilings"][0]["steps"]] == [True, False]
     assert written["machine"]["commit"] == "abc1234"
     assert list(tmp_path.glob("*.tmp")) == []
 
