@@ -360,8 +360,5 @@ def _with_sealed_plan(application: Application, seal: Seal) -> Application:
 
 def _proxy_of(settings: NodeSettings) -> ProxyIdentity:
     """Who we are as a proxy: what a URI means when it means us."""
-    interfaces = []
-    for each in settings.listeners.values():
-        host, _, port = each.sent_by.rpartition(":")
-        interfaces.append(Interface(each.transport, host, int(port)))
-    return ProxyIdentity(frozenset(interfaces), domains=settings.domains)
+    interfaces = frozenset(Interface.of(each.transport, each.sent_by) for each in settings.listeners.values())
+    return ProxyIdentity(interfaces, domains=settings.domains)

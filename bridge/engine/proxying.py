@@ -382,7 +382,7 @@ def _copy(holdings: Holdings, call: Call, number: int) -> Request:
         target,
         branch=_branch(holdings, call, passage.serial, passage.loop, number),
         came_by=_interface(holdings, call.way),
-        leaves_by=_named(copy.flow.transport, copy.sent_by or holdings.settings.listener_of(copy.flow).sent_by),
+        leaves_by=Interface.of(copy.flow.transport, copy.sent_by or holdings.settings.listener_of(copy.flow).sent_by),
         record_route=passage.record_route,
         mark=holdings.names.mark(call.sip_call_id),
         breadth=passage.share,
@@ -404,12 +404,7 @@ def _key(holdings: Holdings, call: Call, serial: int, loop: str, number: int) ->
 
 def _interface(holdings: Holdings, flow: Flow) -> Interface:
     """The listener of ours that a flow goes by, as its peers name it."""
-    return _named(flow.transport, holdings.settings.listener_of(flow).sent_by)
-
-
-def _named(transport: str, sent_by: str) -> Interface:
-    host, _, port = sent_by.rpartition(":")
-    return Interface(transport, host, int(port))
+    return Interface.of(flow.transport, holdings.settings.listener_of(flow).sent_by)
 
 
 def _back(via: Via, flow: Flow) -> Flow:

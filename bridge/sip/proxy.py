@@ -38,6 +38,14 @@ class Interface(NamedTuple):
     host: str  # IP address or name; IPv6 in its brackets
     port: int
 
+    @classmethod
+    def of(cls, transport: str, sent_by: str) -> Interface:
+        """The one whose Via says `sent_by`, the transport's own port where that names none (§18.1.1): "192.0.2.10:5070", "[2001:db8::1]"."""
+        host, _, port = sent_by.rpartition(":")
+        if not host or port.endswith("]"):
+            return cls(transport, sent_by, default_port(transport))
+        return cls(transport, host, int(port))
+
     @property
     def sent_by(self) -> str:
         """What our Via says."""

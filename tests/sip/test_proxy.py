@@ -481,3 +481,18 @@ def test_what_is_not_ours_to_change_leaves_as_it_came(
     assert read.headers.values("Via")[1:] == message.headers.values("Via")
     assert read.body == message.body
     assert read.via.branch == branch("t", loop_mark(message))
+
+
+@pytest.mark.parametrize(
+    ("transport", "sent_by", "interface"),
+    [
+        ("udp", "198.51.100.1:5060", UDP),
+        ("udp", "198.51.100.1", UDP),
+        ("tls", "198.51.100.1", TLS),
+        ("udp", "node", Interface("udp", "node", 5060)),
+        ("tcp", "[2001:db8::1]:5070", Interface("tcp", "[2001:db8::1]", 5070)),
+        ("tcp", "[2001:db8::1]", Interface("tcp", "[2001:db8::1]", 5060)),
+    ],
+)
+def test_an_interface_is_what_its_via_says(transport: str, sent_by: str, interface: Interface) -> None:
+    assert Interface.of(transport, sent_by) == interface
