@@ -301,7 +301,8 @@ async def test_forged_dialogs_touch_no_call(arena: Arena) -> None:
     stream = await arena.application.stream(call.call_id)
     dice = random.Random(SEED)
     with Attacker(arena.bridge, "127.0.0.2") as attacker:
-        guesses = [(call.from_tag, call.to_tag[:-1] + "x"), ("wrong", call.to_tag), (call.to_tag, call.from_tag)]
+        near = call.to_tag[:-1] + ("y" if call.to_tag.endswith("x") else "x")
+        guesses = [(call.from_tag, near), ("wrong", call.to_tag), (call.to_tag, call.from_tag)]
         guesses += [(call.from_tag, token()), ("", call.to_tag)]
         forged = []
         for ours, theirs in guesses:
