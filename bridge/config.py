@@ -30,6 +30,7 @@ from bridge.settings.applications import Application, ApplicationLimits, Applica
 from bridge.settings.complaints import complaints, key_paths
 from bridge.settings.sources import CommandLineSource, EnvironmentSource, FileSource, KeyPath, Source, dotted
 from bridge.settings.tls import Tls
+from bridge.settings.trunks import Trunk
 from bridge.settings.users import Registrar, User
 from bridge.settings.values import (
     LONGEST_S,
@@ -71,7 +72,6 @@ KEYS_LATER = frozenset(
         "store.max_bytes",
         "store.encryption_keys",
         "webhooks.allow_private",
-        "trunks",
         "node_overrides",
     }
 )
@@ -472,6 +472,9 @@ class Config(Section):
     users: Annotated[tuple[User, ...], Field(max_length=100_000)] = Field(
         default=(), description="who may register: [{username: alice, password: ...}]; more can be made by REST"
     )
+    trunks: Annotated[tuple[Trunk, ...], Field(max_length=1000)] = Field(
+        default=(), description="far SIP systems that calls go by; more can be made by REST"
+    )
     limits: Limits = Limits()
     log: Log = Log()
 
@@ -483,6 +486,8 @@ class Config(Section):
         ids = [webhook.id for application in self.all_applications for webhook in application.webhooks]
         if len(set(ids)) < len(ids):
             raise ValueError("two webhooks have the same id: what waits for one would go to the other")
+        if len({trunk.name for trunk in self.trunks}) < len(self.trunks):
+            raise ValueError("two trunks have the same name")
         self._check_users()
         return self
 
@@ -522,6 +527,7 @@ class Config(Section):
             if isinstance(action, DialBody)
             for password in action.passwords
         ]
+        secrets += [trunk.auth.password for trunk in self.trunks if trunk.auth is not None]
         secrets += [*self.webhooks.secrets, *([self.cluster.secret] if self.cluster.secret else [])]
         return tuple(secret.get_secret_value() for secret in secrets)
 

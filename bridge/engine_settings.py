@@ -55,6 +55,7 @@ def node_settings(
         outbound_proxy=None if proxy is None else parse_proxy(proxy),
         registrar=_registrar(config),
         admission=_admission(config),
+        trunks={each.name: each.as_engine() for each in config.trunks},
         timers=Timers(timers.t1_s, timers.t2_s, timers.t4_s),
         schedule=Schedule(delays=config.webhooks.schedule),
         decision_timeout_s=config.webhooks.decision_timeout_s,

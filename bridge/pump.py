@@ -28,6 +28,7 @@ from bridge.engine.effects import (
     Effect,
     Fetch,
     HeldPorts,
+    LeavePlace,
     Noted,
     OpenPorts,
     Originated,
@@ -36,6 +37,7 @@ from bridge.engine.effects import (
     Postpone,
     Resolve,
     SetRule,
+    TakePlace,
     Yielded,
     YieldRefused,
 )
@@ -132,6 +134,13 @@ class NameOutlet(Protocol):
     def resolve(self, wanted: Resolve) -> None: ...
 
 
+class TrunkOutlet(Protocol):
+    """What knows how many calls go by each trunk."""
+
+    def take_place(self, wanted: TakePlace) -> None: ...
+    def leave_place(self, left: LeavePlace) -> None: ...
+
+
 class Pump:
     """Between one node and the world. Belongs to the event loop's thread."""
 
@@ -183,6 +192,7 @@ class Pump:
         webhooks: WebhookOutlet,
         names: NameOutlet,
         registrations: RegistrationOutlet,
+        trunks: TrunkOutlet,
         nodes: NodeOutlet | None = None,
     ) -> None:
         """Whose inputs and where effects go. Before the first input."""
@@ -204,6 +214,8 @@ class Pump:
             ClosePorts: media.close_ports,
             AdoptPorts: lambda effect: media.reconcile(effect.sessions),
             Resolve: names.resolve,
+            TakePlace: trunks.take_place,
+            LeavePlace: trunks.leave_place,
         }
         self._nodes = nodes
         self._carry[PassOn] = self._give_back if nodes is None else nodes.pass_on

@@ -97,17 +97,17 @@ class Registry:
         known = self._users.get(username)
         if known is not None:
             return user_resource(known, "file")
-        return self._shown(username, await self._store.user(username))
+        return self._shown(username, await self._store.record("user", username))
 
     async def put_user(self, username: str, password: str, aor: AddressOfRecord | None) -> tuple[bool, Resource]:
         user = User(username, make_ha1(username, self._realm, password), aor)
-        existed = await self._store.put_user(username, write_user(user, self._realm, self._seal))
+        existed = await self._store.put_record("user", username, write_user(user, self._realm, self._seal))
         self._pump.give(UsersChanged({username: user}))
         return existed, user_resource(user, "api")
 
     async def delete_user(self, username: str) -> Resource | None:
-        before = await self._store.user(username)
-        existed = await self._store.delete_user(username)
+        before = await self._store.record("user", username)
+        existed = await self._store.delete_record("user", username)
         self._pump.give(UsersChanged({username: None}))
         return self._shown(username, before) if existed else None
 
@@ -121,12 +121,12 @@ class Registry:
 
     async def load_users(self) -> None:
         """Let the node know the users that the store has, or what has become of them since. Raises StoreUnavailable."""
-        changes = await self._store.changed_users(self._revision)
+        changes = await self._store.changed_records("user", self._revision)
         self._revision = changes.revision
-        if not changes.users:
+        if not changes.records:
             return
         users: dict[str, User | None] = {}
-        for username, record in changes.users.items():
+        for username, record in changes.records.items():
             users[username] = None if record is None else read_user(username, record, self._realm, self._seal)
             if record is not None and users[username] is None:
                 log.error(

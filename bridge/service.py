@@ -65,6 +65,7 @@ from bridge.store.memory import MemoryStore
 from bridge.store.redis import RedisStore
 from bridge.switchboard import Switchboard
 from bridge.telemetry.metrics import Metrics
+from bridge.trunks import Trunks
 from bridge.webhooks.sender import Sender
 from bridge.webhooks.signing import new_secret
 
@@ -238,6 +239,8 @@ class Service:
             # A key that was made lies in the same store; and who sets one of their own later keeps these users.
             seal=None if config.cluster.secret is None else seal,
         )
+        trunks = Trunks(pump=pump, store=store, trunks=settings.trunks, seal=seal)
+        stack.push_async_callback(trunks.close)
         pump.connect(
             node,
             listeners={each.name: each for each in sockets},
@@ -246,6 +249,7 @@ class Service:
             webhooks=sender,
             names=resolver,
             registrations=registry,
+            trunks=trunks,
             nodes=switchboard,
         )
         stack.callback(pump.close)
@@ -283,6 +287,7 @@ class Service:
         # What is taken over may have to be said again at once; what comes meanwhile waits in the sockets.
         await membership.succeed()
         await registry.load_users()
+        await trunks.load()
         for each in sockets:
             await each.open()
             if each.ended is not None:
@@ -298,14 +303,16 @@ class Service:
         await self._serve_api(
             stack,
             api_sockets,
-            Reader(pump=pump, store=store, tokens=self._tokens, seal=seal, nodes=switchboard),
-            registry,
-            Nodes(owner=self._owner, membership=membership, switchboard=switchboard, draining=draining),
+            reader=Reader(pump=pump, store=store, tokens=self._tokens, seal=seal, nodes=switchboard),
+            registry=registry,
+            trunks=trunks,
+            nodes=Nodes(owner=self._owner, membership=membership, switchboard=switchboard, draining=draining),
         )
         works = [
             ("lease", membership.keep()),
             ("secrets", self._keep_secrets(store, pump.store_came_back)),
             ("users", registry.keep_users()),
+            ("trunks", trunks.keep()),
             ("expiries", registry.expire(metrics.registrations.set)),
             ("lag", self._measure_lag()),
         ]
@@ -418,8 +425,10 @@ class Service:
         self,
         stack: AsyncExitStack,
         sockets: Sequence[socket.socket],
+        *,
         reader: Reader,
         registry: Registry,
+        trunks: Trunks,
         nodes: Nodes,
     ) -> None:
         config = self._config
@@ -430,6 +439,7 @@ class Service:
             control=reader,
             reader=reader,
             registrations=registry,
+            trunks=trunks,
             nodes=nodes,
             health=self._readiness,
             metrics=self._metrics,

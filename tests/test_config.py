@@ -106,7 +106,7 @@ class TestComplaints:
                 "bridge.yaml:2: health.zzz: no such key; here can stand: listen",
             ),
             ("sip: {ports: 1-2}", "bridge.yaml:1: sip.ports: no such key; did you mean media.ports?"),
-            ("trunks: {}", "bridge.yaml:1: trunks: not in this release (0.1.0) yet: remove it"),
+            ("sip: {local_nets: []}", "bridge.yaml:1: sip.local_nets: not in this release (0.1.0) yet: remove it"),
             (
                 "sip:\n  listen:\n  - udp:127.0.0.1:5060\n  - wss:127.0.0.1:5061",
                 "bridge.yaml:4: sip.listen[1].uri: wss:127.0.0.1:5061 is not in this release (0.1.0) yet, which listens "

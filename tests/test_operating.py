@@ -54,6 +54,7 @@ async def operator(service: FakeService, aiohttp_server: Servers, tmp_path: Any)
         control=service,
         reader=service,
         registrations=service,
+        trunks=service,
         nodes=service,
         health=service,
         metrics=Metrics(),

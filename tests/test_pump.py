@@ -108,7 +108,7 @@ class Outlet:
 
     send = commit = acknowledge = postpone = release = take
     read_bindings = write_registration = forget_events = deregistered = take
-    open_ports = set_rule = close_ports = reconcile = resolve = take
+    open_ports = set_rule = close_ports = reconcile = resolve = take_place = leave_place = take
 
 
 class Timer:
@@ -141,6 +141,7 @@ class Bench:
             webhooks=self.outlet,
             names=self.outlet,
             registrations=self.outlet,
+            trunks=self.outlet,
         )
         monkeypatch.setattr(loop, "call_later", self._call_later)
 

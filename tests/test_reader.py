@@ -43,6 +43,7 @@ from bridge.sip.flow import Flow, Send
 from bridge.store import Whereabouts
 from bridge.store.memory import MemoryStore
 from bridge.telemetry.metrics import Metrics
+from bridge.trunks import Trunks
 from tests.engine.world import Sealing
 from tests.store.writes import commit
 from tests.support.phone import Message, read_message
@@ -87,6 +88,7 @@ class House:
             media=self,
             webhooks=_Post(self),
             registrations=self.registry,
+            trunks=Trunks(pump=self.pump, store=self.memory, trunks={}, seal=Sealing()),
             names=self,
         )
         self.reader = Reader(pump=self.pump, store=self.memory, tokens=SystemTokens(), seal=Sealing())

@@ -116,7 +116,7 @@ async def test_a_user_goes_to_the_store_and_to_the_node() -> None:
 async def test_a_password_is_not_kept() -> None:
     house = House()
     await house.registry.put_user("alice", "secret", None)
-    record = await house.memory.user("alice")
+    record = await house.memory.record("user", "alice")
     assert record is not None
     assert b"secret" not in record
 
@@ -211,6 +211,6 @@ async def test_users_are_looked_for_though_the_store_is_away_for_a_while(monkeyp
     task = await _running(house.registry.keep_users())
     await asyncio.sleep(0)
     house.memory.come_back()
-    await house.memory.put_user("alice", write_user(FILED, "r", None))
+    await house.memory.put_record("user", "alice", write_user(FILED, "r", None))
     await until(lambda: any(isinstance(each, UsersChanged) for each in house.given), "they are heard of")
     task.cancel()

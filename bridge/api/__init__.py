@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 from bridge.calls.actions import Action
 from bridge.calls.facts import CallId, CallState, ConversationId, Direction
 from bridge.contract.originating import OriginateBody
+from bridge.contract.trunks import TrunkBody
 from bridge.engine.commit import Claim, Remembered
 from bridge.engine.effects import CommandAccepted, CommandRefused, Originated, OriginateRefused
 from bridge.sip.registrar import AddressOfRecord
@@ -117,6 +118,30 @@ class Registrations(Protocol):
 
     async def delete_user(self, username: str) -> Resource | None:
         """The User as it was; None when there was none."""
+        ...
+
+
+class Trunks(Protocol):
+    """What knows the trunks. Every coroutine may raise `StoreUnavailable`: that is a 503."""
+
+    def is_filed(self, name: str) -> bool:
+        """Whether this trunk stands in the configuration."""
+        ...
+
+    async def trunks(self) -> Sequence[Resource]:
+        """All of them, in the order of their names."""
+        ...
+
+    async def trunk(self, name: str) -> Resource | None:
+        """The Trunk; None when there is none."""
+        ...
+
+    async def put_trunk(self, name: str, body: TrunkBody) -> tuple[bool, Resource]:
+        """Make or change a trunk: whether there was one, and the Trunk."""
+        ...
+
+    async def delete_trunk(self, name: str) -> Resource | None:
+        """The Trunk as it was; None when there was none."""
         ...
 
 

@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
-from bridge.api import CallControl, CallReader, Health, Nodes, Registrations
+from bridge.api import CallControl, CallReader, Health, Nodes, Registrations, Trunks
 from bridge.api.auth import CALLER, ApiKey, Keyring, needs
 from bridge.api.calls import Calls
 from bridge.api.conversations import Conversations
@@ -24,6 +24,7 @@ from bridge.api.health import Watch
 from bridge.api.nodes import NodesAndDrains
 from bridge.api.problems import problem_response, tell_problems
 from bridge.api.registrations import RegistrationsAndUsers
+from bridge.api.trunks import TrunkOperations
 from bridge.contract.operations import HEALTH, OPERATIONS, Operation
 from bridge.telemetry.metrics import Metrics
 
@@ -35,6 +36,7 @@ def make_app(
     control: CallControl,
     reader: CallReader,
     registrations: Registrations,
+    trunks: Trunks,
     nodes: Nodes,
     health: Health,
     metrics: Metrics,
@@ -50,6 +52,7 @@ def make_app(
         **calls.handlers(),
         **Conversations(calls=calls, reader=reader).handlers(),
         **RegistrationsAndUsers(registrations).handlers(),
+        **TrunkOperations(trunks).handlers(),
         **NodesAndDrains(nodes).handlers(),
         **Watch(health=health, metrics=metrics).handlers(),
         **Documents().handlers(),

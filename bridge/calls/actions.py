@@ -108,9 +108,14 @@ class Credentials:
 class Target:
     """One place to look for a party."""
 
-    uri: str  # sip: or sips:; an address of record of ours stands for all its contacts
+    uri: str  # sip: or sips:; an address of record of ours stands for all its contacts; tel: by a trunk only
     auth: Credentials | None = None
     headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # extra headers of its INVITE
+    trunk: str = ""  # the name of the trunk that it is called by; empty: by none
+    # What the trunk has to say, once the attempt has begun: whoever carries it on needs no trunk for it.
+    from_: str = ""  # the From of its INVITE, a name-addr without a tag; empty: that of the search
+    next_on: tuple[int, ...] = ()  # final responses, besides 5xx, after which the trunk's next server is asked
+    has_place: bool = False  # whether it counts against the trunk's calls at once
 
 
 Fork = Literal["parallel", "serial"]
@@ -266,15 +271,22 @@ def target_to_data(target: Target) -> dict[str, Any]:
         data["sealed"] = [target.auth.username, target.auth.sealed]
     if target.headers:
         data["headers"] = {name: list(values) for name, values in target.headers.items()}
+    if target.trunk:
+        data["trunk"] = [target.trunk, target.from_, list(target.next_on), target.has_place]
     return data
 
 
 def target_from_data(data: Mapping[str, Any], seal: Seal) -> Target:
     """The target that `target_to_data` wrote."""
+    trunk, from_, next_on, has_place = data.get("trunk", ("", "", (), False))
     return Target(
         data["uri"],
         _credentials_from_data(data, seal),
         {name: tuple(values) for name, values in data.get("headers", {}).items()},
+        trunk,
+        from_,
+        tuple(next_on),
+        has_place,
     )
 
 

@@ -305,7 +305,7 @@ class Call:
     @property
     def attempts(self) -> Sequence[Attempt]:
         if self.search is not None:
-            return tuple([Attempt(it.shown, it.sip_call_id, it.code, it.reason) for it in self.search.attempts])
+            return tuple([it.told() for it in self.search.attempts])
         code = self.ended.sip_code if self.ended and self.answered_at is None else None
         reason = self.ended.sip_reason if self.ended and self.answered_at is None else None
         if self.answered_at is not None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bridge.calls import session_timing
+from bridge.calls.actions import Target
 from bridge.calls.answering import our_codecs, party_of
 from bridge.calls.call import Call, Identity, Phase, Plan
 from bridge.calls.effects import (
@@ -18,12 +19,13 @@ from bridge.calls.effects import (
     ArmTimer,
     CallTimer,
     DisarmTimer,
+    LeaveTrunk,
     Locate,
     Meet,
     SendInvite,
     Tell,
 )
-from bridge.calls.ending import end, give_up, hang_up, reason_of_code
+from bridge.calls.ending import end, fail_attempt, give_up, hang_up, reason_of_code
 from bridge.calls.events import CallAnswered, CallAttemptFailed, CallEarlyMedia, CallInitiated, CallRinging
 from bridge.calls.facts import ActionId, CallId, Contact, ConversationId, Ended, EndedBy
 from bridge.calls.following import contacts_told, follow
@@ -106,12 +108,16 @@ def seek(call: Call, *, now: float) -> None:
         _nobody(call, now=now)
 
 
-def located(call: Call, number: int, places: Sequence[Place], *, now: float) -> None:
-    """Where a target is. Several places are the contacts of one address of record: all of them are tried at once."""
+def located(call: Call, number: int, places: Sequence[Place], target: Target | None, *, now: float) -> None:
+    """Where a target is. Several places are the contacts of one address of record: all of them are tried at once. `target`:
+    the same, with what its trunk has to say."""
     search = _search(call)
     attempt = search.attempt(number)
     if attempt is None or attempt.stage is not Stage.LOCATING:
+        if target is not None and target.has_place and (call.is_over or not search.is_by(target.trunk)):
+            call.out.append(LeaveTrunk(target.trunk))  # it was given up meanwhile
         return
+    attempt.target = target or attempt.target
     _invite(call, attempt, places[0], now=now)
     for place in places[1:]:
         another = search.add(attempt.target, attempt)
@@ -248,10 +254,10 @@ def refused(
     if asks_for_more and attempt.place is not None and session_timing.raised(call, response):
         _invite(call, attempt, attempt.place, now=now)
         return
-    if response.status == 503 and attempt.is_out and _turn(call, attempt, now=now):
+    if attempt.is_out and _asks_elsewhere(attempt, response.status) and _turn(call, attempt, now=now):
         return
     if 300 <= response.status < 400 and search.on_redirect == "follow" and follow(search, attempt, response):
-        attempt.fail(response.status, response.reason)
+        fail_attempt(call, attempt, response.status, response.reason)
         seek(call, now=now)
         return
     if response.status == _FLOW_FAILED and _by_another_flow(call, attempt, 430, response.reason, now=now):
@@ -301,6 +307,13 @@ def _turn(call: Call, attempt: InviteAttempt, *, now: float) -> bool:
     return True
 
 
+def _asks_elsewhere(attempt: InviteAttempt, status: int) -> bool:
+    """Whether this says something about the server alone, so that the next one may do better (RFC 3263 §4.3); of a trunk's
+    servers that goes for each 5xx, and for whatever its operator says. A busy or unwilling party is the same behind all of them."""
+    target = attempt.target
+    return status == 503 or (target.trunk != "" and (500 <= status < 600 or status in target.next_on))
+
+
 def _arm(call: Call, *, now: float) -> None:
     """One timer for all: the next attempt whose time is up."""
     times = [each.expires_at for each in _search(call).attempts if each.is_open and each.expires_at]
@@ -318,7 +331,7 @@ def _fail(
     now: float,
     told: tuple[Contact, ...] = (),
 ) -> None:
-    attempt.fail(code, reason)
+    fail_attempt(call, attempt, code, reason)
     attempt.cause = cause
     call.emit(CallAttemptFailed(attempt.shown, code, reason, told), caused_by=_cause(call))
     if code >= 600:

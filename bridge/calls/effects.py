@@ -113,6 +113,13 @@ class Locate:
 
 
 @dataclass(slots=True)
+class LeaveTrunk:
+    """The call goes by this trunk no more: its place is another call's."""
+
+    trunk: str
+
+
+@dataclass(slots=True)
 class SendInvite:
     """This attempt's INVITE, gated: it leaves when the write that this step makes is acknowledged."""
 
@@ -233,6 +240,7 @@ CallEffect: TypeAlias = (
     | SetMedia
     | CloseMedia
     | Locate
+    | LeaveTrunk
     | SendInvite
     | CancelInvite
     | SendReinvite

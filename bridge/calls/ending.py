@@ -15,6 +15,7 @@ from bridge.calls.effects import (
     DisarmAll,
     DisarmTimer,
     Finished,
+    LeaveTrunk,
     Respond,
     SendRequest,
     Tell,
@@ -156,6 +157,8 @@ def end(call: Call, ended: Ended, *, now: float, caused_by: ActionId | None = No
         for attempt in call.search.attempts:
             if attempt.is_open:
                 give_up(call, attempt, now=now)
+            elif attempt.has_place:  # the one that has answered
+                call.out.append(LeaveTrunk(attempt.target.trunk))
     _tell_peer(call, ended)
     call.ended = ended
     call.ended_at = now
@@ -177,7 +180,15 @@ def give_up(call: Call, attempt: InviteAttempt, *, now: float, reason: str | Non
     if attempt.is_out:
         attempt.given_up_at = now
         call.out.append(CancelInvite(attempt.number, attempt.sequence, reason))
-    attempt.fail(487, "Request Terminated")
+    fail_attempt(call, attempt, 487, "Request Terminated")
+
+
+def fail_attempt(call: Call, attempt: InviteAttempt, code: int, reason: str) -> None:
+    """It has come to nothing, and needs its place on a trunk no more."""
+    had_place = attempt.has_place
+    attempt.fail(code, reason)
+    if had_place and call.search is not None and not call.search.is_by(attempt.target.trunk):
+        call.out.append(LeaveTrunk(attempt.target.trunk))
 
 
 def _tell_peer(call: Call, ended: Ended) -> None:

@@ -124,3 +124,4 @@ class Attempt(NamedTuple):
     sip_call_id: str
     code: int | None
     reason: str | None
+    trunk: str | None = None  # that it was called by

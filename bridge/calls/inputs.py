@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from bridge.calls.actions import Action
+from bridge.calls.actions import Action, Target
 from bridge.calls.call import Link
 from bridge.calls.effects import CallTimer
 from bridge.calls.facts import ActionId, Move, Quality
@@ -180,6 +180,7 @@ class Located:
 
     attempt: int
     places: Sequence[Place]
+    target: Target | None = None  # with what its trunk has to say; None: it goes by none
 
 
 @dataclass(slots=True)

@@ -191,8 +191,8 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
 def _search_stepped(call: Call, given: CallInput, *, now: float) -> bool:
     """What an outbound call makes of what came of its INVITEs; False: this is something else."""
     match given:
-        case Located(attempt, places):
-            dialing.located(call, attempt, places, now=now)
+        case Located(attempt, places, target):
+            dialing.located(call, attempt, places, target, now=now)
         case Progressed(attempt, response):
             dialing.progressed(call, attempt, response)
         case InviteAnswered():

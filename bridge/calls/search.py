@@ -13,7 +13,7 @@ from typing import Any
 
 from bridge.ambient import Seal
 from bridge.calls.actions import Fork, OnRedirect, Target, target_from_data, target_to_data
-from bridge.calls.facts import EndedBy
+from bridge.calls.facts import Attempt, EndedBy
 from bridge.sip.flow import Flow
 
 REDIRECTS_MOST = 5  # one after the other, from a target that was asked for
@@ -102,6 +102,11 @@ class InviteAttempt:
         self.cause: tuple[EndedBy, str] | None = None  # of its failure: by whom, and the end reason it stands for
 
     @property
+    def has_place(self) -> bool:
+        """True while it counts against what its trunk may carry at once."""
+        return self.target.has_place and self.stage is not Stage.FAILED
+
+    @property
     def shown(self) -> str:
         """The URI that people are told: the contact that was asked, where that is known."""
         return self.target.uri if self.place is None else self.place.uri
@@ -125,6 +130,10 @@ class InviteAttempt:
         self.way += 1
         self.reliable = self.datagram_only = False  # of the way before
         return True
+
+    def told(self) -> Attempt:
+        """As people are told of it."""
+        return Attempt(self.shown, self.sip_call_id, self.code, self.reason, self.target.trunk or None)
 
     def fail(self, code: int, reason: str) -> None:
         self.stage, self.code, self.reason = Stage.FAILED, code, reason
@@ -195,6 +204,10 @@ class Search:
     def is_canceling(self) -> bool:
         """True while an INVITE that was given up has no final response."""
         return any(each.given_up_at for each in self.attempts)
+
+    def is_by(self, trunk: str) -> bool:
+        """Whether an attempt that has not failed has its place on this trunk."""
+        return any(each.has_place and each.target.trunk == trunk for each in self.attempts)
 
     def best_failure(self) -> InviteAttempt | None:
         """The one that stands for all (§16.7 step 6): 6xx, else of the lowest class the most telling."""

@@ -1,7 +1,7 @@
 """Whom to call, as JSON says it (contract §1 `dial`, §2 `POST /v1/calls`): targets, who calls them, and `dial`.
 
 A target is a `sip:` or `sips:` URI that can stand in a request line as it is; its credentials go in and never come out.
-Knows nothing of how a target is found, nor of trunks: a number needs one, and is refused as such.
+Knows nothing of how a target is found: a number goes by a trunk, and without one it is refused as such.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from pydantic import (
     PlainSerializer,
     SecretStr,
     Tag,
+    ValidationInfo,
     WithJsonSchema,
+    field_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -34,6 +36,7 @@ URI_MAX = 512
 NO_ROUTE: Final = "no_route"  # the type of a finding, and the code of the problem that it becomes
 
 _NUMBER = re.compile(r"\+?[\s\-.()]*[0-9*#][0-9*#\s\-.()]*")
+_SPACES = str.maketrans("", "", " \t")
 _URI_SCHEMA = {
     "type": "string",
     "maxLength": URI_MAX,
@@ -61,11 +64,26 @@ def sip_uri(text: str) -> SipUri:
     return uri
 
 
+def _is_number(text: str) -> bool:
+    return bool(_NUMBER.fullmatch(text)) or isinstance(parse_uri(text), TelUri)
+
+
 def _target_uri(text: str) -> str:
-    if _NUMBER.fullmatch(text) or isinstance(parse_uri(text), TelUri):
-        raise PydanticCustomError(NO_ROUTE, "is a number, and a number needs a trunk, which this release has not")
+    if _is_number(text):
+        raise PydanticCustomError(NO_ROUTE, "is a number, and a number needs a trunk: {uri, trunk}")
     sip_uri(text)
     return text
+
+
+def _number_or_uri(text: str) -> str:
+    """As it is called by a trunk: a number as a tel: URI, without what only people need in it (RFC 3966 §5.1.1)."""
+    if not _is_number(text):
+        sip_uri(text)
+        return text
+    uri = parse_uri(text if text[:4].lower() == "tel:" else f"tel:{text.translate(_SPACES)}")
+    if not isinstance(uri, TelUri):
+        raise PydanticCustomError("number", "should be a number of digits, `*` and `#`, perhaps with a `+` before them")
+    return f"tel:{uri.number}"
 
 
 def _caller(text: str) -> str:
@@ -109,19 +127,35 @@ class Auth(Body):
     password: Annotated[SecretStr, Field(max_length=256), PlainSerializer(write_secret)]
 
 
+TrunkName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
 class TargetBody(Body):
     """One place to look for the party."""
 
-    uri: UriText
-    auth: Auth | None = None
+    trunk: Annotated[TrunkName | None, Field(description="The trunk that it is called by.")] = None
+    uri: Annotated[
+        str,
+        Field(
+            max_length=URI_MAX,
+            description="A `sip:` or `sips:` URI; with a trunk, a number too.",
+            examples=["sip:bob@example.com", "+4930123456"],
+        ),
+    ]
+    auth: Annotated[Auth | None, Field(description="Before that of the trunk.")] = None
     headers: Annotated[ExtraHeaders | None, Field(description="Extra headers of its INVITE.")] = None
+
+    @field_validator("uri")
+    @classmethod
+    def _reachable(cls, uri: str, info: ValidationInfo) -> str:
+        return _target_uri(uri) if info.data.get("trunk", "") is None else _number_or_uri(uri)
 
     def to_target(self) -> calls.Target:
         """The same as `bridge.calls` says it."""
         auth = (
             None if self.auth is None else calls.Credentials(self.auth.username, self.auth.password.get_secret_value())
         )
-        return calls.Target(self.uri, auth, tuples_of(self.headers))
+        return calls.Target(self.uri, auth, tuples_of(self.headers), self.trunk or "")
 
 
 # Which form of `to` this is. The names are no JSON: whoever tells a path leaves them out.

@@ -78,6 +78,21 @@ _NODE: Json = {
     "renewed_at": "2026-11-22T09:00:00.000Z",
     "load": {"calls": 2, "conversations": 1, "capacity": 4000},
 }
+_TRUNK: Json = {
+    "name": "carrier",
+    "targets": [
+        {"uri": "sip:gw1.example.net", "priority": 0, "weight": 1},
+        {"uri": "sip:gw2.example.net;transport=tcp", "priority": 1, "weight": 1},
+    ],
+    "domain": "example.net",
+    "from": "<sip:+4930123456@example.net>",
+    "username": "acme",
+    "headers": {},
+    "max_calls": 30,
+    "calls_per_second": 5,
+    "next_on": [480],
+    "source": "api",
+}
 _USER: Json = {"username": "alice", "aor": None, "source": "api"}
 
 _ANSWERED_CALL: Json = {
@@ -226,6 +241,16 @@ SCHEMAS: dict[str, list[Json]] = {
     "RegistrationList": [{"data": [_REGISTRATION], "next_cursor": None}],
     "Removal": [{"aor": "sip:alice@example.com", "removed": 1}],
     "User": [_USER],
+    "Trunk": [_TRUNK],
+    "TrunkBody": [
+        {
+            "targets": [{"uri": "sip:gw1.example.net"}, {"uri": "sip:gw2.example.net;transport=tcp", "priority": 1}],
+            "domain": "example.net",
+            "from": "<sip:+4930123456@example.net>",
+            "auth": {"username": "acme", "password": "..."},
+            "max_calls": 30,
+        }
+    ],
     "Node": [_NODE],
     "NodeList": [{"data": [_NODE], "next_cursor": None}],
     "UserBody": [{"password": "correct horse battery staple"}],

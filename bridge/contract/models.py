@@ -81,6 +81,7 @@ class Attempt(Resource):
     sip_call_id: str
     code: Annotated[int | None, Field(description="The final SIP status; null while there is none.")]
     reason: Annotated[str | None, Field(description="Its reason phrase.")]
+    trunk: Annotated[str | None, Field(description="The trunk that it was called by; null: by none.")] = None
 
 
 class Sip(Resource):

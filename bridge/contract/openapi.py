@@ -38,6 +38,7 @@ _PATH_PARAMETERS: dict[str, str] = {
     "conversation_id": "The conversation's `id`.",
     "aor": "The address of record: `sip:user@host`.",
     "username": "The user's name.",
+    "name": "The trunk's name.",
     "node_id": "The node's `id`.",
 }
 

@@ -28,6 +28,7 @@ from bridge.contract.originating import OriginateBody
 from bridge.contract.problems import PAGE, Code
 from bridge.contract.queries import CallsQuery, PageQuery
 from bridge.contract.registrations import Registration, RegistrationList, Removal, User, UserBody
+from bridge.contract.trunks import Trunk, TrunkBody, TrunkList
 
 Scope = Literal["read", "control", "admin"]
 SCOPES: tuple[Scope, ...] = ("read", "control", "admin")  # each includes those before it
@@ -276,6 +277,56 @@ _USERS: tuple[Operation, ...] = (
     ),
 )
 
+_TRUNKS: tuple[Operation, ...] = (
+    Operation(
+        id="list_trunks",
+        method="GET",
+        path="/v1/trunks",
+        tag="trunks",
+        summary="List trunks",
+        description="Those of the configuration among them.",
+        scope="read",
+        query=PageQuery,
+        answers={200: ("A page of trunks.", TrunkList)},
+        problems=_READ,
+    ),
+    Operation(
+        id="put_trunk",
+        method="PUT",
+        path="/v1/trunks/{name}",
+        tag="trunks",
+        summary="Make or change a trunk",
+        description="As a whole: what the body leaves out is at its default. Calls that are up stay as they are. "
+        "Other nodes know of it within two seconds.",
+        scope="admin",
+        body=TrunkBody,
+        body_required=True,
+        answers={200: ("It was there before, and is changed.", Trunk), 201: ("It is made.", Trunk)},
+        problems=(*_PROTECTED, "managed_by_file", "store_unavailable", *_BODY),
+    ),
+    Operation(
+        id="read_trunk",
+        method="GET",
+        path="/v1/trunks/{name}",
+        tag="trunks",
+        summary="Read a trunk",
+        scope="read",
+        answers={200: ("The trunk, without its password.", Trunk)},
+        problems=(*_PROTECTED, "not_found", "store_unavailable"),
+    ),
+    Operation(
+        id="delete_trunk",
+        method="DELETE",
+        path="/v1/trunks/{name}",
+        tag="trunks",
+        summary="Take a trunk away",
+        description="No call begins by it any more. Those that are up stay.",
+        scope="admin",
+        answers={200: ("As it was.", Trunk)},
+        problems=(*_PROTECTED, "not_found", "managed_by_file", "store_unavailable"),
+    ),
+)
+
 _NODES: tuple[Operation, ...] = (
     Operation(
         id="list_nodes",
@@ -357,6 +408,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *_CONVERSATIONS,
     *_REGISTRATIONS,
     *_USERS,
+    *_TRUNKS,
     *_NODES,
     *HEALTH,
     *_DOCUMENTS,

@@ -87,9 +87,7 @@ KINDS: dict[Code, Kind] = {
     "invalid": Kind(
         422, "Invalid request", "A field is unknown, missing or out of range. `errors` names each by its JSON path."
     ),
-    "no_route": Kind(
-        422, "No route", "A number needs a trunk, and there are none in this release. Give a `sip:` or `sips:` URI."
-    ),
+    "no_route": Kind(422, "No route", "A number needs a trunk. Give `uri` and `trunk`, or a `sip:` or `sips:` URI."),
     "key_reused": Kind(
         422,
         "Idempotency key reused",

@@ -214,7 +214,13 @@ def _changing(call: CallView) -> Json:
         "answered_at": None if answered_at is None else timestamp(answered_at),
         "ended_at": None if ended_at is None else timestamp(ended_at),
         "attempts": [
-            {"target": it.target, "sip_call_id": it.sip_call_id, "code": it.code, "reason": it.reason}
+            {
+                "target": it.target,
+                "sip_call_id": it.sip_call_id,
+                "code": it.code,
+                "reason": it.reason,
+                "trunk": it.trunk,
+            }
             for it in call.attempts
         ],
         "media": _media(call.media),

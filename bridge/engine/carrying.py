@@ -25,6 +25,7 @@ from bridge.calls.effects import (
     Finished,
     JoinWith,
     Keep,
+    LeaveTrunk,
     Locate,
     Meet,
     MoveOut,
@@ -44,7 +45,7 @@ from bridge.calls.events import CallAnswered, CallEnded
 from bridge.calls.inputs import AcceptSent, CallInput, EventsExhausted, Parted
 from bridge.calls.passage import AbandonCopy, CancelCopy, LocateCopy, LookUp, OpenPassage, PassBack, SendCopy
 from bridge.calls.streams import rule_of, video_rule_of, video_session
-from bridge.engine import linking, locating, proxying, referring, seeking
+from bridge.engine import linking, locating, proxying, referring, seeking, trunking
 from bridge.engine.commit import Ending, EventWrite
 from bridge.engine.effects import ClosePorts, CommandAccepted, CommandRefused, Noted, OpenPorts, Originated, SetRule
 from bridge.engine.gate import (
@@ -163,7 +164,9 @@ def _carry_request(holdings: Holdings, leg: Leg, effect: CallEffect, *, now: flo
     call = leg.call
     match effect:
         case Locate(attempt):
-            locating.locate(holdings, leg, attempt)
+            locating.locate(holdings, leg, attempt, now=now)
+        case LeaveTrunk(trunk):
+            trunking.leave(holdings, call.id, trunk)
         case SendInvite(attempt, sequence):
             seeking.sign(holdings, call, attempt)
             holdings.changed(leg.holding).waiting.append(Inviting(call.id, attempt, sequence))

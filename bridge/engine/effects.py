@@ -170,6 +170,25 @@ class Dropped:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class TakePlace:
+    """A call begins to go by a trunk that has caps: is there a place for it? `PlaceTaken` comes back."""
+
+    reader: int  # the asker's number, echoed in the answer
+    call: CallId
+    trunk: str
+    max_calls: int  # at once; 0: any number
+    calls_per_second: int  # begun; 0: any number
+
+
+@dataclass(frozen=True, slots=True)
+class LeavePlace:
+    """The call goes by this trunk no more. No answer comes back; losing one costs a look once the trunk is full."""
+
+    trunk: str
+    call: CallId
+
+
 class Noted(NamedTuple):
     """A fact for the log and the metrics. The engine has no logger."""
 
@@ -192,6 +211,8 @@ Effect: TypeAlias = (
     | ClosePorts
     | AdoptPorts
     | Resolve
+    | TakePlace
+    | LeavePlace
     | CommandAccepted
     | CommandRefused
     | Originated

@@ -31,6 +31,7 @@ from bridge.engine.outages import Outages
 from bridge.engine.registrar import Registrar
 from bridge.engine.registrations import RegistrationDecision
 from bridge.engine.settings import Application, NodeSettings, Renderer
+from bridge.engine.trunks import Trunks
 from bridge.outbox.queue import Outbox
 from bridge.sip.dialog import Dialog
 from bridge.sip.endpoint import Endpoint
@@ -243,6 +244,7 @@ class Holdings:
         "ticket",
         "tickets",
         "tokens",
+        "trunks",
         "unruled",
         "unwritten",
     )
@@ -282,6 +284,7 @@ class Holdings:
         self.readers: dict[int, tuple[CallId, int]] = {}  # look-ups under way: for which attempt of which call
         self.outages = Outages()
         self.proxy = _proxy_of(settings)
+        self.trunks = Trunks(settings.trunks)
         # Requests within dialogs of others that wait for the DNS: whom they go to, and by which interface they came.
         self.through: dict[int, tuple[str, Admitted, Interface]] = {}
         self.errands: deque[Errand] = deque()  # what steps have caused other calls to be told, oldest first

@@ -19,6 +19,7 @@ from bridge.engine.registrations import (
     StreamsClaimed,
     UsersChanged,
 )
+from bridge.engine.trunks import TrunksChanged
 from bridge.outbox.schedule import Outcome
 from bridge.sip.flow import Flow
 from bridge.sip.locating import Hop
@@ -173,6 +174,16 @@ class Resolved:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceTaken:
+    """Whether a trunk had a place for a call."""
+
+    reader: int
+    call: CallId
+    trunk: str
+    taken: bool | None  # None: the store does not answer
+
+
+@dataclass(frozen=True, slots=True)
 class InvalidReply:
     """A decision's reply is not of the documented shape."""
 
@@ -286,6 +297,8 @@ Input: TypeAlias = (
     | Command
     | Originate
     | Resolved
+    | PlaceTaken
+    | TrunksChanged
     | BindingsRead
     | RegistrationWritten
     | RegistrationRefused

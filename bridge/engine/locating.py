@@ -10,24 +10,27 @@ from dataclasses import replace
 
 from bridge.calls.inputs import InviteFailed, Located
 from bridge.calls.search import Place
+from bridge.engine import trunking
 from bridge.engine.effects import Resolve
 from bridge.engine.holdings import Holdings, Leg
 from bridge.engine.inputs import Resolved
 from bridge.engine.registrations import BindingsRead, ReadBindings
-from bridge.engine.seeking import attempt_of, listener_for
-from bridge.sip.endpoint import far_end
+from bridge.engine.seeking import attempt_of, flow_towards
 from bridge.sip.flow import Flow, default_port
 from bridge.sip.locating import Hop, Wanted, transport_of, wanted_of, without_questions
 from bridge.sip.registrar import AddressOfRecord, Binding, address_of_record
 from bridge.sip.uri import SipUri, is_sips, parse_uri
 
 
-def locate(holdings: Holdings, leg: Leg, number: int) -> None:
+def locate(holdings: Holdings, leg: Leg, number: int, *, now: float) -> None:
     """Find out where an attempt's target is. An address needs no look-up; a name does."""
     attempt = attempt_of(leg.call, number)
     uri = parse_uri(attempt.proxy or attempt.target.uri)
     if leg.call.max_forwards < 0:
         unreachable(holdings, leg, number, 483, "Too Many Hops")  # a caller that has come in a circle (§8.1.1.6)
+        return
+    if attempt.target.trunk:
+        trunking.locate(holdings, leg, attempt, now=now)
         return
     if not isinstance(uri, SipUri):
         unreachable(holdings, leg, number, 416, "Unsupported URI Scheme")
@@ -94,15 +97,6 @@ def _found(holdings: Holdings, leg: Leg, number: int, uri: SipUri, hops: Sequenc
 def route_of(proxy: SipUri) -> str:
     """The Route value of a proxy, which may not have said of itself how it routes: as any does today (§16.12)."""
     return f"<{proxy if proxy.is_lr else proxy._replace(params=(*proxy.params, ('lr', None)))}>"
-
-
-def flow_towards(holdings: Holdings, hop: Hop, host: str) -> Flow | None:
-    """The way there, if a listener of ours can send there."""
-    listener = listener_for(holdings, hop.transport, hop.host)
-    if listener is None:
-        return None
-    flow = Flow(hop.transport, listener.name, hop.host, hop.port)
-    return flow._replace(name=far_end(host, hop.host)) if flow.secure else flow
 
 
 def _wanted(holdings: Holdings, uri: SipUri) -> Wanted:

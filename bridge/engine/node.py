@@ -28,7 +28,7 @@ from bridge.calls.inputs import (
     StoreTooLate,
 )
 from bridge.calls.sealing import sealed_actions
-from bridge.engine import fencing, handover, linking, locating, ownership, proxying, registering, signalling
+from bridge.engine import fencing, handover, linking, locating, ownership, proxying, registering, signalling, trunking
 from bridge.engine.carrying import hurry, send_trying, settle, step
 from bridge.engine.delivering import acknowledge, carry_deliveries, finish_if_done
 from bridge.engine.effects import ClosePorts, CommandRefused, Effect
@@ -52,6 +52,7 @@ from bridge.engine.inputs import (
     NotFetched,
     Originate,
     Packet,
+    PlaceTaken,
     PortsClosed,
     PortsOpened,
     Resolved,
@@ -74,6 +75,7 @@ from bridge.engine.registrations import (
     UsersChanged,
 )
 from bridge.engine.settings import NodeSettings, Renderer
+from bridge.engine.trunks import TrunksChanged
 from bridge.engine.writing import flush
 from bridge.sip.invite_usage import UsageFired, UsageTimer
 
@@ -141,8 +143,12 @@ class Node:
             case Originate():
                 originate(holdings, given, now=now)
             case Resolved():
-                if not proxying.resolved(holdings, given, now=now):
+                if not proxying.resolved(holdings, given, now=now) and not trunking.resolved(holdings, given, now=now):
                     locating.resolved(holdings, given, now=now)
+            case PlaceTaken():
+                trunking.place_taken(holdings, given, now=now)
+            case TrunksChanged(trunks):
+                holdings.trunks.change(trunks)
             case DtmfHeard(session, digit, duration_ms):
                 self._media(session, KeyPressed(digit, duration_ms, "rfc4733"), now=now)
             case CommitRefused():

@@ -396,7 +396,7 @@ def _seek_on(holdings: Holdings, leg: Leg, *, now: float) -> None:
         step(holdings, leg, Elapsed(CallTimer.RING_LIMIT), now=now)
         return
     for attempt in [each for each in search.attempts if each.stage is Stage.LOCATING]:
-        locating.locate(holdings, leg, attempt.number)
+        locating.locate(holdings, leg, attempt.number, now=now)
     _invite_on(holdings, leg, [each for each in search.attempts if each.is_out], now=now)
     due = [each.expires_at for each in search.attempts if each.is_open and each.expires_at]
     if due and call.is_sought:

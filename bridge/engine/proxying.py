@@ -27,9 +27,9 @@ from bridge.calls.passage import (
 from bridge.engine.effects import Resolve
 from bridge.engine.holdings import Holdings, Leg, OurRequest, Proxied
 from bridge.engine.inputs import Resolved
-from bridge.engine.locating import flow_towards, held_flow, places_of, registered, route_of
+from bridge.engine.locating import held_flow, places_of, registered, route_of
 from bridge.engine.registrations import BindingsRead, ReadBindings
-from bridge.engine.seeking import listener_for
+from bridge.engine.seeking import flow_towards, listener_for
 from bridge.sip import proxy
 from bridge.sip.endpoint import Outcome, RequestArrived, fill_via, response_flow
 from bridge.sip.flow import Flow, Send, default_port

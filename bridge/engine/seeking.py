@@ -21,11 +21,12 @@ from bridge.engine.holdings import Holdings, Leg, OurRequest
 from bridge.engine.routing import next_hop
 from bridge.engine.settings import Listener
 from bridge.sip.dialog import Dialog
-from bridge.sip.endpoint import Outcome
+from bridge.sip.endpoint import Outcome, far_end
 from bridge.sip.flow import Flow, Send
 from bridge.sip.headers import Line
 from bridge.sip.invite_usage import AckSent as UsageAckSent
 from bridge.sip.invite_usage import InviteSent, UsageState
+from bridge.sip.locating import Hop
 from bridge.sip.message import Request
 from bridge.sip.session_timer import TIMER
 from bridge.sip.transaction import State, TransactionKey, client_key
@@ -46,6 +47,15 @@ def listener_for(holdings: Holdings, transport: str, host: str) -> Listener | No
         if listener.transport == transport and listener.version == version:
             return listener
     return None
+
+
+def flow_towards(holdings: Holdings, hop: Hop, host: str) -> Flow | None:
+    """The way there, if a listener of ours can send there."""
+    listener = listener_for(holdings, hop.transport, hop.host)
+    if listener is None:
+        return None
+    flow = Flow(hop.transport, listener.name, hop.host, hop.port)
+    return flow._replace(name=far_end(host, hop.host)) if flow.secure else flow
 
 
 def sign(holdings: Holdings, call: Call, number: int) -> None:
@@ -269,8 +279,9 @@ def _invite(holdings: Holdings, leg: Leg, attempt: InviteAttempt, flow: Flow) ->
     extra = [(name, value) for name, values in attempt.target.headers.items() for value in values]
     return new_invite(
         place.uri,
-        from_=f"{call.search.from_};tag={call.tag}",
-        to=f"<{attempt.target.uri}>",
+        from_=f"{attempt.target.from_ or call.search.from_};tag={call.tag}",
+        # A number has become a URI by its trunk, and is no address of anybody's before.
+        to=f"<{place.uri if attempt.target.trunk else attempt.target.uri}>",
         call_id=attempt.sip_call_id,
         sequence=attempt.sequence,
         via=via_value(flow.transport, sent_by, branch),

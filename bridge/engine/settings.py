@@ -12,6 +12,7 @@ from bridge.calls.facts import ActionId, EventId
 from bridge.calls.snapshot import READS
 from bridge.engine.admission import AdmissionLimits
 from bridge.engine.registrations import RegistrationEvent, User
+from bridge.engine.trunks import Trunk
 from bridge.outbox.effects import Endpoint
 from bridge.outbox.schedule import Schedule
 from bridge.sip.digest import Algorithm
@@ -83,6 +84,7 @@ class NodeSettings:
     outbound_proxy: SipUri | None = None  # the first Route of every call that we make but to registered phones
     registrar: RegistrarSettings = field(default_factory=RegistrarSettings)
     admission: AdmissionLimits = field(default_factory=AdmissionLimits)
+    trunks: Mapping[str, Trunk] = field(default_factory=dict)  # by name; those of the configuration
     timers: Timers = field(default_factory=Timers)
     schedule: Schedule = field(default_factory=Schedule)
     decision_timeout_s: float = 5.0

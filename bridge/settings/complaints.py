@@ -108,7 +108,7 @@ def _section(annotation: object) -> tuple[type[BaseModel] | None, bool]:
         return annotation, False
     for argument in get_args(annotation):
         if isinstance(argument, type) and issubclass(argument, BaseModel):
-            return argument, annotation is not None and getattr(annotation, "__origin__", None) is tuple
+            return argument, annotation is not None and getattr(annotation, "__origin__", None) in (tuple, list)
     return None, False
 
 

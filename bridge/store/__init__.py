@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from bridge.calls.facts import CallId, ConversationId
 from bridge.engine.commit import (
@@ -26,6 +26,9 @@ from bridge.engine.registrations import ForgetEvents, ReadBindings, StoredStream
 from bridge.sip.registrar import AddressOfRecord
 
 REMEMBERED_S: Final = 86_400.0  # how long an Idempotency-Key is known
+UNSTORED_MS: Final = 60_000  # within which a call that has a place on a trunk is stored, or never will be
+PLACES_AT_ONCE: Final = 100  # looked at, where a trunk is full
+PLACE_KEPT_MS: Final = 8 * 86_400_000  # longer than any call
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +81,22 @@ class Due:
     registered: int  # addresses of record with bindings, those included
 
 
+Kind: TypeAlias = Literal["user", "trunk"]  # what is made by REST, and kept until it is taken away by REST
+
+
 @dataclass(frozen=True, slots=True)
-class UserChanges:
-    """Users made, changed or taken away since a revision."""
+class Changes:
+    """Records of one kind made, changed or taken away since a revision."""
 
     revision: int  # to ask with next time
-    users: Mapping[str, bytes | None]  # by username; None: there is none any more
+    records: Mapping[str, bytes | None]  # by name; None: there is none any more
+
+
+class Caps(NamedTuple):
+    """What may go by one trunk, over all nodes. 0: as much as may be."""
+
+    calls: int = 0  # at once
+    per_second: int = 0  # begun
 
 
 class ConversationRecord(NamedTuple):
@@ -220,20 +233,28 @@ class Store(Protocol):
         """Take over the events of registrations that this node has not delivered, if it is dead (or bears our name)."""
         ...
 
-    async def put_user(self, username: str, record: bytes) -> bool:
-        """Keep this user. True where there was one of that name before."""
+    async def put_record(self, kind: Kind, name: str, record: bytes) -> bool:
+        """Keep this user or trunk. True where there was one of that name before."""
         ...
 
-    async def delete_user(self, username: str) -> bool:
+    async def delete_record(self, kind: Kind, name: str) -> bool:
         """True where there was one."""
         ...
 
-    async def user(self, username: str) -> bytes | None:
-        """Its record."""
+    async def record(self, kind: Kind, name: str) -> bytes | None:
+        """What was kept under that name."""
         ...
 
-    async def changed_users(self, since: int) -> UserChanges:
+    async def changed_records(self, kind: Kind, since: int) -> Changes:
         """What has changed since this revision; all there are, for one that the store has not reached (yet, or any more)."""
+        ...
+
+    async def take_place(self, trunk: str, call: CallId, caps: Caps) -> bool:
+        """A place for this call on a trunk, whose caps all nodes share; False: there is none. Asked again it says the same."""
+        ...
+
+    async def leave_place(self, trunk: str, call: CallId) -> None:
+        """Give it back. One that is never given back is found out once its call is over."""
         ...
 
     async def secret(self, name: str, proposal: str) -> str:

@@ -26,7 +26,8 @@ from bridge.engine.commit import (
     Unreadable,
 )
 from bridge.sip.registrar import AddressOfRecord
-from bridge.store import REMEMBERED_S, ConversationRecord, Lease, Member, Whereabouts
+from bridge.store import REMEMBERED_S, ConversationRecord, Kind, Lease, Member, Whereabouts
+from bridge.store.configured import ConfiguredKeys
 from bridge.store.registered import Out, Registration, RegistrationKeys
 from bridge.store.tables import Table
 
@@ -79,7 +80,7 @@ class _Node:
     facts: bytes
 
 
-class Keyspace(RegistrationKeys):
+class Keyspace(RegistrationKeys, ConfiguredKeys):
     """All keys of one prefix. `history_s` is how far `roll_back` can reach, in seconds; 0 keeps no history."""
 
     def __init__(self, clock: Clock, *, history_s: float = 0.0) -> None:
@@ -96,7 +97,11 @@ class Keyspace(RegistrationKeys):
         self._secrets: Table[str, str] = Table(clock, self._remember)
         self._registrations: Table[AddressOfRecord, Registration] = Table(clock, self._remember)
         self._streams: Table[tuple[str, AddressOfRecord], str] = Table(clock, self._remember)  # → incarnation
-        self._users: Table[str, tuple[int, bytes | None]] = Table(clock, self._remember)  # revision, record
+        self._records: Table[tuple[Kind, str], tuple[int, bytes | None]] = Table(
+            clock, self._remember
+        )  # revision, record
+        self._places: Table[tuple[str, CallId], int] = Table(clock, self._remember)  # when it was taken (UTC ms)
+        self._begun: Table[str, tuple[int, int]] = Table(clock, self._remember)  # by trunk: which second, how many
         self._claims: Table[str, Remembered] = Table(clock, self._remember)
 
     # What befalls it.
@@ -111,7 +116,9 @@ class Keyspace(RegistrationKeys):
             self._secrets,
             self._registrations,
             self._streams,
-            self._users,
+            self._records,
+            self._places,
+            self._begun,
             self._claims,
         ):
             table.clear()

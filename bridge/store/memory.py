@@ -38,7 +38,7 @@ from bridge.engine.registrations import (
 )
 from bridge.errors import StoreUnavailable
 from bridge.sip.registrar import AddressOfRecord
-from bridge.store import ConversationRecord, Due, Lease, UserChanges, Whereabouts
+from bridge.store import Caps, Changes, ConversationRecord, Due, Kind, Lease, Whereabouts
 from bridge.store.keyspace import Keyspace
 
 Later: TypeAlias = Callable[[float, Callable[[], None]], object]  # (seconds from now, what to call then)
@@ -297,21 +297,29 @@ class MemoryStore:
         """Take over the events of registrations that this node has not delivered, if it is dead or bears our name."""
         return self._reachable().claim_streams(owner, node_id)
 
-    async def put_user(self, username: str, record: bytes) -> bool:
-        """Keep this user. True where there was one of that name before."""
-        return self._reachable().put_user(username, record)
+    async def put_record(self, kind: Kind, name: str, record: bytes) -> bool:
+        """Keep this user or trunk. True where there was one of that name before."""
+        return self._reachable().put_record(kind, name, record)
 
-    async def delete_user(self, username: str) -> bool:
+    async def delete_record(self, kind: Kind, name: str) -> bool:
         """True where there was one."""
-        return self._reachable().put_user(username, None)
+        return self._reachable().put_record(kind, name, None)
 
-    async def user(self, username: str) -> bytes | None:
-        """Its record."""
-        return self._reachable().user(username)
+    async def record(self, kind: Kind, name: str) -> bytes | None:
+        """What was kept under that name."""
+        return self._reachable().record(kind, name)
 
-    async def changed_users(self, since: int) -> UserChanges:
+    async def changed_records(self, kind: Kind, since: int) -> Changes:
         """What has changed since this revision."""
-        return self._reachable().changed_users(since)
+        return self._reachable().changed_records(kind, since)
+
+    async def take_place(self, trunk: str, call: CallId, caps: Caps) -> bool:
+        """A place for this call on a trunk; False: there is none. Asked again it says the same."""
+        return self._reachable().take_place(trunk, call, caps)
+
+    async def leave_place(self, trunk: str, call: CallId) -> None:
+        """Give it back."""
+        self._reachable().leave_place(trunk, call)
 
     async def secret(self, name: str, proposal: str) -> str:
         """The secret of this name: `proposal` if it is the first, else what was stored."""

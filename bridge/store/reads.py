@@ -1,4 +1,4 @@
-"""What a reader asks a Redis: calls, conversations, registrations, users, facts.
+"""What a reader asks a Redis: calls, conversations, registrations, users and trunks, facts.
 
 Refuses to know what is inside the records.
 """
@@ -13,10 +13,20 @@ from bridge.calls.facts import CallId, ConversationId
 from bridge.engine.commit import Remembered, StoredCall
 from bridge.errors import StoreUnavailable
 from bridge.sip.registrar import AddressOfRecord
-from bridge.store import ConversationRecord, Due, UserChanges, Whereabouts
+from bridge.store import (
+    PLACE_KEPT_MS,
+    PLACES_AT_ONCE,
+    UNSTORED_MS,
+    Caps,
+    Changes,
+    ConversationRecord,
+    Due,
+    Kind,
+    Whereabouts,
+)
 from bridge.store.asking import RedisAsking
 from bridge.store.records import call_of, final, remembered_of
-from bridge.store.scripts import USER
+from bridge.store.scripts import PLACE, RECORD
 
 PAGE_MIN = 64
 
@@ -118,32 +128,41 @@ class RedisReads(RedisAsking):
         )
         return Due(tuple(AddressOfRecord(name.decode()) for name in names), registered)
 
-    async def put_user(self, username: str, record: bytes) -> bool:
-        """Keep this user. True where there was one of that name before."""
-        return bool(await self._ask("EVAL", USER.text, 1, self._user_key(username), self._prefix, username, record))
+    async def put_record(self, kind: Kind, name: str, record: bytes) -> bool:
+        """Keep this user or trunk. True where there was one of that name before."""
+        key = self._record_key(kind, name)
+        return bool(await self._ask("EVAL", RECORD.text, 1, key, self._prefix, kind, name, record))
 
-    async def delete_user(self, username: str) -> bool:
+    async def delete_record(self, kind: Kind, name: str) -> bool:
         """True where there was one."""
-        return bool(await self._ask("EVAL", USER.text, 1, self._user_key(username), self._prefix, username, b""))
+        return await self.put_record(kind, name, b"")
 
-    async def user(self, username: str) -> bytes | None:
-        """Its record."""
-        record: bytes | None = await self._ask("GET", self._user_key(username))
+    async def record(self, kind: Kind, name: str) -> bytes | None:
+        """What was kept under that name."""
+        record: bytes | None = await self._ask("GET", self._record_key(kind, name))
         return record
 
-    async def changed_users(self, since: int) -> UserChanges:
+    async def changed_records(self, kind: Kind, since: int) -> Changes:
         """What has changed since this revision; all there are, for one that the store has not reached."""
-        revision = int(await self._ask("GET", f"{self._prefix}:users-revision") or 0)
+        revision = int(await self._ask("GET", f"{self._prefix}:{kind}s-revision") or 0)
         if revision == since:
-            return UserChanges(revision, {})
+            return Changes(revision, {})
         low = f"({since}" if since < revision else "-inf"
-        names = await self._ask("ZRANGEBYSCORE", f"{self._prefix}:users", low, "+inf")
-        usernames = [name.decode() for name in names]
-        records = await self._ask("MGET", *map(self._user_key, usernames)) if usernames else []
-        return UserChanges(revision, dict(zip(usernames, records, strict=True)))
+        names = [name.decode() for name in await self._ask("ZRANGEBYSCORE", f"{self._prefix}:{kind}s", low, "+inf")]
+        records = await self._ask("MGET", *[self._record_key(kind, name) for name in names]) if names else []
+        return Changes(revision, dict(zip(names, records, strict=True)))
 
-    def _user_key(self, username: str) -> str:
-        return f"{self._prefix}:user:{username}"
+    def _record_key(self, kind: Kind, name: str) -> str:
+        return f"{self._prefix}:{kind}:{name}"
+
+    async def take_place(self, trunk: str, call: CallId, caps: Caps) -> bool:
+        """A place for this call on a trunk, whose caps all nodes share; False: there is none. Asked again it says the same."""
+        arguments = (self._prefix, trunk, call, caps.calls, caps.per_second, UNSTORED_MS, PLACES_AT_ONCE, PLACE_KEPT_MS)
+        return bool(await self._ask("EVAL", PLACE.text, 1, f"{self._prefix}:trunk-calls:{trunk}", *arguments))
+
+    async def leave_place(self, trunk: str, call: CallId) -> None:
+        """Give it back. One that is never given back is found out once its call is over."""
+        await self._ask("ZREM", f"{self._prefix}:trunk-calls:{trunk}", call)
 
     async def secret(self, name: str, proposal: str) -> str:
         """The secret of this name: `proposal` if it is the first, else what was stored."""

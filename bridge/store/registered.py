@@ -1,4 +1,4 @@
-"""What one Redis would hold of addresses of record and users, and what the scripts do to it: the registrations' half of
+"""What one Redis would hold of addresses of record, and what the scripts do to it: the registrations' half of
 `keyspace`.
 
 Each method is one script or one read, applied at once. Refuses to know what is inside the records.
@@ -22,7 +22,7 @@ from bridge.engine.registrations import (
     stream_of,
 )
 from bridge.sip.registrar import AddressOfRecord
-from bridge.store import Due, UserChanges
+from bridge.store import Due
 from bridge.store.tables import Table
 
 IDLE_S = 30 * 86_400.0  # for how long an address of record is remembered that nobody is bound to
@@ -50,13 +50,12 @@ class Registration:
 
 
 class RegistrationKeys:
-    """Bindings, their events, and users. Whoever has the rest of the keys makes the tables."""
+    """Bindings and their events. Whoever has the rest of the keys makes the tables."""
 
     _clock: Clock
     _out: Table[str, Out]
     _registrations: Table[AddressOfRecord, Registration]
     _streams: Table[tuple[str, AddressOfRecord], str]  # node id and address of record → incarnation
-    _users: Table[str, tuple[int, bytes | None]]  # revision, record
 
     def acknowledge(self, ack: Ack) -> None:
         """acknowledge.lua."""
@@ -137,14 +136,6 @@ class RegistrationKeys:
                 claimed.append(self._stream(aor))
         return claimed
 
-    def put_user(self, username: str, record: bytes | None) -> bool:
-        """user.lua."""
-        stored = self._users.get(username)
-        existed = stored is not None and stored[1] is not None
-        if existed or record is not None:
-            self._users.put(username, (self._revision() + 1, record))
-        return existed
-
     def registration(self, aor: AddressOfRecord) -> bytes | None:
         stored = self._registrations.get(aor)
         return None if stored is None or stored.written.expires_ms is None else stored.written.bindings
@@ -162,18 +153,6 @@ class RegistrationKeys:
         )
         due = [aor for expires_ms, aor in expiries if expires_ms <= now_ms]
         return Due(tuple(due[:limit]), len(expiries))
-
-    def user(self, username: str) -> bytes | None:
-        stored = self._users.get(username)
-        return None if stored is None else stored[1]
-
-    def changed_users(self, since: int) -> UserChanges:
-        revision = self._revision()
-        since = since if since <= revision else 0
-        return UserChanges(revision, {username: record for username, (at, record) in self._users.items() if at > since})
-
-    def _revision(self) -> int:
-        return max((revision for _, (revision, _) in self._users.items()), default=0)
 
     def _stream(self, aor: AddressOfRecord) -> StoredStream:
         out = self._out.get(stream_of(aor)) or Out()

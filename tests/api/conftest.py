@@ -30,6 +30,7 @@ def connect(service: FakeService, aiohttp_client: Clients) -> Clients:
             control=service,
             reader=service,
             registrations=service,
+            trunks=service,
             nodes=service,
             health=service,
             metrics=Metrics(),

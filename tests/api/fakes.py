@@ -15,6 +15,7 @@ from bridge.contract import examples
 from bridge.contract.originating import OriginateBody
 from bridge.contract.registered import user_resource
 from bridge.contract.render import call_resource, conversation_resource, render, render_event
+from bridge.contract.trunks import TrunkBody, trunk_resource
 from bridge.engine.commit import Claim, Remembered
 from bridge.engine.effects import CommandAccepted, CommandRefused, Originated, OriginateRefused
 from bridge.engine.inputs import Originate
@@ -34,7 +35,7 @@ FILED = User("filed", make_ha1("filed", "r", "secret"))
 
 
 class FakeService:
-    """`CallControl`, `CallReader`, `Registrations`, `Nodes` and `Health` over a few calls, each alone in its conversation."""
+    """`CallControl`, `CallReader`, `Registrations`, `Trunks`, `Nodes` and `Health` over a few calls, each alone in its conversation."""
 
     def __init__(self) -> None:
         self.calls_by_id: dict[CallId, SampleCall] = {}
@@ -49,6 +50,7 @@ class FakeService:
         self.merged: dict[ConversationId, ConversationId] = {}
         self.defect: Callable[[], None] | None = None
         self.registered: dict[AddressOfRecord, Resource] = {ALICE: examples.SCHEMAS["Registration"][0]}
+        self.trunks_by_name: dict[str, Resource] = {"carrier": examples.SCHEMAS["Trunk"][0]}
         self.nodes_by_id = {
             name: {**examples.SCHEMAS["Node"][0], "id": name, "answering": name == "n1"} for name in ("n1", "n2", "n3")
         }
@@ -198,6 +200,27 @@ class FakeService:
         self._check()
         gone = self.users.pop(username, None)
         return user_resource(gone, "api") if gone else None
+
+    def is_filed(self, name: str) -> bool:
+        return name == "filed"
+
+    async def trunks(self) -> list[Resource]:
+        self._check()
+        return [self.trunks_by_name[each] for each in sorted(self.trunks_by_name)]
+
+    async def trunk(self, name: str) -> Resource | None:
+        self._check()
+        return self.trunks_by_name.get(name)
+
+    async def put_trunk(self, name: str, body: TrunkBody) -> tuple[bool, Resource]:
+        self._check()
+        existed = name in self.trunks_by_name
+        self.trunks_by_name[name] = trunk_resource(body.to_trunk(name, body.credentials), "api")
+        return existed, self.trunks_by_name[name]
+
+    async def delete_trunk(self, name: str) -> Resource | None:
+        self._check()
+        return self.trunks_by_name.pop(name, None)
 
     def nodes(self) -> list[Resource]:
         return [self.nodes_by_id[each] for each in sorted(self.nodes_by_id)]

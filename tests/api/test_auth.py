@@ -67,7 +67,12 @@ def test_without_keys_everybody_may_do_everything() -> None:
 async def test_every_operation_asks_for_its_scope(connect: Clients, operation: Operation) -> None:
     client = await connect(*KEYS)
     path = operation.path.format(
-        call_id=CALL, conversation_id=FakeService.conversation_of(CALL), aor=ALICE, username="alice", node_id="n2"
+        call_id=CALL,
+        conversation_id=FakeService.conversation_of(CALL),
+        aor=ALICE,
+        username="alice",
+        name="carrier",
+        node_id="n2",
     )
     nobody = await client.request(operation.method, path)
     stranger = await client.request(operation.method, path, headers=bearer("guessed"))

@@ -204,7 +204,7 @@ async def test_a_list_is_accepted(client: Client, service: FakeService) -> None:
         ),
         ("actions", {"actions": [{"action": "answer", "headers": {"X": 1}}]}, "actions.0.headers.X"),
         ("dial", {}, "to"),
-        ("dial", {"to": {"uri": "sip:b@example.org", "trunk": "carrier"}}, "to.trunk"),
+        ("dial", {"to": {"uri": "sip:b@example.org", "trunk": "a carrier"}}, "to.trunk"),
         ("dial", {"to": ["sip:b@example.org", "b@example.org"]}, "to.1"),
         ("actions", {"actions": [{"action": "dial", "to": [{"uri": "b"}]}]}, "actions.0.to.0.uri"),
         ("actions", {"actions": [{"action": "dial", "to": "+4930", "fork": "all"}]}, "actions.0.to"),

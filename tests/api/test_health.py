@@ -54,7 +54,13 @@ async def test_the_documents_are_served(client: Client) -> None:
 
 def test_every_operation_has_its_handler(service: FakeService) -> None:
     app = make_app(
-        control=service, reader=service, registrations=service, nodes=service, health=service, metrics=Metrics()
+        control=service,
+        reader=service,
+        registrations=service,
+        trunks=service,
+        nodes=service,
+        health=service,
+        metrics=Metrics(),
     )
     bound = {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource}
     headless = {(method, path) for method, path in bound if method != "HEAD"}

@@ -20,7 +20,13 @@ POST = f"POST /v1/calls/{call_id(0)}/actions HTTP/1.1\r\nHost: x\r\nContent-Type
 @pytest.fixture
 async def port(service: FakeService) -> AsyncIterator[int]:
     app = make_app(
-        control=service, reader=service, registrations=service, nodes=service, health=service, metrics=Metrics()
+        control=service,
+        reader=service,
+        registrations=service,
+        trunks=service,
+        nodes=service,
+        health=service,
+        metrics=Metrics(),
     )
     runner = make_runner(app, shutdown_timeout=0.1)
     await runner.setup()

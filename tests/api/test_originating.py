@@ -66,7 +66,7 @@ async def test_everything_that_is_asked_for_is_handed_on(client: Client, service
         ({"to": [BOB, "tel:100"]}, "no_route", "to.1"),
         ({"to": "100", "fork": "all"}, "invalid", "to"),
         ({"to": "bob@example.org"}, "invalid", "to"),
-        ({"to": {"uri": BOB, "trunk": "carrier"}}, "invalid", "to.trunk"),
+        ({"to": {"uri": BOB, "trunk": "a carrier"}}, "invalid", "to.trunk"),
         ({"to": BOB, "actions": [{"action": "dial", "to": "x y"}]}, "invalid", "actions.0.to"),
         ({"to": BOB, "application": "nobody"}, "invalid", "application"),
     ],

@@ -28,7 +28,7 @@ def test_whatever_the_engine_refuses_has_its_problem() -> None:
 
 
 async def test_unknown_paths(client: Client) -> None:
-    for path in ("/", "/v2/calls", "/v1/trunks", "/docs", "/asyncapi.json", "/v1/calls/a/b/c"):
+    for path in ("/", "/v2/calls", "/v1/applications", "/docs", "/asyncapi.json", "/v1/calls/a/b/c"):
         assert (await problem_of(await client.get(path))).code == "not_found"
 
 

@@ -43,7 +43,13 @@ BUDGET = 8  # requests for each operation and mode
 async def test_the_api_keeps_to_its_document(service: FakeService, aiohttp_server: Any, mode: GenerationMode) -> None:
     server: TestServer = await aiohttp_server(
         make_app(
-            control=service, reader=service, registrations=service, nodes=service, health=service, metrics=Metrics()
+            control=service,
+            reader=service,
+            registrations=service,
+            trunks=service,
+            nodes=service,
+            health=service,
+            metrics=Metrics(),
         )
     )
     sent = await asyncio.to_thread(explore, str(server.make_url("/")), mode)

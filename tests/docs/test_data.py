@@ -114,6 +114,7 @@ def secrets(tmp_path: Path) -> Path:
     """Where the examples' `/run/secrets` is."""
     (tmp_path / "ops-key").write_text("a key of the operators\n")
     (tmp_path / "alice").write_text("a password\n")
+    (tmp_path / "carrier").write_text("another password\n")
     Authority(tmp_path).pair(file="tls")
     (tmp_path / "webhook-secret").write_text(f"{new_secret()}\n")
     return tmp_path

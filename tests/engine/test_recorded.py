@@ -26,7 +26,8 @@ RECORDINGS = recordings()
 def shown(call: Mapping[str, Any]) -> dict[str, Any]:
     """Without what each revival counts, and what only the process knew that carried it."""
     media = None if call["media"] is None else {**call["media"], "quality": None}
-    return {**call, "recovered": 0, "media": media}
+    attempts = [{"trunk": None, **each} for each in call["attempts"]]  # which no recording names
+    return {**call, "recovered": 0, "media": media, "attempts": attempts}
 
 
 def bye(world: World, scene: Recorded) -> None:

@@ -22,7 +22,7 @@ from bridge.engine.registrations import (
 )
 from bridge.sip.flow import Flow
 from bridge.sip.registrar import AddressOfRecord, Binding
-from bridge.store import Due, UserChanges
+from bridge.store import Changes, Due
 from bridge.store.memory import MemoryStore
 from bridge.store.redis import RedisStore
 from tests.store.conftest import Hands, Place
@@ -241,29 +241,29 @@ async def test_streams_of_calls_are_none_of_this(place: Place) -> None:
 
 async def test_users_are_kept_changed_and_taken_away(place: Place) -> None:
     node = await place.node()
-    assert await node.store.put_user("alice", b"one") is False
-    assert await node.store.put_user("alice", b"two") is True
-    assert await node.store.user("alice") == b"two"
-    assert await node.store.delete_user("alice") is True
-    assert await node.store.delete_user("alice") is False
-    assert await node.store.user("alice") is None
+    assert await node.store.put_record("user", "alice", b"one") is False
+    assert await node.store.put_record("user", "alice", b"two") is True
+    assert await node.store.record("user", "alice") == b"two"
+    assert await node.store.delete_record("user", "alice") is True
+    assert await node.store.delete_record("user", "alice") is False
+    assert await node.store.record("user", "alice") is None
 
 
 async def test_other_nodes_learn_what_has_changed(place: Place) -> None:
     here, there = await place.node(), await place.node()
-    await here.store.put_user("alice", b"one")
-    await here.store.put_user("bob", b"one")
-    first = await there.store.changed_users(0)
-    assert first.users == {"alice": b"one", "bob": b"one"}
-    assert await there.store.changed_users(first.revision) == UserChanges(first.revision, {})
-    await here.store.put_user("bob", b"two")
-    await here.store.delete_user("alice")
-    second = await there.store.changed_users(first.revision)
-    assert second.users == {"alice": None, "bob": b"two"}
+    await here.store.put_record("user", "alice", b"one")
+    await here.store.put_record("user", "bob", b"one")
+    first = await there.store.changed_records("user", 0)
+    assert first.records == {"alice": b"one", "bob": b"one"}
+    assert await there.store.changed_records("user", first.revision) == Changes(first.revision, {})
+    await here.store.put_record("user", "bob", b"two")
+    await here.store.delete_record("user", "alice")
+    second = await there.store.changed_records("user", first.revision)
+    assert second.records == {"alice": None, "bob": b"two"}
     place.empty()
-    assert (await there.store.changed_users(second.revision)).revision == 0
-    await here.store.put_user("carol", b"one")
-    assert (await there.store.changed_users(second.revision)).users == {"carol": b"one"}
+    assert (await there.store.changed_records("user", second.revision)).revision == 0
+    await here.store.put_record("user", "carol", b"one")
+    assert (await there.store.changed_records("user", second.revision)).records == {"carol": b"one"}
 
 
 async def test_a_store_that_is_emptied_knows_nothing(place: Place) -> None:

@@ -168,6 +168,16 @@ class Application:
 
         return (await until(found, seen, within_s=within_s))[0]
 
+    async def outcome(self, call: str) -> str:
+        """Wait until this call is answered, or over: "answered", or the reason phrase that it has ended with."""
+
+        def told() -> list[str]:
+            types = self.streams[call].types if call in self.streams else []
+            return [each for each in types if each in ("call.answered", "call.ended")]
+
+        first = (await until(told, f"what comes of {call}"))[0]
+        return "answered" if first == "call.answered" else str(self.streams[call].call["ended"]["sip_reason"])
+
     def judge(self) -> Counter[str]:
         """Fail the test if any promise was broken; else the number of distinct events by type."""
         faults = list(self.faults)

@@ -39,6 +39,7 @@ from bridge.store.keyspace import Keyspace
 from bridge.store.memory import MemoryStore
 from bridge.switchboard import Switchboard
 from bridge.telemetry.metrics import Metrics
+from bridge.trunks import Trunks
 from tests.engine.world import Sealing
 from tests.support.phone import Message, read_message
 from tests.support.waiting import until
@@ -170,6 +171,7 @@ class Linked:
             media=self,
             webhooks=_Post(self),
             registrations=self,
+            trunks=Trunks(pump=self.pump, store=self.store, trunks={}, seal=seal),
             names=self,
             nodes=self.switchboard,
         )

@@ -48,7 +48,8 @@ DEPART: Final = Script("depart")
 REGISTER: Final = Script("register")
 FORGET: Final = Script("cursor", "forget")
 INHERIT: Final = Script("dead", "inherit")
-USER: Final = Script("user")
+RECORD: Final = Script("record")
+PLACE: Final = Script("place")
 
 HOT: Final = (
     COMMIT,
