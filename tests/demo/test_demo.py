@@ -71,8 +71,10 @@ def arrows(output: str) -> list[tuple[str, str, str]]:
 
 
 def between(output: str, one: str, other: str) -> list[str]:
-    """What these two say to each other."""
-    return [text for source, target, text in arrows(output) if {source, target} == {one, other}]
+    """What these two say to each other, once each: whoever has no answer in half a second says it again (§17.1.1.2), and that is how
+    busy this machine is."""
+    said = [arrow for arrow in arrows(output) if set(arrow[:2]) == {one, other}]
+    return [arrow[2] for before, arrow in zip([None, *said], said, strict=False) if arrow != before]
 
 
 class Run:

@@ -213,8 +213,11 @@ class SentinelRedis:
 
     def _in_step(self, primary: RedisServer) -> bool:
         others = [server for server in self.servers if server is not primary]
-        return all(fact(server, "master_link_status") == "up" for server in others) and all(
-            fact(server, "master_port") == str(primary.port) for server in others
+        written = int(fact(primary, "master_repl_offset"))
+        return (
+            all(fact(server, "master_link_status") == "up" for server in others)
+            and all(fact(server, "master_port") == str(primary.port) for server in others)
+            and all(int(fact(server, "slave_repl_offset")) >= written for server in others)
         )
 
     def _knows_all(self, sentinel: Sentinel) -> bool:
