@@ -235,7 +235,7 @@ class TestRefusals:
         for path in ("/v1/calls/call_none", "/v1/conversations/conv_none", "/v1/calls/call_none/events"):
             async with on.bridge.rest("GET", path) as answer:
                 assert (answer.status, (await problem(answer))["code"]) == (404, "not_found")
-        async with on.bridge.rest("GET", "/v1/trunks") as answer:
+        async with on.bridge.rest("GET", "/v1/applications") as answer:
             assert answer.status == 404  # not built, and not pretended
 
     async def test_the_wrong_state(self, on: Desk) -> None:
