@@ -111,7 +111,14 @@ def _application(application: Application, config: Config) -> EngineApplication:
         for each in application.webhooks
     )
     match = Match(users=frozenset(application.match.users), domains=frozenset(application.match.domains))
-    return EngineApplication(application.name, plan, endpoints, match, registrations=application.registrations)
+    return EngineApplication(
+        application.name,
+        plan,
+        endpoints,
+        match,
+        registrations=application.registrations,
+        transfers=application.transfers,
+    )
 
 
 def _destinations(limits: DestinationLimits | None) -> Destinations:

@@ -15,7 +15,8 @@ from typing import Any, Protocol, TypeAlias, overload
 import structlog
 
 from bridge.ambient import Clock
-from bridge.contract.replies import read_registration_reply, read_reply
+from bridge.calls.events import REFERRING
+from bridge.contract.replies import read_registration_reply, read_reply, read_transfer_reply
 from bridge.engine.commit import Ack, Commit, Postponed, Release
 from bridge.engine.effects import (
     Acknowledge,
@@ -74,6 +75,8 @@ log = structlog.get_logger("bridge.node")
 # longer. Measured: with a wake-up for each of two deadlines per call, 200 calls/s pay a tenth of their CPU for it.
 GRAIN_S = 0.005
 
+# What a decision's reply is read by; any other is a list of actions.
+_READERS = {ASKING: read_registration_reply, REFERRING: read_transfer_reply}
 _LET_GO = "this process has let go of its calls"
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}  # as the standard library counts them
 
@@ -341,7 +344,7 @@ class Pump:
         self._metrics.webhook_attempt(outcome)
         reply = None
         if delivery.decision and outcome.delivered and outcome.error is None:
-            reads = read_registration_reply if delivery.event_type == ASKING else read_reply
+            reads = _READERS.get(delivery.event_type, read_reply)
             reply = reads(outcome.body, outcome.content_type)
         elif not delivery.decision and not outcome.delivered:
             self._tell_failure(delivery, outcome)  # of a decision's failure the engine tells, with what comes of it

@@ -35,6 +35,7 @@ from bridge.calls.facts import (
 from bridge.calls.lists import ActionList
 from bridge.calls.passage import CancelCopy, Passage
 from bridge.calls.peering import PeerGone
+from bridge.calls.referral import Referral, Replacement
 from bridge.calls.reoffer import Reoffer
 from bridge.calls.search import Search
 from bridge.calls.transfer import Transfer
@@ -166,9 +167,11 @@ class Call:
         "plan",
         "quality",
         "recovered",
+        "referral",
         "reinvite",
         "reinvite_key",
         "reoffer",
+        "replacement",
         "ringing",
         "sdp_version",
         "search",
@@ -182,6 +185,7 @@ class Call:
         "tags",
         "to",
         "transfer",
+        "transfers",
         "unknown",
         "user_agent",
         "via_host",
@@ -264,6 +268,9 @@ class Call:
         self.reinvite_key: TransactionKey | None = None
         self.reoffer: Reoffer | None = None  # a re-INVITE of ours
         self.transfer: Transfer | None = None  # a REFER of ours
+        self.referral: Referral | None = None  # a REFER of theirs
+        self.replacement: Replacement | None = None  # that of the call which this one has heard so far
+        self.transfers = 0  # how often it has been connected with somebody else by one
         self.session: SessionTimer | None = None  # how long it lasts without a refresh (RFC 4028)
         self.session_least = 0  # seconds: what a 422 has said to ask for at least
 
@@ -406,6 +413,8 @@ class Call:
             return
         current = self.list.current
         link = self.link
+        if self.referral is not None and self.referral.link is not None:
+            link = Link(*self.referral.link)  # what has brought the two together is done, and need not be told again
         under_way = [each.action_id for each in (self.reoffer, self.transfer) if each is not None]
         promised = {self.answer_action, *under_way}
         for step in self.list.abandon():

@@ -194,6 +194,35 @@ class Part:
 
 
 @dataclass(slots=True)
+class SendNotify:
+    """Tell the far end what has come of its REFER, gated; `NotifyAnswered` comes back."""
+
+    code: int
+    reason: str
+    over: bool  # nothing more will be told
+    expires_s: int  # how long more may come
+
+
+@dataclass(slots=True)
+class FindReplaced:
+    """Bring the call here that a REFER of the far end's replaces; `ReplacedHere` or `ReplacedMissing` comes back."""
+
+    call: CallId
+    action_id: ActionId
+
+
+@dataclass(slots=True)
+class TakePlace:
+    """Connect this call with the partner of that one, which is to end; or `JoinRefused` comes back."""
+
+    replaced: CallId
+    dialog: str  # a Replaces header's value
+    referrer: CallId  # whose word it is
+    action_id: ActionId
+    end_with_peer: bool
+
+
+@dataclass(slots=True)
 class MoveOut:
     """Give this call a conversation of its own."""
 
@@ -252,6 +281,9 @@ CallEffect: TypeAlias = (
     | FindDialog
     | SendRefer
     | Part
+    | SendNotify
+    | FindReplaced
+    | TakePlace
     | MoveOut
     | Tell
     | Meet

@@ -22,7 +22,7 @@ from bridge.calls.effects import (
 )
 from bridge.calls.events import CallEnded, CallRedirected
 from bridge.calls.facts import ActionId, Contact, Ended, EndedBy, Quality
-from bridge.calls.peering import PeerFailed, PeerGone
+from bridge.calls.peering import PeerFailed, PeerGone, ReferralNews, ReferrerGone
 from bridge.calls.search import InviteAttempt
 from bridge.sip.grammar import REASON_PHRASES
 from bridge.sip.headers import NameAddr
@@ -160,6 +160,7 @@ def end(call: Call, ended: Ended, *, now: float, caused_by: ActionId | None = No
             elif attempt.has_place:  # the one that has answered
                 call.out.append(LeaveTrunk(attempt.target.trunk))
     _tell_peer(call, ended)
+    _let_referrals_go(call)
     call.ended = ended
     call.ended_at = now
     call.out.append(DisarmAll())
@@ -173,6 +174,11 @@ def end(call: Call, ended: Ended, *, now: float, caused_by: ActionId | None = No
     call.phase = Phase.ENDING
     call.out.append(CloseMedia())
     call.out.append(ArmTimer(CallTimer.MEDIA_CLOSE, _MEDIA_CLOSE_S))
+
+
+def has_referred(call: Call) -> bool:
+    """Whether its far end has had its partner connected with somebody else, or we are about that."""
+    return call.referral is not None and call.referral.stage != "asked" and call.referral.code < 300
 
 
 def give_up(call: Call, attempt: InviteAttempt, *, now: float, reason: str | None = None) -> None:
@@ -202,6 +208,20 @@ def _tell_peer(call: Call, ended: Ended) -> None:
         call.out.append(Tell(link.peer, PeerFailed(code, phrase)))
     else:
         call.out.append(Tell(link.peer, PeerGone(ended=True)))
+
+
+def _let_referrals_go(call: Call) -> None:
+    """Its far end's REFER is answered, and who was referred is on its own; who has referred this call hears that it is gone."""
+    referral, replacement = call.referral, call.replacement
+    call.referral = call.replacement = None
+    if referral is not None and referral.key is not None and referral.request is not None:
+        response = respond(referral.request, 487, headers=(("Server", call.identity.server),))
+        call.out.append(Respond(referral.key, response, gated=False))
+    if referral is not None and referral.stage == "accepted" and referral.partner is not None:
+        call.out.append(Tell(referral.partner, ReferrerGone()))
+    if replacement is not None and not replacement.is_alone:
+        gone = ReferralNews(487, REASON_PHRASES[487], ended=True)
+        call.out.append(Tell(replacement.referrer, gone))
 
 
 def _cancel_what_is_left(call: Call, caused_by: ActionId | None) -> None:

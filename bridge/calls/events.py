@@ -133,8 +133,20 @@ class CallRedirected:
 
 
 @dataclass(frozen=True, slots=True)
+class TransferRequested:
+    """The far end asks that whom it is joined with be connected with somebody else: its application decides."""
+
+    type: ClassVar[str] = "transfer.requested"
+    to: str  # the URI of Refer-To, without its headers
+    referred_by: str | None  # the URI of Referred-By
+    replaces_call_id: str | None  # attended: the call whose place the new one is to take, where it is ours
+    peer: str  # the call that is to be connected
+
+
+@dataclass(frozen=True, slots=True)
 class TransferProgress:
-    """The far end has taken our REFER (202), or tells how far it has come with its target."""
+    """The far end has taken our REFER (202), or tells how far it has come with its target; or we have come so far with the
+    one that it has named."""
 
     type: ClassVar[str] = "transfer.progress"
     to: str  # the URI of Refer-To
@@ -144,7 +156,7 @@ class TransferProgress:
 
 @dataclass(frozen=True, slots=True)
 class TransferCompleted:
-    """The far end talks to its target. `call.ended` follows."""
+    """The far end talks to its target, or whom it has referred does. `call.ended` follows."""
 
     type: ClassVar[str] = "transfer.completed"
     to: str
@@ -154,7 +166,7 @@ class TransferCompleted:
 
 @dataclass(frozen=True, slots=True)
 class TransferFailed:
-    """The far end would not, or could not; the call goes on."""
+    """The far end would not, or could not, or its own wish came to nothing; the call goes on."""
 
     type: ClassVar[str] = "transfer.failed"
     to: str
@@ -226,6 +238,7 @@ Event: TypeAlias = (
     | CallUpdated
     | CallRedirected
     | CallProxied
+    | TransferRequested
     | TransferProgress
     | TransferCompleted
     | TransferFailed
@@ -237,3 +250,4 @@ Event: TypeAlias = (
 )
 
 DECISIONS: frozenset[str] = frozenset({CallIncoming.type})  # types whose webhook waits for `{"actions": [...]}`
+REFERRING = TransferRequested.type  # the same, for what the far end has asked for meanwhile

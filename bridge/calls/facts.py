@@ -31,6 +31,7 @@ END_REASONS: tuple[str, ...] = (
     "redirected",
     "proxied",
     "answered_elsewhere",
+    "replaced",
     "transferred",
     "peer_ended",
     "park_timeout",

@@ -15,6 +15,7 @@ from bridge.calls.effects import CallTimer
 from bridge.calls.facts import ActionId, Move, Quality
 from bridge.calls.passage import PassageInput
 from bridge.calls.peering import PeerInput
+from bridge.calls.referral import Referral, TransferDecision
 from bridge.calls.search import Place
 from bridge.sdp.offer_answer import Negotiated
 from bridge.sip.dialog import Dialog
@@ -367,6 +368,63 @@ class Parted:
 
 
 @dataclass(slots=True)
+class Referred:
+    """A REFER of the far end's that the application shall decide about; CSeq, and what the REFER says, have been checked."""
+
+    referral: Referral
+
+
+@dataclass(slots=True)
+class ReferRepeated:
+    """The same REFER once more, to whoever carries the call on: its answer may have been lost."""
+
+    key: TransactionKey
+    request: Request
+
+
+@dataclass(slots=True)
+class ReferralDecided:
+    """The application has said what becomes of the far end's REFER."""
+
+    decision: TransferDecision
+
+
+@dataclass(slots=True)
+class ReferralUndecided:
+    """It has not, in time or in a usable way."""
+
+    code: str  # "no_reply" or "invalid_reply"
+    detail: str
+    field: str | None = None
+
+
+@dataclass(slots=True)
+class ReplacedHere:
+    """The call that the far end's REFER replaces is on this node, if anywhere."""
+
+    action_id: ActionId
+
+
+@dataclass(slots=True)
+class ReplacedMissing:
+    """It cannot be had."""
+
+    action_id: ActionId
+
+
+@dataclass(slots=True)
+class NotifyAnswered:
+    """A final response to our NOTIFY, or none at all: 408."""
+
+    status: int
+
+
+@dataclass(slots=True)
+class NotifyLost:
+    """Whoever carried the call before us may have sent a NOTIFY, and nobody knows whether it has been heard."""
+
+
+@dataclass(slots=True)
 class Elapsed:
     """A deadline of this call has come."""
 
@@ -420,6 +478,14 @@ CallInput: TypeAlias = (
     | ReferRefused
     | Notified
     | Parted
+    | Referred
+    | ReferRepeated
+    | ReferralDecided
+    | ReferralUndecided
+    | ReplacedHere
+    | ReplacedMissing
+    | NotifyAnswered
+    | NotifyLost
     | PeerInput
     | PassageInput
     | Elapsed

@@ -59,7 +59,7 @@ def part(call: Call, *, caused_by: ActionId | None = None) -> None:
     """Hear the other call no more, and let it know."""
     if call.link is not None:
         call.out.append(Tell(call.link.peer, PeerGone(ended=False)))
-        _unlink(call, caused_by=caused_by)
+        unlink(call, caused_by=caused_by)
 
 
 def leave(call: Call, *, caused_by: ActionId) -> None:
@@ -102,7 +102,8 @@ def peer_failed(call: Call, given: PeerFailed) -> None:
     call.link = call.peer_media = None
     if call.negotiated is not None:
         call.set_media()  # it hears that party's early media no more
-    call.done(Dial)
+    if call.replacement is None:  # else it goes back to whom it has heard before, as far as that one is there
+        call.done(Dial)
 
 
 def not_sought(call: Call, action_id: ActionId, detail: str) -> None:
@@ -126,7 +127,7 @@ def peer_gone(call: Call, *, ended: bool, now: float) -> None:
         ending.hang_up(call, "policy", "peer_ended", now=now)
     else:
         call.link = link
-        _unlink(call)
+        unlink(call)
         call.done(Dial)
         if _waits_for(call, link):
             code, detail = (
@@ -205,7 +206,8 @@ def _is_ready(call: Call) -> bool:
     return call.phase is Phase.ANSWERED and quiet and call.move is None
 
 
-def _unlink(call: Call, *, caused_by: ActionId | None = None) -> None:
+def unlink(call: Call, *, caused_by: ActionId | None = None) -> None:
+    """Hear the other call no more. That one is told, or knows."""
     link, call.link, call.peer_media = call.link, None, None
     if link is not None and link.joined:
         call.emit(CallLeft(link.peer), caused_by=caused_by)

@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bridge.calls import answering, dialing, ending, holding, joining, moving, proxying, reoffering, transferring
+from bridge.calls import (
+    answering,
+    dialing,
+    ending,
+    holding,
+    joining,
+    moving,
+    proxying,
+    referred,
+    reoffering,
+    transferring,
+)
 from bridge.calls.actions import (
     Action,
     Answer,
@@ -120,7 +131,8 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
             )  # a BYE in the early dialog ends it as a CANCEL does (§15)
         case ByeReceived(q850):
             if not call.is_over:
-                ending.end(call, Ended("remote", "hangup", q850=q850), now=now)
+                why = "transferred" if ending.has_referred(call) else "hangup"
+                ending.end(call, Ended("remote", why, q850=q850), now=now)
         case MediaOpened(address, port, video):
             answering.media_opened(call, address, port, video=video, now=now)
             _offer_if_ready(call, now=now)
@@ -182,8 +194,12 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
             pass
         case _ if transferring.stepped(call, given, now=now):
             pass
+        case _ if referred.concerns(call, given) and referred.stepped(call, given, now=now):
+            pass
         case _:
             _link_stepped(call, given, now=now)
+    if call.replacement is not None:
+        referred.watched(call, given, now=now)
     _go_on(call, now=now)
     return _taken(call)
 
@@ -331,6 +347,7 @@ def _elapsed(call: Call, timer: CallTimer, *, now: float) -> None:
             reoffering.try_again(call)
         case CallTimer.TRANSFER:
             transferring.expired(call)
+            referred.expired(call, now=now)
         case CallTimer.SESSION:
             reoffering.refresh_session(call, now=now)
         case CallTimer.DURATION_LIMIT:

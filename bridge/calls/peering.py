@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from bridge.calls.facts import ActionId, CallId
 from bridge.sdp.offer_answer import Negotiated
 
 
@@ -42,4 +43,57 @@ class PeerGone:
     ended: bool
 
 
-PeerInput: TypeAlias = PeerRinging | PeerMedia | PeerAnswered | PeerFailed | PeerGone
+@dataclass(slots=True)
+class PartnerReferred:
+    """The other call's far end has referred this one to somebody else, and hears it no more (RFC 3515)."""
+
+    referrer: CallId
+    action_id: ActionId
+    target: str  # a URI; not used where a call of ours is replaced
+    timeout_s: float
+    headers: dict[str, tuple[str, ...]]  # of the INVITE
+    replaces: CallId | None  # the call of ours whose partner it is to be connected with
+    dialog: str  # of that one, as its far end has named it
+
+
+@dataclass(slots=True)
+class ReferralNews:
+    """What comes of that, from who was referred to who has referred."""
+
+    code: int
+    reason: str
+    # What the partner speaks, where it would have the referrer back; None: it would not, or there is no need.
+    agreed: Negotiated | None = None
+    ended: bool = False  # the partner has
+
+
+@dataclass(slots=True)
+class ReferrerGone:
+    """The call that has referred this one has ended."""
+
+
+@dataclass(slots=True)
+class ReferrerBack:
+    """Nothing has come of it: the two hear each other as before."""
+
+    link: list[Any]
+    agreed: Negotiated | None
+
+
+@dataclass(slots=True)
+class DialogReplaced:
+    """Another call has taken this one's place (RFC 3891)."""
+
+
+PeerInput: TypeAlias = (
+    PeerRinging
+    | PeerMedia
+    | PeerAnswered
+    | PeerFailed
+    | PeerGone
+    | PartnerReferred
+    | ReferralNews
+    | ReferrerGone
+    | ReferrerBack
+    | DialogReplaced
+)

@@ -25,6 +25,7 @@ from bridge.calls.dialing import sought
 from bridge.calls.facts import ActionId, CallId, ConversationId, Ended, Move
 from bridge.calls.lists import ActionList, Step
 from bridge.calls.passage import Passage
+from bridge.calls.referral import Referral, Replacement
 from bridge.calls.reoffer import Reoffer
 from bridge.calls.search import Search
 from bridge.calls.transfer import Transfer
@@ -49,7 +50,7 @@ _KNOWN = frozenset(
         *("held", "answered_at", "actions_made", "answer_action", "ringing", "link", "peer_media", "ended"),
         *("client_state", "recovered", "move", "cause", "wait_until", "list", "answer_headers", "hangup_wanted"),
         *("video_port", "dial_failure", "muted", "on_hold", "early_media", "reoffer", "session"),
-        *("session_least", "passage", "transfer"),
+        *("session_least", "passage", "transfer", "referral", "replacement", "transfers"),
     }
 )
 
@@ -181,6 +182,12 @@ def _seldom(call: Call) -> dict[str, Any]:
         data["session_least"] = call.session_least
     if call.transfer is not None:
         data["transfer"] = call.transfer.to_data()
+    if call.referral is not None:
+        data["referral"] = call.referral.to_data()
+    if call.replacement is not None:
+        data["replacement"] = call.replacement.to_data()
+    if call.transfers:
+        data["transfers"] = call.transfers
     # A refresh offers nothing new, and whoever carries the call on knows when the next one is due.
     if call.reoffer is not None and call.reoffer.purpose != "refresh":
         data["reoffer"] = call.reoffer.to_data()
@@ -351,6 +358,11 @@ def _revive_link(call: Call, variable: dict[str, Any]) -> None:
         call.reoffer = Reoffer.from_data(variable["reoffer"])
     if "transfer" in variable:
         call.transfer = Transfer.from_data(variable["transfer"])
+    if "referral" in variable:
+        call.referral = Referral.from_data(variable["referral"])
+    if "replacement" in variable:
+        call.replacement = Replacement.from_data(variable["replacement"])
+    call.transfers = variable.get("transfers", 0)
 
 
 def _ended_to_data(ended: Ended) -> list[Any]:

@@ -35,7 +35,7 @@ def wrong_state(call: Call) -> str | None:
     """Why this call cannot be transferred now; None when it can."""
     if call.phase is not Phase.ANSWERED:
         return "transfer needs an answered call, and this one is not answered"
-    if call.transfer is not None:
+    if call.transfer is not None or call.referral is not None or call.replacement is not None:
         return "transfer needs a call that is not being transferred already"
     return None
 

@@ -133,6 +133,18 @@ class CallRedirectedData(EventData):
     contacts: Annotated[list[ContactData], Field(description="Where the caller was sent, in that order.")]
 
 
+class TransferRequestedData(EventData):
+    """What `transfer.requested` says."""
+
+    to: Annotated[str, Field(description="Whom the far end names: the URI of Refer-To.")]
+    referred_by: Annotated[str | None, Field(description="Who says that it refers: the URI of Referred-By.")]
+    replaces_call_id: Annotated[
+        CallIdText | None,
+        Field(description="Attended: the call whose far end it is to be connected with, where that is a call of ours."),
+    ]
+    peer_call_id: Annotated[CallIdText, Field(description="The call that is to be connected.")]
+
+
 class TransferData(EventData):
     """What `transfer.progress`, `.completed` and `.failed` say."""
 
@@ -290,22 +302,30 @@ class CallRedirected(Envelope):
     data: CallRedirectedData
 
 
+class TransferRequested(Envelope):
+    """A phone asks for its partner to be connected with somebody else: reply with `{"actions": [{"action": "accept"}]}`. Only
+    where an application opted in."""
+
+    type: Literal["transfer.requested"]
+    data: TransferRequestedData
+
+
 class TransferProgress(Envelope):
-    """The far end has taken our REFER (202), or tells how far it has come."""
+    """The far end has taken our REFER (202), or tells how far it has come; or how far we have come with its own."""
 
     type: Literal["transfer.progress"]
     data: TransferData
 
 
 class TransferCompleted(Envelope):
-    """The far end has reached its target. `call.ended` follows."""
+    """The far end has reached its target, or its partner has. `call.ended` follows."""
 
     type: Literal["transfer.completed"]
     data: TransferData
 
 
 class TransferFailed(Envelope):
-    """The far end would not call its target, or did not reach it. The call goes on."""
+    """The target was not reached, or nobody would call it. The call goes on."""
 
     type: Literal["transfer.failed"]
     data: TransferData
@@ -361,6 +381,7 @@ EVENTS: tuple[type[Envelope], ...] = (
     CallUpdated,
     CallRedirected,
     CallProxied,
+    TransferRequested,
     TransferProgress,
     TransferCompleted,
     TransferFailed,
@@ -386,6 +407,7 @@ AnyEvent: TypeAlias = Annotated[
     | CallUpdated
     | CallRedirected
     | CallProxied
+    | TransferRequested
     | TransferProgress
     | TransferCompleted
     | TransferFailed

@@ -334,6 +334,18 @@ SCHEMAS: dict[str, list[Json]] = {
             contacts=[{"uri": "sip:desk@192.0.2.31", "q": 0.7}, {"uri": "sip:desk@192.0.2.32", "q": None}],
         )
     ],
+    "TransferRequested": [
+        _event(
+            "transfer.requested",
+            "2026-11-22T09:01:00.000Z",
+            4,
+            _ANSWERED_CALL,
+            to="sip:bob@example.org",
+            referred_by="sip:alice@example.org",
+            replaces_call_id=None,
+            peer_call_id=_PEER_ID,
+        )
+    ],
     "TransferCompleted": [
         _event(
             "transfer.completed",

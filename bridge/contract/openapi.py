@@ -22,6 +22,7 @@ from bridge.contract.operations import OPERATIONS, SCOPES, Operation
 from bridge.contract.originating import KEY_PATTERN
 from bridge.contract.problems import KINDS, RETRY_AFTER_S, Code, problem
 from bridge.contract.registrations import REGISTRATION_EVENTS, RegistrationReply
+from bridge.contract.transferring import TransferReply
 
 Json = dict[str, Any]
 
@@ -45,7 +46,11 @@ _PATH_PARAMETERS: dict[str, str] = {
 
 WEBHOOKS: tuple[type[Envelope], ...] = (*EVENTS, *REGISTRATION_EVENTS)
 
-_REPLIES: dict[str, type[BaseModel]] = {"call.incoming": DecisionReply, "registration.requested": RegistrationReply}
+_REPLIES: dict[str, type[BaseModel]] = {
+    "call.incoming": DecisionReply,
+    "registration.requested": RegistrationReply,
+    "transfer.requested": TransferReply,
+}
 
 
 def document() -> Json:

@@ -295,6 +295,13 @@ def _redirected(event: events.CallRedirected, call: Json, data: Json) -> None:
     data["contacts"] = _contacts(event.contacts)
 
 
+def _transfer_requested(event: events.TransferRequested, call: Json, data: Json) -> None:
+    data["to"] = event.to
+    data["referred_by"] = event.referred_by
+    data["replaces_call_id"] = event.replaces_call_id
+    data["peer_call_id"] = event.peer
+
+
 def _transfer(
     event: events.TransferProgress | events.TransferCompleted | events.TransferFailed, call: Json, data: Json
 ) -> None:
@@ -350,6 +357,7 @@ ADDITIONS: dict[type[events.Event], Callable[[Any, Json, Json], None]] = {
     events.CallUpdated: _nothing,
     events.CallRedirected: _redirected,
     events.CallProxied: _proxied,
+    events.TransferRequested: _transfer_requested,
     events.TransferProgress: _transfer,
     events.TransferCompleted: _transfer,
     events.TransferFailed: _transfer,

@@ -11,15 +11,18 @@ from typing import Final
 from pydantic import TypeAdapter, ValidationError
 
 from bridge.calls.actions import Action, Park
+from bridge.calls.referral import TransferDecision
 from bridge.contract.actions import NAMES, DecisionReply, to_actions
 from bridge.contract.refusals import quote, refusals_of
 from bridge.contract.registrations import REGISTRATION_ACTIONS, RegistrationReply
+from bridge.contract.transferring import TRANSFER_ACTIONS, TransferReply
 from bridge.engine.inputs import InvalidReply
 from bridge.engine.registrations import RegistrationDecision
 
 PARKED: Final[tuple[Action, ...]] = (Park(),)
 
 _REPLY: Final = TypeAdapter(DecisionReply).validator  # the adapter itself would double the time
+_TRANSFER_REPLY: Final = TypeAdapter(TransferReply).validator
 _REGISTRATION_REPLY: Final = TypeAdapter(RegistrationReply).validator
 
 
@@ -45,6 +48,17 @@ def read_registration_reply(body: bytes, content_type: str | None) -> tuple[Regi
         reply = _REGISTRATION_REPLY.validate_json(body)
     except ValidationError as error:
         return _invalid(body, content_type, error, REGISTRATION_ACTIONS)
+    return tuple([action.to_decision() for action in reply.actions or ()])
+
+
+def read_transfer_reply(body: bytes, content_type: str | None) -> tuple[TransferDecision, ...] | InvalidReply:
+    """What a 2xx answer to `transfer.requested` decides. Nothing in it means `reject`."""
+    if not body or body.isspace():
+        return ()
+    try:
+        reply = _TRANSFER_REPLY.validate_json(body)
+    except ValidationError as error:
+        return _invalid(body, content_type, error, TRANSFER_ACTIONS)
     return tuple([action.to_decision() for action in reply.actions or ()])
 
 

@@ -22,6 +22,7 @@ from bridge.calls.effects import (
     DisarmTimer,
     Emit,
     FindDialog,
+    FindReplaced,
     Finished,
     JoinWith,
     Keep,
@@ -34,18 +35,20 @@ from bridge.calls.effects import (
     Respond,
     Seek,
     SendInvite,
+    SendNotify,
     SendRefer,
     SendReinvite,
     SendRequest,
     SendUpdate,
     SetMedia,
+    TakePlace,
     Tell,
 )
 from bridge.calls.events import CallAnswered, CallEnded
 from bridge.calls.inputs import AcceptSent, CallInput, EventsExhausted, Parted
 from bridge.calls.passage import AbandonCopy, CancelCopy, LocateCopy, LookUp, OpenPassage, PassBack, SendCopy
 from bridge.calls.streams import rule_of, video_rule_of, video_session
-from bridge.engine import linking, locating, proxying, referring, seeking, trunking
+from bridge.engine import linking, locating, proxying, referred, referring, seeking, trunking
 from bridge.engine.commit import Ending, EventWrite
 from bridge.engine.effects import ClosePorts, CommandAccepted, CommandRefused, Noted, OpenPorts, Originated, SetRule
 from bridge.engine.gate import (
@@ -55,6 +58,7 @@ from bridge.engine.gate import (
     Created,
     Forwarding,
     Inviting,
+    Notifying,
     Parting,
     PassingBack,
     Promised,
@@ -186,6 +190,12 @@ def _carry_request(holdings: Holdings, leg: Leg, effect: CallEffect, *, now: flo
             holdings.changed(leg.holding).waiting.append(Parting(call.id))
         case FindDialog():
             referring.find(holdings, leg, effect)
+        case SendNotify():
+            holdings.changed(leg.holding).waiting.append(Notifying(call.id, effect))
+        case FindReplaced():
+            referred.find(holdings, leg, effect)
+        case TakePlace():
+            referred.take_place(holdings, leg, effect, now=now)
         case SendUpdate():
             sip_outcomes(holdings, seeking.send_update(holdings, leg, now=now))
         case Keep():
@@ -308,6 +318,8 @@ def release(holdings: Holdings, waiting: Waiting, *, now: float) -> None:
             sip_outcomes(holdings, seeking.send_invite(holdings, leg, attempt, number, now=now))
         case Referring():
             sip_outcomes(holdings, referring.send_refer(holdings, leg, now=now))
+        case Notifying(_, told):
+            sip_outcomes(holdings, referred.send_notify(holdings, leg, told, now=now))
         case Parting():
             holdings.errands.append((leg.call.id, Parted()))
         case Acknowledging(call, number):
@@ -445,7 +457,8 @@ def forget(holdings: Holdings, leg: Leg, *, keep_ports: bool = False) -> None:
     holdings.outbox.forget(call.id)
     for timer in _LATE_TIMERS if call.phase is Phase.ENDED else _TIMERS:
         holdings.agenda.disarm((call.id, timer))
-    for key in (call.invite_key, call.reinvite_key, leg.update_key, leg.notify_key):
+    refer_key = call.referral.key if call.referral is not None else None
+    for key in (call.invite_key, call.reinvite_key, leg.update_key, leg.notify_key, refer_key):
         if key is not None and holdings.endpoint.state(key) in (State.PROCEEDING, State.TRYING):
             holdings.endpoint.abandon(key)
             holdings.invites.pop(key, None)

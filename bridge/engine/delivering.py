@@ -5,9 +5,10 @@ application's reply into what its call does next.
 from __future__ import annotations
 
 from bridge.calls.actions import Action
-from bridge.calls.events import DECISIONS
+from bridge.calls.events import DECISIONS, REFERRING
 from bridge.calls.facts import CallId
-from bridge.calls.inputs import Decided, ReplyUnusable, Undecided
+from bridge.calls.inputs import Decided, ReferralDecided, ReferralUndecided, ReplyUnusable, Undecided
+from bridge.calls.referral import AcceptTransfer, RejectTransfer, TransferDecision
 from bridge.calls.sealing import sealed_actions
 from bridge.engine import registering, streams
 from bridge.engine.carrying import drop, step
@@ -35,6 +36,8 @@ def publish(holdings: Holdings, leg: Leg, publish: Publish, *, now: float) -> No
     """An event is stored: queue it for every endpoint of its application."""
     # Nobody waits for the decision of a call that ended, or was commanded by REST, while its first event was written.
     decision = publish.type in DECISIONS and leg.call.is_undecided
+    if publish.type == REFERRING and leg.call.referral is not None and leg.call.referral.stage == "asked":
+        leg.asking, decision = publish.event_id, True
     leg.queued = publish.sequence
     effects = holdings.outbox.enqueue(
         publish.call,
@@ -51,7 +54,7 @@ def publish(holdings: Holdings, leg: Leg, publish: Publish, *, now: float) -> No
 
 
 def carry_deliveries(
-    holdings: Holdings, effects: list[OutboxEffect[Action | RegistrationDecision]], *, now: float
+    holdings: Holdings, effects: list[OutboxEffect[Action | RegistrationDecision | TransferDecision]], *, now: float
 ) -> None:
     """Carry out what the outbox asks, in its order. Streams that are no call's are the registrar's."""
     for effect in effects:
@@ -60,14 +63,8 @@ def carry_deliveries(
                 holdings.out.append(Deliver(delivery))
             case Settled(call, endpoint, sequence):
                 _settled(holdings, call, endpoint, sequence, now=now)
-            case DecisionReached(call, _, _, reply):
-                leg, aor = holdings.legs.get(CallId(call)), aor_of(call)
-                if leg is not None:
-                    leg.holding.decided = not leg.call.is_over
-                    actions = [each for each in reply if not isinstance(each, RegistrationDecision)]
-                    step(holdings, leg, Decided(sealed_actions(actions, holdings.seal)), now=now)
-                elif aor is not None:
-                    registering.decided(holdings, aor, reply, now=now)
+            case DecisionReached():
+                _decided(holdings, effect, now=now)
             case DecisionFailed():
                 _undecided(holdings, effect, now=now)
             case FallbackAsked():
@@ -90,6 +87,29 @@ def carry_deliveries(
             case LateReply(call, event_id, endpoint, _, outcome):
                 late = (("endpoint", endpoint), ("id", event_id), ("took_s", round(outcome.took_s, 3)))
                 holdings.out.append(Noted("warning", "late_reply_ignored", CallId(call), late))
+
+
+def _decided(
+    holdings: Holdings,
+    reached: DecisionReached[Action | RegistrationDecision | TransferDecision],
+    *,
+    now: float,
+) -> None:
+    leg, aor = holdings.legs.get(CallId(reached.call)), aor_of(reached.call)
+    if leg is None:
+        if aor is not None:
+            registering.decided(holdings, aor, reached.reply, now=now)
+        return
+    leg.holding.decided = not leg.call.is_over
+    if reached.event_id == leg.asking:
+        leg.asking = None
+        decisions = (each for each in reached.reply if isinstance(each, AcceptTransfer | RejectTransfer))
+        step(holdings, leg, ReferralDecided(next(decisions, RejectTransfer())), now=now)
+        return
+    actions = [
+        each for each in reached.reply if not isinstance(each, RegistrationDecision | AcceptTransfer | RejectTransfer)
+    ]
+    step(holdings, leg, Decided(sealed_actions(actions, holdings.seal)), now=now)
 
 
 def finish_if_done(holdings: Holdings, holding: Holding, *, now: float) -> None:
@@ -149,7 +169,10 @@ def _undecided(holdings: Holdings, failed: DecisionFailed, *, now: float) -> Non
     detail, field = explain(failed)
     facts = (("url", mask_url(failed.url or "")), ("why", failed.why), ("advice", detail))
     holdings.out.append(Noted("error", "decision_failed", CallId(failed.call), facts))
-    if leg is not None:
+    if leg is not None and failed.event_id == leg.asking:
+        leg.asking = None
+        step(holdings, leg, ReferralUndecided(code, detail, field), now=now)
+    elif leg is not None:
         step(holdings, leg, Undecided(code, detail, field), now=now)
     elif aor is not None:
         registering.undecided(holdings, aor, now=now)

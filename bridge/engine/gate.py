@@ -10,7 +10,7 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from bridge.calls.effects import Accept, Respond
+from bridge.calls.effects import Accept, Respond, SendNotify
 from bridge.calls.facts import CallId, ConversationId, EventId
 from bridge.engine.commit import Claim
 from bridge.sip.message import Response
@@ -73,6 +73,14 @@ class Parting:
 
 
 @dataclass(slots=True)
+class Notifying:
+    """What has come of their REFER waits for its write."""
+
+    call: CallId
+    told: SendNotify
+
+
+@dataclass(slots=True)
 class Acknowledging:
     """The ACK of a 2xx to an INVITE of ours waits for its write."""
 
@@ -122,6 +130,7 @@ Waiting: TypeAlias = (
     | Inviting
     | Referring
     | Parting
+    | Notifying
     | Acknowledging
     | Promised
     | Moved

@@ -6,7 +6,7 @@ ends have been told where to send, one of them still sends here, and hears what 
 
 from __future__ import annotations
 
-from bridge.calls import joining, transferring
+from bridge.calls import joining, referred, transferring
 from bridge.calls.call import Call, Phase
 from bridge.calls.facts import ConversationId
 from bridge.calls.streams import video_session
@@ -59,7 +59,9 @@ def _stays(holding: Holding, wanted_by: ConversationId | None) -> bool:
     if wanted_by is None or wanted_by < holding.id:
         return False
     calls = [leg.call for leg in holding.legs.values()]
-    return any((joining.waiting(call) or transferring.waiting(call)) is not None for call in calls)
+    return any(
+        (joining.waiting(call) or transferring.waiting(call) or referred.waiting(call)) is not None for call in calls
+    )
 
 
 def _is_unanswered(call: Call) -> bool:
@@ -82,6 +84,8 @@ def _rests(holdings: Holdings, leg: Leg) -> bool:
         return False
     if call.phase is Phase.ENDED:
         return True
+    if call.referral is not None and (call.referral.key is not None or call.referral.saying):
+        return False  # its far end waits for an answer, or we for its
     quiet = call.reoffer is None and call.reinvite is None and call.hangup_wanted is None and call.move is None
     return call.phase is Phase.ANSWERED and quiet and leg.usage.state is UsageState.IDLE
 

@@ -17,9 +17,10 @@ from bridge.agenda import Agenda
 from bridge.ambient import Seal, Tokens
 from bridge.calls.actions import Action, Credentials
 from bridge.calls.call import Call
-from bridge.calls.effects import CallTimer
+from bridge.calls.effects import CallTimer, SendNotify
 from bridge.calls.facts import CallId, ConversationId, EventId
 from bridge.calls.inputs import CallInput
+from bridge.calls.referral import TransferDecision
 from bridge.calls.sealing import sealed_actions
 from bridge.engine.admission import Admission
 from bridge.engine.commit import Ending, EventWrite, Release, Take
@@ -85,6 +86,7 @@ class OurRequest:
     dialog: Dialog | None = None  # that a BYE belongs to
     declined: dict[str, Send] = field(default_factory=dict)  # ACKs of answers that came too late, by their To tag
     proxied: Proxied | None = None  # it is no request of our own
+    notice: SendNotify | None = None  # what a NOTIFY says
 
 
 class Begin:
@@ -121,6 +123,7 @@ class Leg:
     __slots__ = (
         "acks",
         "application",
+        "asking",
         "call",
         "concluded",
         "cursors",
@@ -151,6 +154,7 @@ class Leg:
         self.listener = ""  # of a call that we make: the one whose identity it bears
         self.update_key: TransactionKey | None = None  # of their last UPDATE
         self.notify_key: TransactionKey | None = None  # of their last NOTIFY
+        self.asking: EventId | None = None  # the event that asks what becomes of the far end's REFER
         self.passed_on = False  # its INVITE came back: no other node had a call of it
         self.stored = False  # `fixed` has been written, as a part of this conversation
         self.takes: list[
@@ -266,7 +270,7 @@ class Holdings:
         )
         self.admission = Admission(settings.admission)
         self.endpoint = Endpoint(timers=settings.timers)
-        self.outbox: Outbox[Action | RegistrationDecision] = Outbox(
+        self.outbox: Outbox[Action | RegistrationDecision | TransferDecision] = Outbox(
             schedule=settings.schedule,
             decision_timeout_s=settings.decision_timeout_s,
             backlog_max=settings.backlog_max,

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from bridge.calls.actions import Action, Fork, OnRedirect, Target
 from bridge.calls.facts import ActionId, CallId, ConversationId, Quality
+from bridge.calls.referral import TransferDecision
 from bridge.engine.commit import Claim, Remembered, StoredConversation
 from bridge.engine.registrations import (
     BindingsRead,
@@ -196,7 +197,7 @@ class Delivered(NamedTuple):
 
     delivery: int
     outcome: Outcome
-    reply: Sequence[Action | RegistrationDecision] | InvalidReply | None = None
+    reply: Sequence[Action | RegistrationDecision | TransferDecision] | InvalidReply | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from bridge.calls.effects import JoinWith
 from bridge.calls.facts import ActionId, CallId, ConversationId
 from bridge.calls.inputs import DialRefused, JoinRefused, Linked
 from bridge.calls.search import Search
-from bridge.engine import referring
+from bridge.engine import referred, referring
 from bridge.engine.commit import Release, Take
 from bridge.engine.effects import Fetch
 from bridge.engine.gate import Moved
@@ -51,6 +51,8 @@ def seek_party(holdings: Holdings, leg: Leg, action: Dial, action_id: ActionId, 
     party.call.peer_media = caller.negotiated if caller.phase is Phase.ANSWERED else None
     caller.link = Link(call_id, "dial", asked=True, action_id=action_id, end_with_peer=action.end_with_peer)
     party.call.link = caller.link.mirrored(caller.id)
+    if caller.replacement is not None:
+        caller.replacement.party = call_id
 
 
 def make_call(
@@ -110,6 +112,7 @@ def fetched(holdings: Holdings, given: Fetched | NotFetched, *, now: float) -> N
     leg = holdings.legs.get(given.call)
     if leg is not None:
         referring.fetched(holdings, leg, given)
+        referred.fetched(holdings, leg, given)
     wanted = None if leg is None else joining.waiting(leg.call)
     if leg is None or wanted is None or wanted.action_id != given.action_id:
         return

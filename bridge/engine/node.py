@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from bridge.ambient import Seal, Tokens
-from bridge.calls import joining, transferring
+from bridge.calls import joining, referred, transferring
 from bridge.calls.call import Call
 from bridge.calls.effects import CallTimer
 from bridge.calls.facts import ActionId, CallId, ConversationId
@@ -232,7 +232,9 @@ class Node:
     def awaits(self, call: CallId, action_id: ActionId) -> bool:
         """Whether this call's list waits for the other call of this join, or attended transfer, to be brought here."""
         leg = self._holdings.legs.get(call)
-        wanted = None if leg is None else joining.waiting(leg.call) or transferring.waiting(leg.call)
+        if leg is None:
+            return False
+        wanted = joining.waiting(leg.call) or transferring.waiting(leg.call) or referred.waiting(leg.call)
         return wanted is not None and wanted.action_id == action_id
 
     @property

@@ -13,15 +13,15 @@ from bridge.calls.answering import accepted_response
 from bridge.calls.call import Call, Phase, Plan
 from bridge.calls.dialing import ELSEWHERE
 from bridge.calls.effects import Accept, CallTimer
-from bridge.calls.events import DECISIONS
-from bridge.calls.facts import CallId, Move
+from bridge.calls.events import DECISIONS, REFERRING
+from bridge.calls.facts import CallId, EventId, Move
 from bridge.calls.inputs import CarriedOn, Elapsed, InviteLost, MediaClosed, MediaGone
 from bridge.calls.passage import PassageTakenUp
 from bridge.calls.peering import PeerGone
 from bridge.calls.sealing import unreadable
 from bridge.calls.search import InviteAttempt, Stage
 from bridge.calls.streams import rule_of, video_rule_of, video_session
-from bridge.engine import linking, locating, proxying, referring, seeking
+from bridge.engine import linking, locating, proxying, referred, referring, seeking
 from bridge.engine.carrying import drop, forget, open_ports, release, settle, sip_outcomes, step
 from bridge.engine.commit import Ending, EventWrite, Remembered, StoredCall, StoredConversation
 from bridge.engine.delivering import carry_deliveries, finish_if_done, let_go, publish
@@ -203,6 +203,7 @@ def claimed(
     for leg in [leg for holding, _, _ in revived for leg in holding.legs.values()]:
         linking.join_again(holdings, leg, now=now)
         referring.take_up(holdings, leg)
+        referred.take_up(holdings, leg)
         settle(holdings, now=now)  # the next one may wait for this one
     if conversations:
         whose = (("former", former.node_id),) if former is not None else ()
@@ -468,6 +469,8 @@ def _arm(holdings: Holdings, call: Call, *, now: float) -> None:
         holdings.agenda.arm((call.id, CallTimer.RING_LIMIT), call.created_at + call.plan.ring_limit_s)
     if call.transfer is not None and call.transfer.expires_at:
         holdings.agenda.arm((call.id, CallTimer.TRANSFER), call.transfer.expires_at)
+    if call.referral is not None and call.referral.stage != "over":
+        holdings.agenda.arm((call.id, CallTimer.TRANSFER), call.referral.expires_at)
     if call.wait_until is not None:
         paused = call.list is not None and call.list.current is not None and call.list.current.action.name == "pause"
         holdings.agenda.arm((call.id, CallTimer.PAUSE if paused else CallTimer.PARK), call.wait_until)
@@ -484,6 +487,11 @@ def _restore_deliveries(holdings: Holdings, leg: Leg, stored: StoredCall, *, now
         # The application has the rest of its time, and never less than a second: the crash was not its fault.
         deadline = max(call.created_at + holdings.settings.decision_timeout_s, now + 1.0)
         undecided = (first.sequence, deadline)
+    elif call.referral is not None and call.referral.stage == "asked":
+        asking = next((each for each in reversed(events) if each.event_type == REFERRING), None)
+        if asking is not None:
+            leg.asking = EventId(asking.event_id)
+            undecided = (asking.sequence, now + holdings.settings.decision_timeout_s)
     waiting = {each.endpoint: each for each in stored.postponed}
     for endpoint in leg.application.endpoints:
         later = waiting.get(endpoint.id)

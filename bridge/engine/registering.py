@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Final, Literal
 
 from bridge.calls.actions import Action, Reject
+from bridge.calls.referral import TransferDecision
 from bridge.engine.authenticating import Unproven, answer, challenge, is_ours, may_be, prove
 from bridge.engine.effects import Noted
 from bridge.engine.holdings import Holdings
@@ -170,7 +171,11 @@ def refused(holdings: Holdings, given: RegistrationRefused, *, now: float) -> No
 
 
 def decided(
-    holdings: Holdings, aor: AddressOfRecord, reply: Sequence[Action | RegistrationDecision], *, now: float
+    holdings: Holdings,
+    aor: AddressOfRecord,
+    reply: Sequence[Action | RegistrationDecision | TransferDecision],
+    *,
+    now: float,
 ) -> None:
     """The application says who may register. Saying nothing, it has nothing against it: the password was right."""
     decision = next((each for each in reply if isinstance(each, RegistrationDecision)), AcceptRegistration())

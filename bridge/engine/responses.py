@@ -12,6 +12,7 @@ from bridge.calls.inputs import (
     InviteDeclined,
     InviteFailed,
     InviteRefused,
+    NotifyAnswered,
     Progressed,
     ReferAnswered,
     ReferRefused,
@@ -22,7 +23,7 @@ from bridge.calls.inputs import (
 )
 from bridge.calls.passage import CopySilent, CopyUndeliverable
 from bridge.calls.search import Stage
-from bridge.engine import proxying, referring, seeking
+from bridge.engine import proxying, referred, referring, seeking
 from bridge.engine.carrying import sip_outcomes, step
 from bridge.engine.delivering import finish_if_done
 from bridge.engine.effects import Dropped, Noted
@@ -65,6 +66,8 @@ def arrived(holdings: Holdings, given: ResponseArrived, *, now: float) -> None:
         _to_update(holdings, leg, ours, response, now=now)
     elif leg is not None and given.key.method == "REFER":
         _to_refer(holdings, leg, ours, response, now=now)
+    elif leg is not None and given.key.method == "NOTIFY":
+        _to_notify(holdings, leg, ours, response, now=now)
     elif leg is not None:
         _to_reinvite(holdings, leg, ours, response, given.flow, now=now)
 
@@ -141,6 +144,8 @@ def _lost(holdings: Holdings, key: TransactionKey, code: int, reason: str, *, no
         step(holdings, leg, UpdateRefused(None), now=now)
     elif key.method == "REFER":
         step(holdings, leg, ReferRefused(code, reason), now=now)
+    elif key.method == "NOTIFY":
+        step(holdings, leg, NotifyAnswered(code), now=now)
     else:
         leg.usage.step(UsageInviteFailed(ours.request.cseq.number))
         step(holdings, leg, ReinviteRefused(408, reason, holdings.chance()), now=now)
@@ -225,6 +230,17 @@ def _to_refer(holdings: Holdings, leg: Leg, ours: OurRequest, response: Response
             return
         again = referring.send_refer(holdings, leg, proof=proof, challenges=ours.challenges + 1, now=now)
         sip_outcomes(holdings, again)
+
+
+def _to_notify(holdings: Holdings, leg: Leg, ours: OurRequest, response: Response, *, now: float) -> None:
+    if response.status < 200:
+        return
+    proof = _proof(holdings, ours, response) if _may_prove(ours, response) else None
+    if proof is None or ours.notice is None:
+        step(holdings, leg, NotifyAnswered(response.status), now=now)
+        return
+    again = referred.send_notify(holdings, leg, ours.notice, proof=proof, challenges=ours.challenges + 1, now=now)
+    sip_outcomes(holdings, again)
 
 
 def _ask_for_more(holdings: Holdings, leg: Leg, ours: OurRequest, response: Response, *, now: float) -> bool:

@@ -39,6 +39,7 @@ class Application:
     endpoints: tuple[Endpoint, ...]
     match: Match = field(default_factory=Match)
     registrations: bool = False  # whether it decides who may register
+    transfers: bool = False  # whether it decides what becomes of a far end's REFER
 
 
 @dataclass(frozen=True, slots=True)

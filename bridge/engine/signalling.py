@@ -15,11 +15,13 @@ from bridge.calls.inputs import (
     CancelReceived,
     KeyPressed,
     Notified,
+    Referred,
+    ReferRepeated,
     ReInvited,
     Unacknowledged,
     Updated,
 )
-from bridge.engine import authenticating, passing, proxying, registering, responses
+from bridge.engine import authenticating, passing, proxying, referred, registering, responses
 from bridge.engine.carrying import carry, send_response, sip_outcomes, step, usage_effects
 from bridge.engine.effects import Dropped, Noted
 from bridge.engine.gate import Created
@@ -59,7 +61,7 @@ from bridge.sip.invite_usage import Acknowledged as UsageAcknowledged
 from bridge.sip.invite_usage import ByeReceived as UsageByeReceived
 from bridge.sip.message import Request, Response
 from bridge.sip.parser import KeepAlive, MalformedMessage, parse
-from bridge.sip.refer import EVENT, is_about_refer, read_notice
+from bridge.sip.refer import EVENT, Unusable, is_about_refer, read_notice
 from bridge.sip.stun import binding_answer
 from bridge.sip.transaction import State, server_key
 from bridge.sip.user_agent import Refused, asks_for_sips, check, options_headers, respond
@@ -190,6 +192,8 @@ def _request(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None
         registering.requested(holdings, arrived, now=now)
     elif request.method == "OPTIONS":
         _answer(holdings, arrived, 200, headers=options_headers(holdings.capabilities), now=now)
+    elif request.method == "REFER":
+        _answer(holdings, arrived, 403, "Only Within A Call", now=now)  # whom it would move is not told (RFC 3515 §5.2)
     else:
         _answer(holdings, arrived, 481, now=now)
 
@@ -366,6 +370,9 @@ def _within_dialog(holdings: Holdings, arrived: RequestArrived, *, now: float) -
     if leg is None or leg.call.phase is Phase.ENDED:
         _answer(holdings, arrived, 481, now=now)
         return
+    if referred.is_repeated(leg, request):
+        step(holdings, leg, ReferRepeated(arrived.key, request), now=now)
+        return
     dialog = leg.call.dialog
     if dialog is None and request.method == "UPDATE":
         dialog = answering.early_dialog(leg.call)  # its numbers and its target are kept from here on
@@ -390,6 +397,8 @@ def _within_dialog(holdings: Holdings, arrived: RequestArrived, *, now: float) -
             _answer(holdings, arrived, 200, headers=options_headers(holdings.capabilities), now=now)
         case "NOTIFY":
             _notify(holdings, leg, arrived, now=now)
+        case "REFER":
+            _refer(holdings, leg, arrived, now=now)
         case "INFO":
             _info(holdings, leg, arrived, now=now)
         case _:
@@ -437,6 +446,20 @@ def _notify(holdings: Holdings, leg: Leg, arrived: RequestArrived, *, now: float
     else:
         leg.notify_key = arrived.key
         step(holdings, leg, Notified(arrived.key, arrived.request, read_notice(arrived.request)), now=now)
+
+
+def _refer(holdings: Holdings, leg: Leg, arrived: RequestArrived, *, now: float) -> None:
+    """The far end wants its partner to be connected with somebody else (RFC 3515)."""
+    if holdings.is_in_limbo(now):
+        _answer(holdings, arrived, 500, "Store Away", (_LATER,), now=now)  # limbo: survival §1
+        return
+    referral = referred.considered(holdings, leg, arrived.key, arrived.request)
+    if isinstance(referral, Unusable):
+        _answer(holdings, arrived, referral.status, referral.reason, now=now)
+        return
+    if leg.call.dialog is not None:
+        leg.call.dialog.refresh_target(arrived.request)  # RFC 3515 §2.2
+    step(holdings, leg, Referred(referral), now=now)
 
 
 def _is_early(holdings: Holdings, request: Request) -> bool:

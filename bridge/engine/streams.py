@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from bridge.calls.actions import Action
+from bridge.calls.referral import TransferDecision
 from bridge.engine.commit import Ack
 from bridge.engine.effects import Acknowledge, Noted
 from bridge.engine.holdings import Holdings
@@ -17,7 +18,7 @@ from bridge.engine.registrations import ForgetEvents, RegistrationDecision, Stor
 from bridge.outbox.effects import Endpoint, Event, OutboxEffect, read_event
 from bridge.sip.registrar import AddressOfRecord
 
-Outgoing: TypeAlias = list[OutboxEffect[Action | RegistrationDecision]]
+Outgoing: TypeAlias = list[OutboxEffect[Action | RegistrationDecision | TransferDecision]]
 
 
 def publish(

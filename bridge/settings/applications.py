@@ -103,6 +103,7 @@ class Application(Section):
     )
     limits: ApplicationLimits = ApplicationLimits()
     registrations: bool = Field(default=False, description="true: it decides who may register, besides the password")
+    transfers: bool = Field(default=False, description="true: it decides about transfers that a phone asks for (REFER)")
 
     @field_validator("webhooks")
     @classmethod

@@ -21,11 +21,14 @@ from bridge.calls.inputs import (
     MediaClosed,
     MediaOpened,
     Progressed,
+    ReferralDecided,
+    Referred,
     ReinviteAnswered,
     ReinviteRefused,
 )
 from bridge.calls.lists import ActionList, Step
-from bridge.calls.peering import PeerAnswered, PeerFailed, PeerMedia, PeerRinging
+from bridge.calls.peering import PartnerReferred, PeerAnswered, PeerFailed, PeerMedia, PeerRinging, ReferralNews
+from bridge.calls.referral import AcceptTransfer, Referral
 from bridge.calls.search import Place, Search
 from bridge.sdp.description import SessionDescription, parse
 from bridge.sdp.offer_answer import Answered, LocalEnd, Negotiated, answer
@@ -40,6 +43,7 @@ from tests.engine.world import IDENTITY, sdp
 PEER = CallId("call_" + "p" * 24)
 DIALED = ActionId("act_" + "p" * 22 + "_1")  # by the other call
 BOB = Target("sip:bob@192.0.2.2:5060")
+THIRD = CallId("call_" + "t" * 24)
 CAROL = Target("sip:carol@192.0.2.3:5060")
 
 
@@ -350,6 +354,48 @@ def joined() -> Bench:
     return bench
 
 
+def asking() -> Bench:
+    """Its far end wants its partner to be connected with somebody else, and nobody has decided."""
+    bench = joined()
+    bench.give(Referred(Referral("sip:carol@192.0.2.3", 5, True, partner=PEER)))
+    return bench
+
+
+def referring() -> Bench:
+    """Its partner is being connected with somebody else."""
+    bench = asking()
+    bench.give(ReferralDecided(AcceptTransfer()))
+    return bench
+
+
+def fetching() -> Bench:
+    """The same in the place of another call, which is somewhere."""
+    bench = joined()
+    bench.give(
+        Referred(Referral("sip:carol@192.0.2.3", 5, True, replaces=THIRD, dialog="x;to-tag=1;from-tag=2", partner=PEER))
+    )
+    bench.give(ReferralDecided(AcceptTransfer()))
+    return bench
+
+
+def told_the_outcome() -> Bench:
+    """They hear each other, and its far end has not heard so."""
+    bench = referring()
+    bench.give(ReferralNews(200, "OK"))
+    return bench
+
+
+def referred() -> Bench:
+    """Its partner's far end has it connected with somebody else, who is being sought."""
+    bench = joined()
+    bench.give(PartnerReferred(PEER, DIALED, "sip:carol@192.0.2.3", 60.0, {}, None, ""))
+    replacement = bench.call.replacement
+    assert replacement is not None
+    replacement.party = THIRD
+    bench.call.link = Link(THIRD, "dial", asked=True, action_id=DIALED, end_with_peer=True)
+    return bench
+
+
 def muted() -> Bench:
     bench = joined()
     bench.command(Mute())
@@ -413,6 +459,11 @@ TOGETHER: dict[str, Callable[[], Bench]] = {
         asking_to_join,
         linked_with,
         joined,
+        asking,
+        referring,
+        fetching,
+        told_the_outcome,
+        referred,
         muted,
         holding,
         after_a_glare,

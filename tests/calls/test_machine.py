@@ -82,14 +82,22 @@ from bridge.calls.inputs import (
     MediaRefused,
     MediaSilent,
     Notified,
+    NotifyAnswered,
+    NotifyLost,
     Parted,
     Progressed,
     ReferAnswered,
+    ReferralDecided,
+    ReferralUndecided,
+    Referred,
     ReferRefused,
+    ReferRepeated,
     ReferSent,
     ReinviteAnswered,
     ReInvited,
     ReinviteRefused,
+    ReplacedHere,
+    ReplacedMissing,
     ReplyUnusable,
     StoreTooLate,
     Unacknowledged,
@@ -109,7 +117,19 @@ from bridge.calls.passage import (
     PassageTakenUp,
     TargetsFound,
 )
-from bridge.calls.peering import PeerAnswered, PeerFailed, PeerGone, PeerMedia, PeerRinging
+from bridge.calls.peering import (
+    DialogReplaced,
+    PartnerReferred,
+    PeerAnswered,
+    PeerFailed,
+    PeerGone,
+    PeerMedia,
+    PeerRinging,
+    ReferralNews,
+    ReferrerBack,
+    ReferrerGone,
+)
+from bridge.calls.referral import AcceptTransfer, Referral, RejectTransfer
 from bridge.sip.dialog import Dialog
 from bridge.sip.refer import Notice
 from bridge.sip.target_set import Target as ProxyTarget
@@ -120,6 +140,7 @@ from tests.calls.outgoing import (
     DIALED,
     OUTGOING,
     PEER,
+    THIRD,
     TOGETHER,
     Calling,
     bobs,
@@ -152,6 +173,7 @@ REINVITE = message(request("INVITE", sequence=7, sdp=OFFER, to_tag=TAG))
 UPDATE = message(request("UPDATE", sequence=2, sdp=OFFER, to_tag=TAG))
 REFRESH = message(request("UPDATE", sequence=3, to_tag=TAG))
 INVITE = Calling(BOB).sent()
+REFER = message(request("REFER", sequence=5, to_tag=TAG))
 NOTIFY = message(request("NOTIFY", sequence=4, to_tag=TAG))
 NEWS = ((False, None), (True, None), (False, 180), (True, 200), (True, 486))
 INPUTS: list[CallInput] = [
@@ -220,6 +242,20 @@ INPUTS: list[CallInput] = [
     ReferRefused(403, "Forbidden"),
     ReferRefused(481, "Call/Transaction Does Not Exist"),
     *(Notified(server_key(NOTIFY), NOTIFY, Notice(None, over, status, "Said")) for over, status in NEWS),
+    *(Referred(Referral(BOB.uri, 6, each, partner=PEER)) for each in (True, False)),
+    ReferRepeated(server_key(REFER), REFER),
+    *(ReferralDecided(each) for each in (AcceptTransfer(), AcceptTransfer(to="sip:x@192.0.2.9"), RejectTransfer())),
+    ReferralUndecided("no_reply", "nothing came"),
+    ReplacedHere(DIALED),
+    ReplacedMissing(DIALED),
+    *(NotifyAnswered(each) for each in (200, 481)),
+    NotifyLost(),
+    *(PartnerReferred(PEER, DIALED, BOB.uri, 60.0, {}, each, "") for each in (None, THIRD)),
+    *(ReferralNews(code, "Said", agreed) for code in (180, 200, 486) for agreed in (None, speaks())),
+    ReferralNews(487, "Request Terminated", ended=True),
+    ReferrerGone(),
+    ReferrerBack([PEER, "join", True, DIALED, True], speaks()),
+    DialogReplaced(),
     PeerRinging(),
     PeerMedia(speaks()),
     PeerAnswered(speaks()),
@@ -307,7 +343,7 @@ BEFORE_ACK = {
     "party_accepted",
     "unusable",
 }
-JOINED = {"joined", "muted", "party_joined", "party_holding"}
+JOINED = {"joined", "asking", "fetching", "muted", "party_joined", "party_holding"}
 LINKED = JOINED | {
     "dialing",
     "hears_ringing",
@@ -319,6 +355,7 @@ LINKED = JOINED | {
     "party_accepted",
     "unusable",
     "party_answered",
+    "referred",
 }
 CHANGING = {"linked_with", "holding", "after_a_glare", "party_holding"}
 UNFIT: dict[type[Action], set[str]] = {
@@ -331,7 +368,7 @@ UNFIT: dict[type[Action], set[str]] = {
     Leave: ALL.keys() - JOINED,
     Hold: SOUGHT | BEFORE_ANSWER | BEFORE_ACK | CHANGING,
     Unhold: SOUGHT | BEFORE_ANSWER | BEFORE_ACK | CHANGING,
-    Transfer: SOUGHT | BEFORE_ANSWER | BEFORE_ACK,
+    Transfer: SOUGHT | BEFORE_ANSWER | BEFORE_ACK | {"asking", "referring", "fetching", "told_the_outcome", "referred"},
     Hangup: set(),
 }
 
@@ -466,6 +503,7 @@ def test_the_state_that_is_shown() -> None:
         "asking_to_join": "answered",
         "linked_with": "answered",
         "joined": "answered",
+        **dict.fromkeys(("asking", "referring", "fetching", "told_the_outcome", "referred"), "answered"),
         "muted": "answered",
         "holding": "answered",
         "after_a_glare": "answered",

@@ -107,6 +107,7 @@ EVENTS: dict[type[events.Event], events.Event] = {
         events.CallIncoming(
             "INVITE", "sip:desk@example.com", {"Subject": ("Performance Test",)}, ("PCMU/8000", "PCMA/8000")
         ),
+        events.TransferRequested("sip:bob@example.org", "sip:alice@example.org", None, CALL),
         events.CallInitiated(("sip:bob@example.org", "sip:bob@192.0.2.32")),
         events.CallRinging("sip:bob@example.org"),
         events.CallEarlyMedia("sip:bob@example.org"),

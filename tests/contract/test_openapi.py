@@ -20,6 +20,7 @@ from bridge.contract import (
     proxying,
     redirecting,
     registrations,
+    transferring,
     trunks,
 )
 from bridge.contract import events as contract_events
@@ -53,6 +54,7 @@ def model(name: str) -> type[BaseModel]:
         proxying,
         redirecting,
         registrations,
+        transferring,
         contract_nodes,
         trunks,
     )

@@ -8,9 +8,11 @@ import pytest
 
 from bridge.calls.actions import Dial, Hangup, Park, Pause, Proxy, Redirect, Reject, Target, Transfer
 from bridge.calls.facts import END_REASONS, Contact
+from bridge.calls.referral import AcceptTransfer
 from bridge.engine.inputs import HangUpAll, MediaLost, MediaTimedOut
 from tests.engine.callee import Callee
 from tests.engine.test_originating import originate
+from tests.engine.test_referred import consulting, refer, replacing
 from tests.engine.world import ANSWER, UNUSABLE, World, answered, settings
 
 Walk = Callable[[], World]
@@ -192,7 +194,17 @@ def transferred() -> World:
     return world
 
 
+def replaced() -> World:
+    world, bob, _, _, other = consulting()
+    refer(world, replacing(world))
+    world.decide(AcceptTransfer())
+    bob.bye()
+    world.commits = [commit for commit in world.commits if commit.calls and commit.calls[0].call == other]
+    return world
+
+
 WALKS: dict[str, Walk] = {
+    "replaced": replaced,
     "answered_elsewhere": answered_elsewhere,
     "transferred": transferred,
     "unreachable": unreachable,

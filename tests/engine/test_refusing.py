@@ -85,7 +85,7 @@ def test_an_unknown_method_gets_405() -> None:
     answer, _ = answer_to(request("SUBSCRIBE"))
     assert (answer.status, answer.headers.get("Allow")) == (
         405,
-        "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, NOTIFY, REGISTER",
+        "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, NOTIFY, REFER, REGISTER",
     )
 
 
@@ -127,7 +127,7 @@ def test_max_forwards_0_is_for_us_all_the_same() -> None:
 def test_options_outside_a_dialog() -> None:
     answer, _ = answer_to(request("OPTIONS"))
     assert answer.status == 200
-    assert answer.headers.get("Allow") == "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, NOTIFY, REGISTER"
+    assert answer.headers.get("Allow") == "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, NOTIFY, REFER, REGISTER"
     assert answer.headers.get("Accept") == "application/sdp"
 
 

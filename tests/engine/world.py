@@ -14,6 +14,7 @@ from bridge.calls.actions import Action, Answer, Reject
 from bridge.calls.call import Call, Identity, Plan
 from bridge.calls.events import Event
 from bridge.calls.facts import ActionId, CallId, EventId, Quality
+from bridge.calls.referral import TransferDecision
 from bridge.contract.events import ANY_EVENT
 from bridge.contract.registered import render_registration
 from bridge.contract.registrations import ANY_REGISTRATION_EVENT
@@ -74,7 +75,7 @@ from bridge.store.keyspace import Keyspace
 
 CALLER = Flow("udp", "udp:5060", "192.0.2.1", 5062)
 IDENTITY = Identity(
-    "<sip:192.0.2.10:5060>", "bridge", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, NOTIFY, REGISTER"
+    "<sip:192.0.2.10:5060>", "bridge", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, NOTIFY, REFER, REGISTER"
 )
 HOOK = Endpoint("front-desk.0", "http://app/calls", None, decision=True)
 ANSWER = Answer()
@@ -225,7 +226,7 @@ class World:
         self.ports: dict[str, Rule | None] = dead.ports if dead else {}
         self.media = "192.0.2.10", 20000  # where the ports are that it opens
         # the application
-        self.reply: Sequence[Action | RegistrationDecision] | InvalidReply | None = (
+        self.reply: Sequence[Action | RegistrationDecision | TransferDecision] | InvalidReply | None = (
             dead.reply if dead else None
         )  # None: it thinks about it
         self.accepting = True  # of notifications; False: they stay under way
@@ -426,7 +427,7 @@ class World:
         self,
         delivery: Delivery,
         outcome: Outcome,
-        reply: Sequence[Action | RegistrationDecision] | InvalidReply | None = None,
+        reply: Sequence[Action | RegistrationDecision | TransferDecision] | InvalidReply | None = None,
     ) -> Delivered:
         del self.flying[delivery.delivery]
         if outcome.delivered:
@@ -443,7 +444,7 @@ class World:
         _, delivery = next(iter(self.flying.values()))
         self.give(self._landed(delivery, outcome, reply))
 
-    def decide(self, *actions: Action | RegistrationDecision) -> None:
+    def decide(self, *actions: Action | RegistrationDecision | TransferDecision) -> None:
         """The application makes up its mind."""
         delivery = next(delivery for _, delivery in self.flying.values() if delivery.decision)
         self.give(self._landed(delivery, OK, actions))

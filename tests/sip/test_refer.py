@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from bridge.sip.dialog import Dialog
 from bridge.sip.message import Request
 from bridge.sip.parser import parse
-from bridge.sip.refer import Notice, is_about_refer, read_notice, refer_lines
-from bridge.sip.replaces import replaces_of, with_replaces
+from bridge.sip.refer import (
+    Notice,
+    Unusable,
+    Wish,
+    is_about_refer,
+    notice_body,
+    notice_lines,
+    read_notice,
+    read_refer,
+    refer_lines,
+)
+from bridge.sip.replaces import Replaces, parse_replaces, replaces_of, with_replaces
 from tests.engine.world import CALLER, request
 
 
@@ -64,3 +76,74 @@ def test_what_delimits_in_a_uri_is_escaped() -> None:
     assert with_replaces("sip:bob@192.0.2.2", "a?b&c@h;to-tag=1;from-tag=2") == (
         "sip:bob@192.0.2.2?Replaces=a%3Fb%26c%40h%3Bto-tag%3D1%3Bfrom-tag%3D2"
     )
+
+
+def refer(to: str, extra: str = "") -> Request:
+    message = parse(request("REFER", extra=f"Refer-To: {to}\r\n{extra}").encode())
+    assert isinstance(message, Request)
+    return message
+
+
+def test_what_a_refer_asks_for() -> None:
+    wish = read_refer(
+        refer(
+            '"Carol" <sips:carol:secret@example.org:5061;method=INVITE;user=phone?Replaces=a%40b%3Bto-tag%3D1%3Bfrom-tag%3D2&Subject=x>',
+            'Referred-By: "Bob" <sip:bob:secret@example.com?x=y>;cid="1@x"\r\nRefer-Sub: FALSE;x\r\n',
+        )
+    )
+    replaces = Replaces("a@b", "1", "2")
+    assert wish == Wish("sips:carol@example.org:5061;user=phone", replaces, "sip:bob@example.com", False)
+    assert str(replaces) == "a@b;to-tag=1;from-tag=2"
+
+
+@pytest.mark.parametrize("written", ["r: sip:carol@example.org", "Refer-To: sip:carol@example.org;x=y"])
+def test_a_refer_of_one_line(written: str) -> None:
+    message = parse(request("REFER", extra=f"{written}\r\nb: nonsense\r\n").encode())
+    assert isinstance(message, Request)
+    assert read_refer(message) == Wish("sip:carol@example.org", None, None, True)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "x",
+        "x;to-tag=1",
+        "x;from-tag=1",
+        "x;to-tag=;from-tag=1",
+        "x;to-tag=1;to-tag=1;from-tag=2",
+        "x y;to-tag=1;from-tag=2",
+    ],
+)
+def test_what_names_no_dialog(value: str) -> None:
+    assert parse_replaces(value) is None
+
+
+def test_a_dialog_is_named_and_found_again() -> None:
+    named = Replaces("a=b@x", "t==", "f", early_only=True)
+    assert parse_replaces(str(named)) == named
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "<sip:a@b?" + "Replaces&" * 6000 + ">",
+        "<sip:a@b?Replaces=" + "%3B" * 20_000 + ">",
+        "<sip:a@b" + ";x=y" * 15_000 + ">",
+    ],
+    ids=["headers", "semicolons", "parameters"],
+)
+def test_the_worst_that_can_be_referred_to_is_read_in_time(to: str) -> None:
+    message = refer(to)
+    began = time.process_time()
+    assert isinstance(read_refer(message), Unusable)
+    assert time.process_time() - began < 0.01
+
+
+def test_what_a_notify_says() -> None:
+    assert notice_lines(7, expires_s=60, over=False)[1] == ("Subscription-State", "active;expires=60")
+    assert notice_lines(7, expires_s=60, over=True)[:2] == [
+        ("Event", "refer;id=7"),
+        ("Subscription-State", "terminated;reason=noresource"),
+    ]
+    assert notice_body(486, "Busy Here") == b"SIP/2.0 486 Busy Here\r\n"
