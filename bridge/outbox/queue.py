@@ -516,11 +516,13 @@ class Outbox(Generic[A]):
         now: float,
         effects: list[OutboxEffect[A]],
     ) -> None:
-        """`url` brought no decision: the fallback URL once, then it has failed."""
+        """`url` brought no decision: the fallback URL once, then it has failed. Nor is that asked before it has been told what
+        came before: it is the same endpoint, which hears everything in its order (contract §3, promise 2)."""
         item = decision.item
         stream = item.stream
         lane = stream.lane
-        fallback = lane.fallback_url
+        waits = bool(stream.items) and stream.items[0].sequence < item.sequence
+        fallback = None if waits else lane.fallback_url
         if decision.stage is Stage.PRIMARY and fallback is not None and lane.busy[FALLBACK] < self._in_flight_max:
             self._leave(decision)
             decision.stage = Stage.FALLBACK

@@ -288,3 +288,12 @@ def test_a_forgotten_decision_is_silent() -> None:
     bench.answer(OK, ("answer",), url=SPARE)
     bench.advance(20.0)
     assert bench.seen[seen:] == []
+
+
+def test_the_fallback_url_is_not_asked_before_it_has_heard_what_came_before() -> None:
+    bench = Bench()
+    bench.event("a", 1, WITH_FALLBACK)
+    bench.event("a", 2, WITH_FALLBACK, decision=True)
+    bench.advance(5.0)
+    assert bench.effects(FallbackAsked) == []
+    assert [(decision.event_id, decision.why) for decision in bench.effects(DecisionFailed)] == [("evt_a_2", "timeout")]
