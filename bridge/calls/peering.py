@@ -76,7 +76,7 @@ class ReferrerGone:
 class ReferrerBack:
     """Nothing has come of it: the two hear each other as before."""
 
-    link: list[Any]
+    link: list[Any] | None  # None: they do not, for the referrer hears somebody else by now
     agreed: Negotiated | None
 
 

@@ -227,9 +227,13 @@ def _over(call: Call, news: ReferralNews, *, now: float) -> None:
 
 def _return(call: Call, referral: Referral, news: ReferralNews, *, now: float) -> None:
     """Hear the partner again, where it is there and nobody else is heard meanwhile; else it is as if that one had left."""
-    if referral.link is None or call.link is not None:
+    if referral.link is None:
         return
     link = Link(*referral.link)
+    if call.link is not None:
+        if news.agreed is not None:
+            call.out.append(Tell(link.peer, ReferrerBack(None, None)))
+        return
     link.joined = False
     if news.agreed is None:
         link.joined = True
@@ -330,7 +334,7 @@ def _partner_stepped(call: Call, given: CallInput, *, now: float) -> bool:
                 call.replacement.is_alone = True
                 call.out.append(Keep())
         case ReferrerBack(link, agreed):
-            _have_back(call, Link(*link), agreed, now=now)
+            _have_back(call, None if link is None else Link(*link), agreed, now=now)
         case DialogReplaced():
             _be_replaced(call, now=now)
         case DialRefused() | JoinRefused() if call.replacement is not None:
@@ -389,7 +393,11 @@ def _fail(call: Call, replacement: Replacement, code: int, *, now: float) -> Non
         call.done(Dial)
 
 
-def _have_back(call: Call, link: Link, agreed: Negotiated | None, *, now: float) -> None:
+def _have_back(call: Call, link: Link | None, agreed: Negotiated | None, *, now: float) -> None:
+    if link is None:
+        if call.link is None:
+            call.done(Dial)
+        return
     if call.is_over or call.link is not None:
         call.out.append(Tell(link.peer, PeerGone(ended=call.is_over)))
         return

@@ -97,9 +97,7 @@ def join_with(holdings: Holdings, leg: Leg, wanted: JoinWith, *, fetched: bool =
         return
     if other.holding is not leg.holding:
         stays, moves = (leg, other) if leg.holding.id < other.holding.id else (other, leg)
-        left_alone = [each for each in stays.holding.legs.values() if each is not stays and not each.call.is_over]
-        for each in left_alone:
-            move_out(holdings, each, now=now)
+        _leave_behind(holdings, stays, now=now)
         move(holdings, moves, stays.holding, now=now)
     link = Link(other.call.id, "join", asked=True, action_id=wanted.action_id, end_with_peer=wanted.end_with_peer)
     holdings.errands.append((leg.call.id, Linked(link, other.call.negotiated)))
@@ -137,6 +135,18 @@ def move_out(holdings: Holdings, leg: Leg, *, now: float) -> None:
     holding = Holding(name, created_at=now, epoch=1, nonce=holdings.new_nonce())
     holdings.conversations[name] = holding
     move(holdings, leg, holding, now=now)
+
+
+def _leave_behind(holdings: Holdings, leg: Leg, *, now: float) -> None:
+    """Whoever else is in its conversation goes into another one; two that hear each other, into the same."""
+    left = leg.holding
+    for each in [each for each in left.legs.values() if each is not leg and not each.call.is_over]:
+        if each.holding is not left:
+            continue  # it has gone along with its peer
+        move_out(holdings, each, now=now)
+        peer = left.legs.get(each.call.link.peer) if each.call.link is not None else None
+        if peer is not None and peer is not leg:
+            move(holdings, peer, each.holding, now=now)
 
 
 def move(holdings: Holdings, leg: Leg, into: Holding, *, now: float) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge.calls.actions import Dial, Target
+from bridge.calls.actions import Dial, Join, Target
 from bridge.calls.destinations import Destinations
 from bridge.calls.facts import CallId
 from bridge.calls.referral import AcceptTransfer, RejectTransfer
@@ -17,7 +17,7 @@ from bridge.sip.message import Request
 from tests.engine.callee import Callee
 from tests.engine.test_dialing import told
 from tests.engine.test_joining import reply, rule
-from tests.engine.world import World, answered, request, sdp, settings
+from tests.engine.world import ANSWER, World, answered, request, sdp, settings
 
 CAROL = "sip:bob@192.0.2.4:5060"
 ACCEPT = AcceptTransfer()
@@ -469,3 +469,30 @@ def test_an_heir_goes_on_notifying_to_the_end() -> None:
     notified(again)
     assert again.ended["reason"] == "transferred"
     assert outcomes(again)[-1] == ("transfer.completed", 200)
+
+
+def test_a_referrer_that_joins_another_takes_nobody_apart() -> None:
+    world, _, party, carol = accepted()
+    carol.answer(200)
+    third = world.told("call.joined")
+    world.reply = (ANSWER,)
+    world.packet(request("INVITE", "c9", sdp=sdp(4900)))
+    world.ack("c9")
+    other = CallId(world.told("call.answered")["call_id"])
+    world.command(Join(call_id=other))
+    assert rule(world, CallId(third["call_id"])).relay_to == third["peer_call_id"]
+    together = [set(each.legs) for each in world.node.conversations()]
+    assert {party, CallId(({third["call_id"], third["peer_call_id"]} - {party}).pop())} in together
+
+
+def test_a_partner_whose_referrer_hears_somebody_else_by_now_stays_alone() -> None:
+    world, bob, party, carol = accepted()
+    world.reply = (ANSWER,)
+    world.packet(request("INVITE", "c9", sdp=sdp(4900)))
+    world.ack("c9")
+    other = CallId(world.told("call.answered")["call_id"])
+    world.command(Join(call_id=other))
+    carol.answer(486)
+    assert rule(world, world.call_id).relay_to == other
+    assert rule(world, party).relay_to is None
+    assert bob.methods[-1] != "BYE"

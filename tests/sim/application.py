@@ -64,6 +64,7 @@ class Application:
         self.calls: dict[str, str] = {}  # that it believes to be alive, and the node that has told of them last
         self.on_told: Callable[[str], None] = lambda _: None  # is told of each call of which an event has come
         self.targets = callees
+        self.connects = False  # True: most callers are put through to somebody
         self._clock = clock
         self._chance = chance
         self._network = network
@@ -99,7 +100,8 @@ class Application:
             body = chance.choice((b"<html>", b'{"actions": 7}', b'{"actions": [{"action": "fly"}]}', b"\xff\x00"))
             retry_after = chance.choice((None, 0.0, 3.0)) if status in (429, 503) else None
         elif delivery.decision:
-            body = json.dumps(self.decide()).encode()
+            asked = delivery.event_type == "transfer.requested"
+            body = json.dumps(self.decide_transfer() if asked else self.decide()).encode()
         outcome = Outcome(status, None, retry_after, wait, body if delivery.decision else b"", "", "application/json")
         self._clock.later(wait, partial(self._answer, process, delivery, attempt, outcome))
 
@@ -138,6 +140,8 @@ class Application:
     def decide(self) -> Json:
         """A reply to `call.incoming`."""
         chance = self._chance
+        if self.connects and chance.random() < 0.7:
+            return {"actions": [self.dial()]}
         plans: list[list[Json]] = [
             [{"action": "answer"}],
             [{"action": "ring"}, {"action": "pause", "seconds": chance.choice((0.5, 3, 8))}, {"action": "answer"}],
@@ -156,6 +160,12 @@ class Application:
             [{"action": "mute"}, {"action": "answer"}],
         ]
         return {"actions": chance.choice(plans)}
+
+    def decide_transfer(self) -> Json:
+        """A reply to `transfer.requested`."""
+        accept: Json = {"action": "accept", "timeout_s": self._chance.choice((3, 10, 30))}
+        elsewhere = {**accept, "to": self._chance.choice(self.targets)}
+        return {"actions": self._chance.choice(([accept], [accept], [accept], [elsewhere], [{"action": "reject"}], []))}
 
     def target(self) -> Json:
         """Somebody to call, with the password of whoever wants one."""

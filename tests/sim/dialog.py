@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import partial
 from typing import Protocol
+from urllib.parse import quote
 
 from tests.sim import wire
 from tests.sim.clock import Planned
@@ -16,6 +17,7 @@ from tests.sim.wire import Message, Session
 
 FORMATS = ("0", "8", "101")
 LISTENS_EACH_S = 4.0
+TOLD_S = 60.0  # for a REFER of ours to come to something: nobody may ring for half as long
 DEAF_S = 20.0  # without a packet: the people at this phone hang up
 
 
@@ -63,6 +65,7 @@ class Dialog:
         self._accept_repeat: Planned | None = None
         self._deaf_since: float | None = None
         self._early = ""  # the SDP of a 183 of ours
+        self._referred: int | None = None  # the CSeq of a REFER of ours whose outcome we have not been told
 
     @property
     def our_tag(self) -> str:
@@ -110,6 +113,45 @@ class Dialog:
         if method == "INVITE":
             fields.append(("contact", self.phone.contact))
         return self.phone.request(method, self.target, [*fields, *more], body=body)
+
+    # Having others put through (RFC 3515)
+
+    def refer(self, target: str) -> None:
+        """Ask for our partner to be connected with somebody else, unless that has been asked for already."""
+        if self.stage is not Stage.CONFIRMED or self._referred is not None:
+            return
+        self._referred = self.number + 1
+        fields = [("refer-to", f"<{target}>")]
+        if self.phone.chance.random() < 0.15:
+            fields.append(("refer-sub", "false"))
+        asked = self._request("REFER", more=[*fields, ("contact", self.phone.contact)])
+        self.phone.ask(asked, self.way, partial(self._refer_heard, subscribed=len(fields) == 1))
+
+    def replacing(self, target: str) -> str:
+        """This URI, to be called in the place of this dialog (RFC 3891)."""
+        return f"{target}?Replaces={quote(f'{self.call_id};to-tag={self.their_tag};from-tag={self.our_tag}', safe='')}"
+
+    def _refer_heard(self, response: Message | None, *, subscribed: bool) -> None:
+        if response is not None and 200 <= response.status < 300 and subscribed:
+            since, number = self.phone.clock.now(), self._referred
+            self.phone.clock.later(TOLD_S, lambda: self._must_have_been_told(since, number))
+        elif response is None or response.status >= 200:
+            self._referred = None
+
+    def _must_have_been_told(self, since: float, number: int | None) -> None:
+        if self.stage is Stage.CONFIRMED and self._referred is not None and self._referred == number:
+            self.phone.give_up_on(since, f"what came of REFER {number} in {self.call_id} was never told")
+
+    def notified(self, notify: Message) -> None:
+        """How far it has come; the last word says that it is the last."""
+        event, state = notify.get("event"), notify.get("subscription-state")
+        if not event.startswith("refer;id=") or not notify.body.startswith("SIP/2.0 "):
+            self.phone.complain(f"a NOTIFY of {event!r} that says {notify.body!r}")
+        status = int(notify.body[8:11])
+        if state.startswith("terminated") is not (status >= 200):
+            self.phone.complain(f"{notify.body!r} is {state!r}")
+        if state.startswith("terminated") and event == f"refer;id={self._referred}":
+            self._referred = None
 
     # Being transferred (RFC 3515)
 

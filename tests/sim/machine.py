@@ -23,7 +23,7 @@ from tests.sim.network import Address, Network
 from tests.sim.process import LISTENER, Mischief, Post, Process
 from tests.sim.store import Server
 
-ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE, NOTIFY, REFER, REGISTER"
+ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, NOTIFY, REFER, REGISTER"
 RETRIES = Schedule(delays=(0.0, 1.0, 2.0, 4.0, 8.0, *[16.0] * 20))  # outlasts every fault: no event may go dead
 REALM = "sim"
 # What DNS knows. Nobody is at the first.
@@ -31,7 +31,13 @@ NAMES = {"phones.example": (Hop("udp", "10.0.2.250", 5060), Hop("udp", "10.0.2.1
 
 
 def settings(
-    host: str, node_id: str, endpoints: tuple[Endpoint, ...], fallback: tuple[Action, ...], users: Mapping[str, User]
+    host: str,
+    node_id: str,
+    endpoints: tuple[Endpoint, ...],
+    fallback: tuple[Action, ...],
+    users: Mapping[str, User],
+    *,
+    transfers: bool = False,
 ) -> NodeSettings:
     """A node with one application; its owner and nonce are each process's own."""
     plan = Plan("default", fallback=fallback, ring_limit_s=100.0, duration_limit_s=300.0)
@@ -42,7 +48,7 @@ def settings(
         nonce="",
         secret=b"s" * 32,
         listeners={LISTENER: Listener(LISTENER, f"{host}:5060", contact)},
-        applications=(Application("default", plan, endpoints),),
+        applications=(Application("default", plan, endpoints, transfers=transfers),),
         registrar=RegistrarSettings(realm=REALM, rules=Rules(expires_min_s=10), users=users),
         schedule=RETRIES,
     )

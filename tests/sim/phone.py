@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from tests.sim.clock import VirtualClock
-from tests.sim.dialog import Air, Dialog
+from tests.sim.dialog import Air, Dialog, Stage
 from tests.sim.network import Address, Network
 from tests.sim.transactions import Agent, Served
 from tests.sim.wire import Message
@@ -21,6 +21,7 @@ class Phone(Agent):
         self.air = air
         self.dialogs: list[Dialog] = []
         self._port = 4000
+        self.refers_to: list[str] = []  # whom its people have others put through to
 
     def new_dialog(self, *, call_id: str, ours: str, theirs: str, target: str, way: Address) -> Dialog:
         """A dialog with a port of its own."""
@@ -47,12 +48,22 @@ class Phone(Agent):
     def live_a_little(self, dialog: Dialog) -> None:
         """What people do with a call: hold it for a while, and leave it, or stay."""
         chance, clock = self.chance, self.clock
+        if self.refers_to and chance.random() < 0.5:
+            clock.later(chance.uniform(0.5, 20.0), lambda: self._refer(dialog))
         if chance.random() < 0.25:
             at, length = chance.uniform(0.2, 12.0), chance.uniform(0.5, 20.0)
             clock.later(at, lambda: dialog.reinvite("sendonly"))
             clock.later(at + length, lambda: self._resume(dialog))
         if chance.random() < 0.55:
             clock.later(chance.choice((0.0, 0.3, 2.0, chance.uniform(0.5, 30.0))), dialog.bye)
+
+    def _refer(self, dialog: Dialog) -> None:
+        """Blind, or to whom this phone talks in another call; and now and then they hang up at once."""
+        others = [each for each in self.dialogs if each is not dialog and each.stage is Stage.CONFIRMED]
+        target = self.chance.choice(self.refers_to)
+        dialog.refer(self.chance.choice(others).replacing(target) if others else target)
+        if self.chance.random() < 0.2:
+            self.clock.later(self.chance.uniform(0.0, 3.0), dialog.bye)
 
     def _resume(self, dialog: Dialog) -> None:
         """Until it is so."""
@@ -76,6 +87,8 @@ class Phone(Agent):
         else:
             dialog.heard = request.number
             self.respond(served, 200)
+            if request.method == "NOTIFY":
+                dialog.notified(request)
             if request.method == "BYE":
                 dialog.over()
 

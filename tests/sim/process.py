@@ -14,9 +14,10 @@ from random import Random
 from typing import Any, Final, TypeAlias
 
 from bridge.calls.actions import Action
+from bridge.calls.events import REFERRING
 from bridge.calls.facts import CallId
 from bridge.cluster import Receiver
-from bridge.contract.replies import read_reply
+from bridge.contract.replies import read_reply, read_transfer_reply
 from bridge.engine.commit import Commit, Release
 from bridge.engine.effects import (
     Acknowledge,
@@ -347,7 +348,8 @@ class Process:
         """A webhook attempt is over."""
         reply = None
         if delivery.decision and outcome.delivered and outcome.error is None:
-            reply = read_reply(outcome.body, outcome.content_type)
+            reads = read_transfer_reply if delivery.event_type == REFERRING else read_reply
+            reply = reads(outcome.body, outcome.content_type)
         self.give(Delivered(delivery.delivery, outcome, reply))
 
     def _resolve(self, wanted: Resolve) -> None:

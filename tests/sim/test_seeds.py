@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.sim.scenario import run
-from tests.sim.world import CLUSTERS_FROM, DRAINS_FROM, HARD_DRAINS_FROM, REGISTERING_FROM, TRANSFERS_FROM
+from tests.sim.world import (
+    CLUSTERS_FROM,
+    DRAINS_FROM,
+    HARD_DRAINS_FROM,
+    REFERRING_FROM,
+    REGISTERING_FROM,
+    TRANSFERS_FROM,
+)
 
 KINDS = (
     0,
@@ -14,6 +21,7 @@ KINDS = (
     DRAINS_FROM,
     HARD_DRAINS_FROM,
     TRANSFERS_FROM,
+    REFERRING_FROM,
 )  # the first seeds of each kind of world
 CHUNK = 100
 

@@ -30,6 +30,7 @@ CLUSTERS_FROM = 60_000  # and in these nodes know of each other, and take over w
 DRAINS_FROM = 80_000  # and in these nodes are told to end, and hand their calls over
 HARD_DRAINS_FROM = 100_000  # and in these what is draining is killed, or loses its store, and links work one way
 TRANSFERS_FROM = 120_000  # and in these calls are transferred, and phones tell what comes of it, or do not
+REFERRING_FROM = 140_000  # and in these phones ask for transfers themselves, blind and attended
 BEGINNING = 1_800_000_000.0  # seconds UTC
 PLANS: tuple[tuple[Action, ...], ...] = ((Reject(),), (Ring(), Pause(seconds=3), Answer(), Pause(seconds=3)))
 
@@ -61,6 +62,8 @@ class World:
             users = {each.name: User(each.name, Ha1(md5=wire.ha1(each.name, REALM, PASSWORD))) for each in self.callees}
             uris += [f"sip:{name}@{DOMAIN}" for name in users]
         nobody = ["sip:nobody@10.0.9.9:5060", "sip:bob1@phones.example"]
+        for phone in self.phones if seed >= REFERRING_FROM else ():
+            phone.refers_to = uris * 2 + ["sip:nobody@10.0.9.9:5060", "sip:desk@10.0.0.1:5060"]
         self.application = Application(
             clock=self.clock,
             chance=self.chance("application"),
@@ -68,6 +71,7 @@ class World:
             ladder=self.ladder,
             callees=uris * 4 + nobody,
         )
+        self.application.connects = seed >= REFERRING_FROM
         self.clustered = seed >= CLUSTERS_FROM
         links = Links(self.clock, self.chance("links"), self.network) if self.clustered else None
         fallback = sizes.choice(PLANS)
@@ -75,7 +79,7 @@ class World:
             host = f"10.0.0.{number}"
             self.machines.append(
                 Machine(
-                    settings(host, f"n{number}", ENDPOINTS, fallback, users),
+                    settings(host, f"n{number}", ENDPOINTS, fallback, users, transfers=seed >= REFERRING_FROM),
                     host,
                     clock=self.clock,
                     chance=self.chance(f"n{number}"),
