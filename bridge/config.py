@@ -188,6 +188,10 @@ class Sip(Section):
         default=None, description="what passwords are for; default: the first of sip.domains, else sip-bridge"
     )
     registrar: Registrar = Registrar()
+    reliable_provisionals: Literal["required", "supported"] = Field(
+        default="required",
+        description="which callers get ringing and early media by 100rel and PRACK: those who require it, or all who support it",
+    )
     session_expires_s: Annotated[int, Field(ge=MIN_SE, le=86_400)] | None = Field(
         default=None,
         description="session timer (RFC 4028) that every call asks for, refreshed at half of it; "

@@ -99,6 +99,7 @@ def _application(application: Application, config: Config) -> EngineApplication:
         duration_limit_s=limits.max_duration_s,
         destinations=_destinations(limits.destinations),
         session_expires_s=config.sip.session_expires_s,
+        reliable_if_supported=config.sip.reliable_provisionals == "supported",
     )
     endpoints = tuple(
         Endpoint(

@@ -21,16 +21,19 @@ from bridge.calls.effects import (
 from bridge.calls.ending import end, hang_up, refuse
 from bridge.calls.events import CallAnswered, CallIncoming
 from bridge.calls.facts import ActionId, CallId, ConversationId, Ended, Party
+from bridge.calls.inputs import Pracked
 from bridge.sdp.codecs import DEFAULT, Codec
 from bridge.sdp.description import MalformedSdp, SessionDescription, parse
 from bridge.sdp.media_lines import Direction, Unacceptable
 from bridge.sdp.offer_answer import Answered, Negotiated, answer, offer, offered_codecs, read_answer
 from bridge.sdp.relaying import answer_as
 from bridge.sdp.video import offers_video
+from bridge.sip import reliable
 from bridge.sip.dialog import Dialog
 from bridge.sip.flow import Flow
 from bridge.sip.headers import NameAddr, content_type
 from bridge.sip.message import Request, Response
+from bridge.sip.reliable import RELIABLE, Provisionals, Said, rack_of
 from bridge.sip.uri import SipUri, TelUri, parse_uri
 from bridge.sip.user_agent import asks_for_sips, respond
 
@@ -72,7 +75,7 @@ def invited(
     offered = offer_in(invite)
     if isinstance(offered, MalformedSdp):
         return offered
-    return Call(
+    call = Call(
         id=id,
         conversation_id=conversation_id,
         plan=plan,
@@ -87,6 +90,10 @@ def invited(
         headers=shown_headers(invite),
         offer=offered,
     )
+    asked = reliable.wanted(invite) if "Require" in invite.headers or plan.reliable_if_supported else None
+    if asked == "required" or (asked == "supported" and plan.reliable_if_supported and offered is not None):
+        call.provisionals = Provisionals.begun(tag)
+    return call
 
 
 def announce(call: Call) -> None:
@@ -98,17 +105,70 @@ def announce(call: Call) -> None:
 
 
 def ring(call: Call) -> None:
-    """180, at once: it promises nothing that would have to be stored first."""
+    """180, at once: it promises nothing that would have to be stored first, unless it has to arrive for certain."""
     call.ringing = True
-    if call.invite_key is not None:
-        response = respond(
-            _invite(call),
-            180,
-            to_tag=call.tag,
-            contact=call.identity.contact,
-            headers=(("Server", call.identity.server),),
-        )
-        call.out.append(Respond(call.invite_key, response, gated=False))
+    _say(call, Said(180, has_sdp=False))
+
+
+def _say(call: Call, said: Said) -> None:
+    """A provisional response. One that has to arrive for certain waits for the PRACK of the one before it, and for the store; and
+    where the caller wants our offer, it would have to bring that (RFC 3262 §5), so such a caller gets its 200 only."""
+    provisionals = call.provisionals
+    if call.invite_key is None or (provisionals is not None and call.offer is None):
+        return
+    if provisionals is None or provisionals.say(said):
+        gated = said.has_sdp or provisionals is not None
+        call.out.append(Respond(call.invite_key, provisional_response(call, said), gated=gated))
+
+
+def provisional_response(call: Call, said: Said) -> Response:
+    """The same again whoever makes it."""
+    lines = [("Server", call.identity.server)]
+    if call.provisionals is not None:
+        lines += [("Allow", call.identity.allow), ("Require", RELIABLE), ("RSeq", str(call.provisionals.rseq))]
+    if said.has_sdp:
+        lines.append(("Content-Type", "application/sdp"))
+    return respond(
+        _invite(call),
+        said.status,
+        to_tag=call.tag,
+        contact=call.identity.contact,
+        headers=lines,
+        body=(call.local_sdp or b"") if said.has_sdp else b"",
+    )
+
+
+def acknowledged_provisional(call: Call, given: Pracked, *, now: float) -> None:
+    """A PRACK: what has waited for it goes on, once whoever carries the call on would know that too."""
+    provisionals, invite = call.provisionals, call.invite
+    if (
+        provisionals is None
+        or invite is None
+        or call.accept_sent
+        or not provisionals.acknowledge(rack_of(given.request), invite.cseq.number)
+    ):
+        call.out.append(Respond(given.key, respond(given.request, 481, headers=_server(call)), gated=False))
+        return
+    if given.request.body:  # a new offer, before the call is answered: it may ask again then
+        call.out.append(Respond(given.key, respond(given.request, 488, headers=_server(call)), gated=True))
+    else:
+        call.out.append(Respond(given.key, respond(given.request, 200, headers=_server(call)), gated=True))
+    waiting = provisionals.next()
+    if waiting is not None:
+        _say(call, waiting)
+    if call.phase is Phase.ANSWERING and call.has_ports:
+        _accept(call, now=now)
+
+
+def unacknowledged_provisional(call: Call, *, now: float) -> None:
+    """64·T1 without a PRACK: the caller hears nothing of us (RFC 3262 §3)."""
+    if call.is_over or call.accept_sent or call.provisionals is None or call.provisionals.pending is None:
+        return
+    refuse(call, 504, "network", "ack_timeout", now=now)
+
+
+def _server(call: Call) -> tuple[tuple[str, str], ...]:
+    return (("Server", call.identity.server),)
 
 
 def begin_answer(call: Call, action: Answer, action_id: ActionId | None, *, now: float) -> None:
@@ -152,15 +212,7 @@ def send_early_media(call: Call) -> None:
     """183 with our answer: the party that was dialed is heard before it answers. The 200 will say the same (§13.2.1)."""
     if call.offer is None or call.invite_key is None or call.local_sdp is not None or _answer_offer(call) is not None:
         return  # it has been said already, or will be refused when it comes to an answer
-    response = respond(
-        _invite(call),
-        183,
-        to_tag=call.tag,
-        contact=call.identity.contact,
-        headers=(("Server", call.identity.server), ("Content-Type", "application/sdp")),
-        body=call.local_sdp or b"",
-    )
-    call.out.append(Respond(call.invite_key, response, gated=True))
+    _say(call, Said(183, has_sdp=True))
 
 
 def no_media(call: Call, *, now: float) -> None:
@@ -170,7 +222,9 @@ def no_media(call: Call, *, now: float) -> None:
 
 
 def _accept(call: Call, *, now: float) -> None:
-    invite = _invite(call)
+    invite, provisionals = _invite(call), call.provisionals
+    if provisionals is not None and any(each.has_sdp for each in (provisionals.pending, *provisionals.waiting) if each):
+        return  # RFC 3262 §3: not before the caller has acknowledged our SDP
     if call.offer is None:
         call.sdp_version = 1
         call.local_sdp = offer(call.local_end(), codecs=offerable(call)).encode()

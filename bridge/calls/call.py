@@ -45,6 +45,7 @@ from bridge.sdp.offer_answer import LocalEnd, Negotiated
 from bridge.sip.dialog import Dialog
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request
+from bridge.sip.reliable import Provisionals
 from bridge.sip.session_timer import SessionTimer
 from bridge.sip.transaction import TransactionKey
 
@@ -85,6 +86,7 @@ class Plan:
     ring_limit_s: float = 180.0  # the longest a call may stay unanswered; Timer C of a proxy is 180 s too (§16.6)
     duration_limit_s: float = 14_400.0  # the longest an answered call may last
     destinations: Destinations = ANYWHERE  # whom it may call
+    reliable_if_supported: bool = False  # provisional responses also to callers who would only take them (RFC 3262)
     session_expires_s: int | None = None  # what we ask for (RFC 4028); None: only what the far end asks for
 
 
@@ -165,6 +167,7 @@ class Call:
         "peer_media",
         "phase",
         "plan",
+        "provisionals",
         "quality",
         "recovered",
         "referral",
@@ -256,6 +259,7 @@ class Call:
         # What answering needs; let go once the ACK has come.
         self.invite = invite
         self.invite_key: TransactionKey | None = None
+        self.provisionals: Provisionals | None = None  # where they have to arrive for certain, or shall
         self.offer = offer
         self.answer_action: ActionId | None = None
         self.answer_headers: Mapping[str, tuple[str, ...]] = {}

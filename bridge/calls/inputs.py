@@ -98,6 +98,19 @@ class ReInvited:
 
 
 @dataclass(slots=True)
+class Pracked:
+    """The caller has acknowledged a provisional response (RFC 3262), or says so."""
+
+    key: TransactionKey
+    request: Request
+
+
+@dataclass(slots=True)
+class Unpracked:
+    """It has not, in 64·T1."""
+
+
+@dataclass(slots=True)
 class Updated:
     """The far end refreshes its target, its session timer, or the session by an UPDATE (RFC 3311); CSeq, and what of either
     side is pending, have been checked."""
@@ -443,6 +456,8 @@ CallInput: TypeAlias = (
     | CancelReceived
     | ReInvited
     | Updated
+    | Pracked
+    | Unpracked
     | UpdateAnswered
     | UpdateRefused
     | MediaOpened

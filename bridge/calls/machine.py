@@ -83,6 +83,7 @@ from bridge.calls.inputs import (
     MediaOpened,
     MediaRefused,
     MediaSilent,
+    Pracked,
     Progressed,
     ReinviteAnswered,
     ReInvited,
@@ -91,6 +92,7 @@ from bridge.calls.inputs import (
     StoreTooLate,
     Unacknowledged,
     Undecided,
+    Unpracked,
     UpdateAnswered,
     Updated,
     UpdateRefused,
@@ -160,6 +162,10 @@ def step(call: Call, given: CallInput, *, now: float) -> list[CallEffect]:
             answering.canceled(call, "answered_elsewhere" if elsewhere else "canceled", q850=q850, now=now)
         case ReInvited(key, request):
             holding.reinvited(call, key, request, now=now)
+        case Pracked():
+            answering.acknowledged_provisional(call, given, now=now)
+        case Unpracked():
+            answering.unacknowledged_provisional(call, now=now)
         case Updated(key, request):
             holding.updated(call, key, request, now=now)
         case UpdateAnswered(response):

@@ -60,10 +60,12 @@ class InviteAttempt:
         "number",
         "parent",
         "place",
+        "pracked",
         "proof",
         "proxy",
         "reason",
         "reliable",
+        "rseqs",
         "sent_at",
         "sent_by",
         "sequence",
@@ -93,6 +95,10 @@ class InviteAttempt:
         self.proof: tuple[tuple[str, str], ...] = ()  # the header lines that answer the last one
         self.reliable = False  # its INVITE is too long for UDP (§18.1.1)
         self.datagram_only = False  # and TCP has not been taken
+        self.rseqs: dict[
+            str, int
+        ] = {}  # by To tag: the last provisional response that has been acknowledged (RFC 3262 §4)
+        self.pracked = 0  # PRACKs sent, each with a CSeq number of its own
         self.heard: str | None = None  # the To tag of the early dialog whose media is heard (§13.2.1)
         # When it was given up (seconds UTC), as long as its INVITE has no final response: that may still be a 2xx, and after
         # a crash nobody knows whether its CANCEL has left. 0.0: nothing is owed to it.
@@ -269,6 +275,8 @@ def _attempt_to_data(attempt: InviteAttempt) -> dict[str, Any]:
         "reliable",
         "datagram_only",
         "way",
+        "rseqs",
+        "pracked",
     ):
         value = getattr(attempt, name)
         if value:
@@ -297,4 +305,5 @@ def _attempt_from_data(number: int, data: dict[str, Any], seal: Seal) -> InviteA
     attempt.reliable = data.get("reliable", False)
     attempt.datagram_only = data.get("datagram_only", False)
     attempt.way = data.get("way", 0)
+    attempt.rseqs, attempt.pracked = data.get("rseqs", {}), data.get("pracked", 0)
     return attempt

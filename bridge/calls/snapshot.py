@@ -35,6 +35,7 @@ from bridge.sip.dialog import Dialog
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request
 from bridge.sip.parser import parse as parse_message
+from bridge.sip.reliable import Provisionals
 from bridge.sip.session_timer import Refresher, SessionTimer
 
 READS = (1,)  # versions, ascending: this release's own and the one before; it writes each of them
@@ -50,7 +51,7 @@ _KNOWN = frozenset(
         *("held", "answered_at", "actions_made", "answer_action", "ringing", "link", "peer_media", "ended"),
         *("client_state", "recovered", "move", "cause", "wait_until", "list", "answer_headers", "hangup_wanted"),
         *("video_port", "dial_failure", "muted", "on_hold", "early_media", "reoffer", "session"),
-        *("session_least", "passage", "transfer", "referral", "replacement", "transfers"),
+        *("session_least", "passage", "provisionals", "transfer", "referral", "replacement", "transfers"),
     }
 )
 
@@ -176,6 +177,8 @@ def _seldom(call: Call) -> dict[str, Any]:
         data["early_media"] = True
     if call.session is not None:
         data["session"] = list(call.session)
+    if call.provisionals is not None and call.invite is not None:
+        data["provisionals"] = call.provisionals.to_data()
     if call.passage is not None:
         data["passage"] = call.passage.to_data()
     if call.session_least:
@@ -266,6 +269,8 @@ def revive(
     if "hangup_wanted" in variable:
         ended_by, reason, lines, caused_by = variable["hangup_wanted"]
         call.hangup_wanted = HangUp(ended_by, reason, tuple((name, value) for name, value in lines), caused_by)
+    if "provisionals" in variable:
+        call.provisionals = Provisionals.from_data(variable["provisionals"])
     if "passage" in variable:
         call.passage = Passage.from_data(variable["passage"])
     _revive_session(call, variable)

@@ -48,7 +48,7 @@ from bridge.calls.events import CallAnswered, CallEnded
 from bridge.calls.inputs import AcceptSent, CallInput, EventsExhausted, Parted
 from bridge.calls.passage import AbandonCopy, CancelCopy, LocateCopy, LookUp, OpenPassage, PassBack, SendCopy
 from bridge.calls.streams import rule_of, video_rule_of, video_session
-from bridge.engine import linking, locating, proxying, referred, referring, seeking, trunking
+from bridge.engine import linking, locating, provisional, proxying, referred, referring, seeking, trunking
 from bridge.engine.commit import Ending, EventWrite
 from bridge.engine.effects import ClosePorts, CommandAccepted, CommandRefused, Noted, OpenPorts, Originated, SetRule
 from bridge.engine.gate import (
@@ -358,6 +358,8 @@ def send_response(holdings: Holdings, leg: Leg, key: TransactionKey, response: R
     pending = leg.usage.state is UsageState.INVITED and leg.usage.sequence == response.cseq.number
     if response.status >= 300 and response.cseq.method == "INVITE" and pending:
         usage_effects(holdings, leg, leg.usage.step(Declined(response.cseq.number)), now=now)
+    if leg.call.provisionals is not None and response.cseq.method == "INVITE":
+        provisional.sent(holdings, leg, key, response, now=now)
     sip_outcomes(holdings, holdings.endpoint.respond(key, response, now=now))
 
 
@@ -386,6 +388,8 @@ def _send_accept(holdings: Holdings, leg: Leg, key: TransactionKey | None, respo
     call = leg.call
     if call.is_over or call.dialog is None:
         return
+    if key is not None and call.provisionals is not None:
+        provisional.sent(holdings, leg, key, response, now=now)
     sequence = response.cseq.number
     if key is not None and holdings.endpoint.state(key) is not None:
         outcomes = holdings.endpoint.respond(key, response, now=now)

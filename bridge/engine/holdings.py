@@ -39,9 +39,10 @@ from bridge.sip.endpoint import Endpoint
 from bridge.sip.flow import Flow, Send
 from bridge.sip.headers import Line
 from bridge.sip.invite_usage import InviteUsage, UsageTimer
-from bridge.sip.message import Request
+from bridge.sip.message import Request, Response
 from bridge.sip.proxy import Admitted, Interface
 from bridge.sip.proxy import Identity as ProxyIdentity
+from bridge.sip.reliable import RELIABLE
 from bridge.sip.session_timer import TIMER
 from bridge.sip.transaction import TransactionKey
 from bridge.sip.user_agent import Capabilities
@@ -53,6 +54,7 @@ class NodeTimer(StrEnum):
     TRYING = "trying"  # 100 leaves without the store's word
     STORE = "store"  # a caller waits no longer for the store
     ACKNOWLEDGE = "acknowledge"  # settled deliveries find no write to ride with
+    PROVISIONAL = "provisional"  # a provisional response has no PRACK yet
     AUDIT = "audit"  # the store is back: does it still know this conversation?
 
 
@@ -117,6 +119,16 @@ class Unwritten:
         self.promised: Promised | None = None  # with an Idempotency-Key to claim
 
 
+@dataclass(slots=True)
+class Provisional:
+    """A reliable provisional response on its way (RFC 3262 §3)."""
+
+    key: TransactionKey
+    response: Response
+    interval: float  # seconds to the next copy, doubled each time
+    until: float  # seconds UTC: 64·T1 after the first one
+
+
 class Leg:
     """A call as this node carries it: the call itself, its INVITE usage, what of it is stored."""
 
@@ -133,6 +145,7 @@ class Leg:
         "notify_key",
         "passed_on",
         "proof",
+        "provisional",
         "published",
         "queued",
         "snapshot",
@@ -155,6 +168,7 @@ class Leg:
         self.update_key: TransactionKey | None = None  # of their last UPDATE
         self.notify_key: TransactionKey | None = None  # of their last NOTIFY
         self.asking: EventId | None = None  # the event that asks what becomes of the far end's REFER
+        self.provisional: Provisional | None = None  # that is repeated until its PRACK comes
         self.passed_on = False  # its INVITE came back: no other node had a call of it
         self.stored = False  # `fixed` has been written, as a part of this conversation
         self.takes: list[
@@ -266,7 +280,9 @@ class Holdings:
         self.names = Names(secret=settings.secret, node_id=settings.node_id)
         ours = Capabilities()
         self.capabilities = replace(
-            ours, methods=(*ours.methods, "REGISTER"), extensions=ours.extensions | {"path", "outbound", TIMER}
+            ours,
+            methods=(*ours.methods, "REGISTER"),
+            extensions=ours.extensions | {"path", "outbound", TIMER, RELIABLE},
         )
         self.admission = Admission(settings.admission)
         self.endpoint = Endpoint(timers=settings.timers)

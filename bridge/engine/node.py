@@ -26,9 +26,21 @@ from bridge.calls.inputs import (
     MediaRefused,
     MediaSilent,
     StoreTooLate,
+    Unpracked,
 )
 from bridge.calls.sealing import sealed_actions
-from bridge.engine import fencing, handover, linking, locating, ownership, proxying, registering, signalling, trunking
+from bridge.engine import (
+    fencing,
+    handover,
+    linking,
+    locating,
+    ownership,
+    provisional,
+    proxying,
+    registering,
+    signalling,
+    trunking,
+)
 from bridge.engine.carrying import hurry, send_trying, settle, step
 from bridge.engine.delivering import acknowledge, carry_deliveries, finish_if_done
 from bridge.engine.effects import ClosePorts, CommandRefused, Effect
@@ -318,6 +330,12 @@ class Node:
             case NodeTimer.STORE:
                 step(holdings, leg, StoreTooLate(), now=now)
                 hurry(holdings, leg, now=now)
+            case NodeTimer.PROVISIONAL:
+                said = provisional.repeat(holdings, leg, now=now)
+                if isinstance(said, Unpracked):
+                    step(holdings, leg, said, now=now)
+                else:
+                    signalling.outcomes(holdings, said, now=now)
             case NodeTimer.AUDIT:
                 holdings.changed(leg.holding)
             case NodeTimer.ACKNOWLEDGE:

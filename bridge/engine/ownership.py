@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from bridge.calls import session_timing, snapshot
-from bridge.calls.answering import accepted_response
+from bridge.calls.answering import accepted_response, provisional_response
 from bridge.calls.call import Call, Phase, Plan
 from bridge.calls.dialing import ELSEWHERE
-from bridge.calls.effects import Accept, CallTimer
+from bridge.calls.effects import Accept, CallTimer, Respond
 from bridge.calls.events import DECISIONS, REFERRING
 from bridge.calls.facts import CallId, EventId, Move
 from bridge.calls.inputs import CarriedOn, Elapsed, InviteLost, MediaClosed, MediaGone
@@ -451,6 +451,12 @@ def _take_up_invite(holdings: Holdings, leg: Leg, *, now: float) -> None:
             call.invite_key = outcome.key
             holdings.invites[outcome.key] = call.id
     leg.usage.step(InviteArrived(call.invite.cseq.number))
+    pending = call.provisionals.pending if call.provisionals is not None else None
+    if pending is not None and not call.is_over:
+        # Whether it has arrived nobody knows; its PRACK is still to come, if it has one at all.
+        said = Respond(call.invite_key, provisional_response(call, pending), gated=True) if call.invite_key else None
+        if said is not None:
+            release(holdings, Answering(call.id, said), now=now)
     if call.phase is Phase.ANSWERING:
         holdings.out.append(OpenPorts(call.id, call.id))
     elif call.phase is Phase.ACCEPTED:

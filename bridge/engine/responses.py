@@ -23,7 +23,7 @@ from bridge.calls.inputs import (
 )
 from bridge.calls.passage import CopySilent, CopyUndeliverable
 from bridge.calls.search import Stage
-from bridge.engine import proxying, referred, referring, seeking
+from bridge.engine import provisional, proxying, referred, referring, seeking
 from bridge.engine.carrying import sip_outcomes, step
 from bridge.engine.delivering import finish_if_done
 from bridge.engine.effects import Dropped, Noted
@@ -62,6 +62,8 @@ def arrived(holdings: Holdings, given: ResponseArrived, *, now: float) -> None:
             finish_if_done(holdings, leg.holding, now=now)
     elif ours.attempt:
         _to_attempt(holdings, leg, ours, response, given.flow, now=now)
+    elif given.key.method == "PRACK":
+        return  # one that is refused changes nothing: what it was for is repeated, or answered
     elif leg is not None and given.key.method == "UPDATE":
         _to_update(holdings, leg, ours, response, now=now)
     elif leg is not None and given.key.method == "REFER":
@@ -127,7 +129,7 @@ def _lost(holdings: Holdings, key: TransactionKey, code: int, reason: str, *, no
         return
     if key.method == "BYE":
         holdings.out.append(Noted("info", "bye_unanswered", ours.call))
-    elif leg is None:
+    elif leg is None or key.method == "PRACK":
         return
     elif ours.proxied is not None:
         passage = leg.call.passage
@@ -161,7 +163,9 @@ def _to_attempt(
 ) -> None:
     status = response.status
     if status < 200:
-        if leg is not None:
+        pracks = None if leg is None else provisional.heard(holdings, leg, ours, response, flow, now=now)
+        if leg is not None and pracks is not None:
+            sip_outcomes(holdings, pracks)
             step(holdings, leg, Progressed(ours.attempt, response), now=now)
     elif status >= 300:
         if status == 503:
@@ -171,6 +175,7 @@ def _to_attempt(
             step(holdings, leg, InviteRefused(ours.attempt, response, proof), now=now)
     elif leg is not None and leg.call.is_sought:
         dialog = Dialog.as_client(ours.request, response, flow)
+        dialog.local_sequence += seeking.attempt_of(leg.call, ours.attempt).pracked
         leg.call.identity = holdings.settings.listener_of(flow).named(secure=dialog.secure)
         step(holdings, leg, InviteAnswered(ours.attempt, response, dialog), now=now)
     elif leg is not None and _is_of(leg.call.dialog, response):

@@ -28,12 +28,13 @@ from bridge.sip.invite_usage import AckSent as UsageAckSent
 from bridge.sip.invite_usage import InviteSent, UsageState
 from bridge.sip.locating import Hop
 from bridge.sip.message import Request
+from bridge.sip.reliable import RELIABLE
 from bridge.sip.session_timer import TIMER
 from bridge.sip.transaction import State, TransactionKey, client_key
 from bridge.sip.uri import is_sips
 from bridge.sip.user_agent import Capabilities, new_invite, via_value
 
-_EXTENSIONS = frozenset({TIMER})  # what our INVITEs support
+_EXTENSIONS = frozenset({TIMER, RELIABLE})  # what our INVITEs support
 _TARGETS = frozenset({"INVITE", "UPDATE", "REFER"})  # what tells the far end where we are (§12.2.1.1, RFC 3515 §2.2)
 _OVERTAKEN_S = 1.0  # for their re-INVITE to be over, before ours
 PATIENCE_T1 = 8  # times T1, for a server while others remain: four copies of an INVITE by UDP

@@ -15,6 +15,7 @@ from bridge.calls.inputs import (
     CancelReceived,
     KeyPressed,
     Notified,
+    Pracked,
     Referred,
     ReferRepeated,
     ReInvited,
@@ -374,7 +375,7 @@ def _within_dialog(holdings: Holdings, arrived: RequestArrived, *, now: float) -
         step(holdings, leg, ReferRepeated(arrived.key, request), now=now)
         return
     dialog = leg.call.dialog
-    if dialog is None and request.method == "UPDATE":
+    if dialog is None and request.method in ("UPDATE", "PRACK"):
         dialog = answering.early_dialog(leg.call)  # its numbers and its target are kept from here on
     if dialog is not None:
         if dialog.secure and not arrived.flow.secure:
@@ -399,6 +400,8 @@ def _within_dialog(holdings: Holdings, arrived: RequestArrived, *, now: float) -
             _notify(holdings, leg, arrived, now=now)
         case "REFER":
             _refer(holdings, leg, arrived, now=now)
+        case "PRACK":
+            _prack(holdings, leg, arrived, now=now)
         case "INFO":
             _info(holdings, leg, arrived, now=now)
         case _:
@@ -460,6 +463,16 @@ def _refer(holdings: Holdings, leg: Leg, arrived: RequestArrived, *, now: float)
     if leg.call.dialog is not None:
         leg.call.dialog.refresh_target(arrived.request)  # RFC 3515 §2.2
     step(holdings, leg, Referred(referral), now=now)
+
+
+def _prack(holdings: Holdings, leg: Leg, arrived: RequestArrived, *, now: float) -> None:
+    """RFC 3262 §3. Outside of an INVITE that waits for its answer there is nothing that it could acknowledge."""
+    if leg.call.search is not None or leg.call.invite is None or leg.call.is_over:
+        _answer(holdings, arrived, 481, now=now)
+    elif holdings.is_in_limbo(now):
+        _answer(holdings, arrived, 500, "Store Away", (_LATER,), now=now)  # limbo: survival §1
+    else:
+        step(holdings, leg, Pracked(arrived.key, arrived.request), now=now)
 
 
 def _is_early(holdings: Holdings, request: Request) -> bool:

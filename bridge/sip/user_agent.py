@@ -33,7 +33,18 @@ _CONTENT_MATTERS_NOT = frozenset({"BYE", "CANCEL"})  # who hangs up has hung up,
 class Capabilities:
     """What our user agent server understands; every value goes into an answer as it stands."""
 
-    methods: tuple[str, ...] = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE", "NOTIFY", "REFER")
+    methods: tuple[str, ...] = (
+        "INVITE",
+        "ACK",
+        "BYE",
+        "CANCEL",
+        "OPTIONS",
+        "INFO",
+        "PRACK",
+        "UPDATE",
+        "NOTIFY",
+        "REFER",
+    )
     extensions: frozenset[str] = frozenset()  # option tags, lower case
     content_types: tuple[str, ...] = ("application/sdp",)
     info_types: tuple[str, ...] = TYPES  # of INFO, which brings no session description

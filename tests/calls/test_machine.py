@@ -85,6 +85,7 @@ from bridge.calls.inputs import (
     NotifyAnswered,
     NotifyLost,
     Parted,
+    Pracked,
     Progressed,
     ReferAnswered,
     ReferralDecided,
@@ -102,6 +103,7 @@ from bridge.calls.inputs import (
     StoreTooLate,
     Unacknowledged,
     Undecided,
+    Unpracked,
     UpdateAnswered,
     Updated,
     UpdateRefused,
@@ -174,6 +176,7 @@ UPDATE = message(request("UPDATE", sequence=2, sdp=OFFER, to_tag=TAG))
 REFRESH = message(request("UPDATE", sequence=3, to_tag=TAG))
 INVITE = Calling(BOB).sent()
 REFER = message(request("REFER", sequence=5, to_tag=TAG))
+PRACK = message(request("PRACK", sequence=4, to_tag=TAG, extra="RAck: 1 1 INVITE\r\n"))
 NOTIFY = message(request("NOTIFY", sequence=4, to_tag=TAG))
 NEWS = ((False, None), (True, None), (False, 180), (True, 200), (True, 486))
 INPUTS: list[CallInput] = [
@@ -263,6 +266,8 @@ INPUTS: list[CallInput] = [
     PeerFailed(486, "Busy Here"),
     PeerGone(ended=True),
     PeerGone(ended=False),
+    Pracked(server_key(PRACK), PRACK),
+    Unpracked(),
     PassageOpened("0123456789abcdef", 60),
     PassageRefused(483, "Too Many Hops"),
     TargetsFound(((ProxyTarget("sip:bob@192.0.2.2"), None), (ProxyTarget("sip:bob@192.0.2.2"), FLOW))),

@@ -145,6 +145,8 @@ def test_every_field_of_an_attempt_is_kept() -> None:
         "proxy": "sip:192.0.2.9",
         "reliable": True,
         "datagram_only": True,
+        "rseqs": {"b1": 7},
+        "pracked": 2,
     }
     for name, value in kept.items():
         setattr(attempt, name, value)

@@ -85,13 +85,13 @@ def test_an_unknown_method_gets_405() -> None:
     answer, _ = answer_to(request("SUBSCRIBE"))
     assert (answer.status, answer.headers.get("Allow")) == (
         405,
-        "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, NOTIFY, REFER, REGISTER",
+        "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE, NOTIFY, REFER, REGISTER",
     )
 
 
 def test_an_unknown_extension_gets_420() -> None:
-    answer, _ = answer_to(request("INVITE", sdp=OFFER, extra="Require: 100rel, gruu\r\n"))
-    assert (answer.status, answer.headers.get("Unsupported")) == (420, "100rel, gruu")
+    answer, _ = answer_to(request("INVITE", sdp=OFFER, extra="Require: 100rel, precondition, gruu\r\n"))
+    assert (answer.status, answer.headers.get("Unsupported")) == (420, "precondition, gruu")
 
 
 def test_an_unknown_body_gets_415() -> None:
@@ -127,7 +127,9 @@ def test_max_forwards_0_is_for_us_all_the_same() -> None:
 def test_options_outside_a_dialog() -> None:
     answer, _ = answer_to(request("OPTIONS"))
     assert answer.status == 200
-    assert answer.headers.get("Allow") == "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, NOTIFY, REFER, REGISTER"
+    assert (
+        answer.headers.get("Allow") == "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE, NOTIFY, REFER, REGISTER"
+    )
     assert answer.headers.get("Accept") == "application/sdp"
 
 

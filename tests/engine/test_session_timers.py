@@ -228,7 +228,7 @@ def test_a_far_end_that_is_never_content_is_not_asked_for_ever() -> None:
 
 def test_our_invite_supports_it_and_asks_for_nothing() -> None:
     _, bob = calling()
-    assert bob.invite.headers.get("Supported") == "timer"
+    assert bob.invite.headers.get("Supported") == "100rel, timer"
     assert "Session-Expires" not in bob.invite.headers
 
 

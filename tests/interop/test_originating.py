@@ -90,6 +90,16 @@ async def test_sipp_answers_and_we_hang_up(desk: Desk) -> None:
     assert (event["data"]["call"]["client_state"], event["data"]["call"]["tags"]) == ("s", ["reminder"])
 
 
+async def test_early_media_that_sipp_wants_to_have_acknowledged(desk: Desk) -> None:
+    server = await desk.scene.sipp_server("reliable.xml")
+    name = await desk.call(server.uri)
+    await desk.application.event(ANSWERED, call=name)
+    await desk.hang_up(name)
+    types, _, _ = await desk.ended(name)
+    assert types == [INITIATED, "call.early_media", ANSWERED, ENDED]
+    await server.done()
+
+
 async def test_the_party_hangs_up(desk: Desk) -> None:
     callee = await desk.scene.callee()
     name = await desk.call(callee.uri)

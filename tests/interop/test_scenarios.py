@@ -20,6 +20,7 @@ CALLS = 30
 DECISIONS: dict[str, list[Listed]] = {
     "answer": ["answer"],
     "ring": ["ring", {"action": "park", "timeout_s": 600}],
+    "patient": ["ring", {"action": "pause", "seconds": 0.3}, "answer"],
     "away": ["answer", {"action": "transfer", "to": "sip:carol@192.0.2.4"}],
     "busy": [{"action": "reject", "code": 486}],
     "moment": ["answer", {"action": "pause", "seconds": 0.2}, {"action": "hangup", "reason": "closing time"}],
@@ -113,6 +114,11 @@ async def test_hold_and_resume_by_update(runs: Runs) -> None:
     streams = await runs.play("update", "answer")
     told = ("call.incoming", "call.answered", "call.held", "call.resumed", "call.held", "call.ended")
     assert types(streams) == {told: CALLS}
+
+
+async def test_ringing_that_arrives_for_certain(runs: Runs) -> None:
+    streams = await runs.play("prack", "patient")
+    assert types(streams) == {("call.incoming", "action.completed", "call.answered", "call.ended"): CALLS}
 
 
 async def test_session_timer(runs: Runs) -> None:

@@ -23,7 +23,7 @@ from tests.sim.network import Address, Network
 from tests.sim.process import LISTENER, Mischief, Post, Process
 from tests.sim.store import Server
 
-ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, NOTIFY, REFER, REGISTER"
+ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE, NOTIFY, REFER, REGISTER"
 RETRIES = Schedule(delays=(0.0, 1.0, 2.0, 4.0, 8.0, *[16.0] * 20))  # outlasts every fault: no event may go dead
 REALM = "sim"
 # What DNS knows. Nobody is at the first.

@@ -127,7 +127,7 @@ def test_an_ordinary_request_passes(method: str) -> None:
             Refused(
                 405,
                 "Method Not Allowed",
-                (("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, NOTIFY, REFER"),),
+                (("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE, NOTIFY, REFER"),),
             ),
         ),
         (
@@ -135,7 +135,7 @@ def test_an_ordinary_request_passes(method: str) -> None:
             Refused(
                 405,
                 "Method Not Allowed",
-                (("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, NOTIFY, REFER"),),
+                (("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE, NOTIFY, REFER"),),
             ),
         ),
         (request(uri="http://biloxi.example"), Refused(416, "Unsupported URI Scheme")),
@@ -231,7 +231,7 @@ def test_only_an_invite_is_answered_with_a_body() -> None:
 
 def test_options_tell_what_we_can() -> None:
     assert options_headers(OURS) == [
-        ("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, NOTIFY, REFER"),
+        ("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE, NOTIFY, REFER"),
         ("Accept", "application/sdp"),
         ("Accept-Encoding", "identity"),
         ("Accept-Language", "en"),
@@ -264,7 +264,7 @@ def test_a_new_invite() -> None:
         b"Call-ID: call-1\r\n"
         b"CSeq: 1 INVITE\r\n"
         b"Contact: <sip:alice@192.0.2.1>\r\n"
-        b"Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, NOTIFY, REFER\r\n"
+        b"Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE, NOTIFY, REFER\r\n"
         b"Accept: application/sdp\r\n"
         b"Supported: timer\r\n"
         b"User-Agent: bridge/1\r\n"
