@@ -5,8 +5,10 @@ Each stands between `<!-- generated: name -->` and `<!-- end -->`; everything ar
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -20,6 +22,8 @@ from bridge.settings.complaints import key_paths
 from bridge.telemetry.metrics import Metrics
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
+COVERAGE = Path(__file__).with_name("rfc_coverage.toml")
+STATES = ("done", "partly", "not")
 _PART = re.compile(r"(?<=<!-- generated: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
 _WIDTH = 130
 
@@ -79,6 +83,44 @@ def call_example() -> str:
     return f"```json\n{compact(examples.SCHEMAS['Call'][0])}\n```\n"
 
 
+def rfc_table() -> str:
+    """What of each RFC is there, in the order of their numbers, and how much that is."""
+    covered = tomllib.loads(COVERAGE.read_text(encoding="utf-8"))
+    parts, counts = [], dict.fromkeys(STATES, 0)
+    for number, rfc in sorted(covered.items(), key=lambda each: int(each[0])):
+        rows: list[tuple[str, ...]] = []
+        for section, what, state, code, tests, why in rfc["rows"]:
+            counts[state] += 1
+            found = ", ".join(f"`{named(each)}`" for each in code.split())
+            shown = ", ".join(f"`{shown_by(each)}`" for each in tests.split())
+            rows.append((section, what, f"**{state}**" + (f": {why}" if why else ""), found, shown))
+        link = f"[RFC {number}](https://www.rfc-editor.org/rfc/rfc{number})"
+        parts.append(f"## {link}: {rfc['title']}\n\n" + table(("section", "what", "state", "code", "tests"), rows))
+    told = " · ".join(f"{count} {state}" for state, count in counts.items())
+    return f"{len(covered)} RFCs, {sum(counts.values())} rows: {told}.\n\n" + "\n".join(parts)
+
+
+def named(code: str) -> str:
+    """A module, or a name in one. LookupError where there is no such thing."""
+    module, _, name = code.partition(":")
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise LookupError(code) from error
+    if name and not hasattr(found, name):
+        raise LookupError(code)
+    return code
+
+
+def shown_by(place: str) -> str:
+    """A file of tests, or one test in it. LookupError where there is no such thing."""
+    file, _, name = place.partition("::")
+    path = DOCS.parent / file
+    if not path.exists() or (name and f"def {name}(" not in path.read_text(encoding="utf-8")):
+        raise LookupError(place)
+    return place
+
+
 def compact(value: Any, indent: int = 0, used: int = 0) -> str:
     """JSON with what fits into a line in one line; `used` characters of the first line are taken."""
     flat = json.dumps(value, ensure_ascii=False)
@@ -97,6 +139,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "problems": problem_table,
     "metrics": metric_table,
     "call": call_example,
+    "rfcs": rfc_table,
 }
 
 

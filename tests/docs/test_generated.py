@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import pytest
 
 from bridge.config import keys
-from tests.docs.generated import PARTS, key_table, renewed
+from tests.docs.generated import COVERAGE, PARTS, STATES, key_table, named, renewed, shown_by
 from tests.docs.pages import PAGES, Page
 
 
@@ -44,3 +46,25 @@ def test_secrets_are_marked_and_nothing_else_is() -> None:
         "users[].ha1.sha_256",
         "trunks[].auth.password",
     ]
+
+
+def test_every_row_of_the_rfcs_says_what_it_should() -> None:
+    for rfc in tomllib.loads(COVERAGE.read_text(encoding="utf-8")).values():
+        for section, what, state, code, tests, why in rfc["rows"]:
+            assert section
+            assert what
+            assert state in STATES
+            assert bool(code and tests) is (state != "not"), "what is there has code and tests, and nothing else has"
+            assert why or state == "done", "what is not whole says why"
+
+
+@pytest.mark.parametrize("code", ["bridge.sip.nothing", "bridge.sip.parser:nothing"])
+def test_code_that_is_not_there_is_noticed(code: str) -> None:
+    with pytest.raises(LookupError):
+        named(code)
+
+
+@pytest.mark.parametrize("place", ["tests/nothing.py", "tests/docs/test_generated.py::test_nothing"])
+def test_a_test_that_is_not_there_is_noticed(place: str) -> None:
+    with pytest.raises(LookupError):
+        shown_by(place)
