@@ -54,13 +54,13 @@ from bridge.settings.values import (
     parse_proxy,
     split_text,
 )
-from bridge.sip.flow import default_port
+from bridge.settings.websocket import WebSocket
+from bridge.sip.flow import SECURE, default_port
 from bridge.sip.locating import wanted_of
 from bridge.sip.session_timer import MIN_SE
 from bridge.store.urls import read_store_url
 
-TRANSPORTS = ("udp", "tcp", "tls")
-TRANSPORTS_LATER = frozenset({"ws", "wss"})
+TRANSPORTS = ("udp", "tcp", "tls", "ws", "wss")
 STORES_OF_OUR_OWN = ("embedded", "memory")
 
 # Keys of the public contract that a later release brings. A key that did nothing would be worse than none.
@@ -109,7 +109,7 @@ __all__ = [
 class Listener(Section):
     """One SIP listener. Written as its `uri` alone, or with what it shall say of itself."""
 
-    uri: str = Field(description="udp:host:port, tcp:host:port or tls:host:port, where to listen")
+    uri: str = Field(description="udp:host:port, tcp:…, tls:…, ws:… or wss:…, where to listen")
     advertise: ReachableText | None = Field(
         default=None, description="host[:port] of this listener, instead of sip.advertise"
     )
@@ -123,12 +123,8 @@ class Listener(Section):
     @classmethod
     def _canonical(cls, uri: str) -> str:
         transport, _, rest = uri.partition(":")
-        if transport in TRANSPORTS_LATER:
-            raise ValueError(
-                f"{uri} is not in this release ({__version__}) yet, which listens on UDP, TCP and TLS: remove it"
-            )
         if transport not in TRANSPORTS or not rest:
-            raise ValueError("expected udp:host:port, tcp:host:port or tls:host:port, such as udp:0.0.0.0:5060")
+            raise ValueError("expected udp:, tcp:, tls:, ws: or wss:host:port, such as udp:0.0.0.0:5060")
         address = parse_host_port(rest)
         port = default_port(transport) if address.port is None else address.port
         return f"{transport}:{HostPort(address.host, port)}"
@@ -161,14 +157,15 @@ class SipTimers(Section):
 class Sip(Section):
     listen: Annotated[tuple[Listener, ...], BeforeValidator(split_text), Field(min_length=1, max_length=64)] = Field(
         default=(Listener(uri="udp:0.0.0.0:5060"),),
-        description="where to listen: udp:host:port, tcp:host:port, tls:host:port, or several",
+        description="where to listen: udp:host:port, tcp:…, tls:…, ws:… or wss:…, or several",
     )
     advertise: ReachableText | None = Field(
         default=None,
         description="host[:port] in Contact and Via, as phones reach it; default: this host's outward address. "
-        "The port is not for tls:…, which has its own",
+        "The port is not for tls:…, ws:… and wss:…, which have their own",
     )
     tls: Tls = Tls()
+    websocket: WebSocket = WebSocket()
     domains: Annotated[tuple[str, ...], BeforeValidator(split_text), Field(max_length=1000)] = Field(
         default=(), description="host parts of addresses that are ours; default: any"
     )
@@ -178,7 +175,7 @@ class Sip(Section):
     )
     connection_idle_s: Seconds = Field(
         default=3600.0,
-        description="a TCP or TLS connection without a word for so long is closed; CRLF keep-alives are words",
+        description="a TCP, TLS or WebSocket connection without a word for so long is closed; keep-alives are words",
     )
     authenticate: Literal["registered", "all", "none"] = Field(
         default="registered",
@@ -209,13 +206,15 @@ class Sip(Section):
 
     @model_validator(mode="after")
     def _secured(self) -> Self:
-        secure = next((each.uri for each in self.listen if each.transport == "tls"), None)
+        secure = next((each.uri for each in self.listen if each.transport in SECURE), None)
         if secure is not None and self.tls.files is None:
             raise ValueError(
                 f"{secure} needs sip.tls.certificate and sip.tls.key: the files of a certificate and its key"
             )
         if secure is None and self.tls != Tls():
             raise ValueError("sip.tls is for nobody: add tls:0.0.0.0:5061 to sip.listen, or remove it")
+        if self.websocket.origins and all(each.transport not in ("ws", "wss") for each in self.listen):
+            raise ValueError("sip.websocket is for nobody: add ws:… or wss:… to sip.listen, or remove it")
         return self
 
     @model_validator(mode="after")
@@ -416,10 +415,11 @@ class Limits(Section):
         default=10_000, description="calls at once on this node; more get 503 with Retry-After"
     )
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        default=10_000, description="TCP or TLS connections at once of each listener; more are closed as they come"
+        default=10_000,
+        description="TCP, TLS or WebSocket connections at once of each listener; more are closed as they come",
     )
     max_connections_per_source: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        default=1_000, description="TCP or TLS connections that one address may make to each listener"
+        default=1_000, description="TCP, TLS or WebSocket connections that one address may make to each listener"
     )
     max_requests_per_source: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=200,

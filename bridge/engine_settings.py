@@ -65,6 +65,12 @@ def node_settings(
     )
 
 
+def advertised_host(config: Config, listener: Listener) -> str:
+    """The host by which far ends know this listener."""
+    shown = listener.advertise or config.sip.advertise
+    return shown.host if shown is not None else outward_address(listener.address.host)
+
+
 def media_address(config: Config) -> str:
     """What SDP shall advertise: a host name or an address."""
     if config.media.advertise is not None:
@@ -77,13 +83,14 @@ def media_address(config: Config) -> str:
 def _listener(config: Config, listener: Listener, bound: SipListener) -> EngineListener:
     """A listener as the far end sees it."""
     shown = listener.advertise or config.sip.advertise
-    host = shown.host if shown is not None else outward_address(listener.address.host)
+    host = advertised_host(config, listener)
     port = shown.port if shown is not None else None
-    if port is None or (listener.advertise is None and listener.transport == "tls"):  # never the one of UDP and TCP
+    if port is None or (listener.advertise is None and listener.transport not in ("udp", "tcp")):  # never theirs
         port = bound.address[1]
     sent_by = host_port(host, port)
     allow = ", ".join(Capabilities().methods)
-    transport = "" if listener.transport == "udp" else f";transport={listener.transport}"
+    said = "ws" if listener.transport == "wss" else listener.transport  # no URI says wss (RFC 7118 §5.2)
+    transport = "" if said == "udp" else f";transport={said}"
     identity = Identity(contact=f"<sip:{sent_by}{transport}>", server=SERVER, allow=allow)
     version = ip_address(bound.address[0]).version
     return EngineListener(listener.uri, sent_by, identity, listener.transport, version)

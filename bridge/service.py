@@ -40,7 +40,7 @@ from bridge.draining import Draining
 from bridge.engine.inputs import HangUpAll
 from bridge.engine.node import Node
 from bridge.engine.registrations import RegistrationEvent
-from bridge.engine_settings import media_address, node_settings
+from bridge.engine_settings import advertised_host, media_address, node_settings
 from bridge.errors import StartError, StoreUnavailable
 from bridge.fetching import Fetching
 from bridge.handing import HandingOver
@@ -53,12 +53,14 @@ from bridge.net.connection import StreamLimits
 from bridge.net.resolver import Resolver
 from bridge.net.stream import StreamListener
 from bridge.net.udp import UdpListener
+from bridge.net.websocket import WebSocketListener
 from bridge.nodes import Nodes
 from bridge.pump import Pump
 from bridge.reader import Reader
 from bridge.registry import Registry
 from bridge.renewal import Renewal
 from bridge.sealing import ClusterSeal
+from bridge.sip.flow import SECURE
 from bridge.sip.registrar import AddressOfRecord
 from bridge.store import Lease, Store
 from bridge.store.memory import MemoryStore
@@ -412,10 +414,23 @@ class Service:
                 per_source=self._config.limits.max_connections_per_source,
                 idle_s=self._config.sip.connection_idle_s,
             )
-            secured = certificates if listener.transport == "tls" else None
-            bound = StreamListener(
-                listener.uri, host, port, pump.stream, dropped=pump.dropped, limits=limits, certificates=secured
-            )
+            secured = certificates if listener.transport in SECURE else None
+            if listener.transport in WebSocketListener.transports:
+                bound = WebSocketListener(
+                    listener.uri,
+                    host,
+                    port,
+                    pump.stream,
+                    dropped=pump.dropped,
+                    origins=self._config.sip.websocket.origins,
+                    hosts={*self._config.sip.domains, advertised_host(self._config, listener)},
+                    limits=limits,
+                    certificates=secured,
+                )
+            else:
+                bound = StreamListener(
+                    listener.uri, host, port, pump.stream, dropped=pump.dropped, limits=limits, certificates=secured
+                )
         await bound.bind()
         stack.push_async_callback(bound.close)
         self._listening.append(f"{listener.transport}:{host_port(*bound.address)}")

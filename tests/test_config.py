@@ -109,8 +109,17 @@ class TestComplaints:
             ("sip: {local_nets: []}", "bridge.yaml:1: sip.local_nets: not in this release (0.1.0) yet: remove it"),
             (
                 "sip:\n  listen:\n  - udp:127.0.0.1:5060\n  - wss:127.0.0.1:5061",
-                "bridge.yaml:4: sip.listen[1].uri: wss:127.0.0.1:5061 is not in this release (0.1.0) yet, which listens "
-                "on UDP, TCP and TLS: remove it",
+                "bridge.yaml:1: sip: wss:127.0.0.1:5061 needs sip.tls.certificate and sip.tls.key: the files of a "
+                "certificate and its key",
+            ),
+            (
+                "sip: {websocket: {origins: [app.example.com]}, listen: [ws:127.0.0.1:5062]}",
+                "bridge.yaml:1: sip.websocket.origins: expected scheme://host[:port] of a page, such as "
+                "https://app.example.com, or * for any",
+            ),
+            (
+                "sip: {websocket: {origins: ['*']}}",
+                "bridge.yaml:1: sip: sip.websocket is for nobody: add ws:… or wss:… to sip.listen, or remove it",
             ),
             (
                 "sip: {listen: 5060}",
@@ -118,7 +127,7 @@ class TestComplaints:
             ),
             (
                 "sip: {listen: [sctp:1.2.3.4]}",
-                "bridge.yaml:1: sip.listen[0].uri: expected udp:host:port, tcp:host:port or tls:host:port, such as udp:0.0.0.0:5060",
+                "bridge.yaml:1: sip.listen[0].uri: expected udp:, tcp:, tls:, ws: or wss:host:port, such as udp:0.0.0.0:5060",
             ),
             (
                 "media:\n  latching: loose",

@@ -1,8 +1,8 @@
 """One connection of a stream transport: its bytes become messages, and it must not hold us up.
 
-Framing is `sip.framing`'s; here is what a connection may cost: how long it may be silent or take over a message, how much
-may wait to be sent, how many messages it may have at a turn. CRLF keep-alives (RFC 5626 §4.4.1) are answered here, and
-sent on connections that we have made. Knows one peer; who else is connected is `stream`'s affair.
+Framing is `wire`'s; here is what a connection may cost: how long it may be silent or take over a message, how much
+may wait to be sent, how many messages it may have at a turn. Keep-alives (RFC 5626 §4.4.1) are answered here, and
+sent on connections that we have made, over WebSocket on those of peers too. Knows one peer; who else is connected is `stream`'s affair.
 """
 
 from __future__ import annotations
@@ -12,32 +12,19 @@ import random
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol, TypeAlias, cast
+from typing import Any, Final, Protocol, cast
 
 from bridge.engine.inputs import FlowLost, Packet, StreamBroken
 from bridge.net.identity import tls_failure
+from bridge.net.wire import Ending, Parting, Wire
 from bridge.sip.flow import Flow
-from bridge.sip.framing import BrokenStream, Framing
+from bridge.sip.framing import BrokenStream
 from bridge.sip.parser import KeepAlive
 
-_PING: Final = b"\r\n\r\n"
 _AT_ONCE: Final = frozenset({"slow_reader", "slow_message", "no_pong", "refused", "untrusted"})
+# Whoever closes with something unread resets the connection, and the peer would not see our answer.
+_ANSWERED: Final = frozenset({"broken", "not_upgraded", "violated"})
 _TURN: Final = 16  # messages of one connection, before others have their turn: about 2 ms
-_TURN_LINE_ENDS: Final = 512  # and CRLFs: as long
-
-Ending: TypeAlias = Literal[
-    "closed",  # by the peer
-    "reset",  # by the peer, or the network found it gone
-    "unreachable",  # it could not be made
-    "refused",  # there are too many
-    "idle",
-    "slow_message",  # a message did not get complete
-    "slow_reader",  # too much waited to be sent
-    "broken",  # what came could not be cut into messages
-    "no_pong",
-    "untrusted",  # who is there has not proven to be whom we meant, or TLS has failed otherwise
-    "shutdown",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +85,10 @@ class Connection(asyncio.Protocol):
     """One connection of the peer's, or one that we have `dialed`."""
 
     __slots__ = (
+        "_asks",
         "_began_at",
         "_ended",
-        "_framing",
+        "_is_parting",
         "_keeper",
         "_loop",
         "_paused",
@@ -112,22 +100,25 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_used_at",
         "_wakes_at",
+        "_wire",
         "dialed",
         "flow",
     )
 
-    def __init__(self, keeper: Keeper, flow: Flow, *, dialed: bool) -> None:
+    def __init__(self, keeper: Keeper, flow: Flow, wire: Wire, *, dialed: bool) -> None:
         self.flow = flow
         self.dialed = dialed
+        self._asks = dialed or wire.asks_peers  # for signs of life
         self._keeper = keeper
         self._loop = asyncio.get_running_loop()
-        self._framing = Framing()
+        self._wire = wire
         self._transport: asyncio.Transport | None = None
         self._ended = False
+        self._is_parting = False  # its last word was sent, and what the peer says to that is waited for
         self._paused = False  # it has had its turn, and what it has sent waits for the next
         self._began_at: float | None = None  # since when we wait for the rest of a message, or for the first one
         self._used_at = 0.0  # the peer's last word; where we made the connection, the last message either way
-        self._ping_at = 0.0  # when the next ping leaves; for those that we made
+        self._ping_at = 0.0  # when the next ping leaves, where we ask
         self._pinged = self._ponged = False  # a ping of ours has no answer yet; one has had
         self._pong_by: float | None = None  # an answer is due
         self._timer: asyncio.TimerHandle | None = None
@@ -136,14 +127,14 @@ class Connection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Send one message. A peer that does not read what it is sent loses its connection."""
         counts, transport = self._keeper.counts, self._transport
-        if transport is None or self._ended or not self._has_room(transport, len(data)):
+        if transport is None or self._ended or not self._wire.is_ready or not self._has_room(transport, len(data)):
             counts.not_sent += 1
             return
         counts.sent += 1
         counts.bytes_sent += len(data)
         if self.dialed:
             self._used_at = self._loop.time()
-        transport.write(data)
+        transport.write(self._wire.message(data))
 
     def end(self, ending: Ending) -> None:
         """Close it: after what is queued has left, but not for those who would not let it leave."""
@@ -154,9 +145,12 @@ class Connection(asyncio.Protocol):
         if ending in _AT_ONCE:
             transport.abort()
             return
-        if ending == "broken" and transport.can_write_eof():
-            # Whoever closes with something unread resets the connection, and the peer would not see our answer. TLS goes
-            # on reading by itself until the peer has said goodbye too.
+        last_word = self._wire.parting(ending)
+        if last_word:  # which is answered, and who has not read that answer would reset the connection
+            self._is_parting = True
+            transport.write(last_word)
+        elif ending in _ANSWERED and transport.can_write_eof():
+            # TLS goes on reading by itself until the peer has said goodbye too.
             transport.write_eof()
             if self._paused:
                 transport.resume_reading()
@@ -178,9 +172,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         now = self._used_at = self._loop.time()
-        if self.dialed:
+        if self._asks:
             self._ping_at = now + random.uniform(*self._keeper.limits.ping_s)
-        else:
+        if not self.dialed:
             self._began_at = now
         if self._keeper.opened(self):
             self._set_timer()
@@ -189,13 +183,22 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._ended:
+            if self._is_parting:
+                self._await_parting(data)
             return
         self._keeper.counts.bytes_received += len(data)
         self._pong_by = None
         if not self.dialed:
             self._used_at = self._loop.time()
-        self._framing.feed(data)
+        self._wire.feed(data)
         self._take()
+
+    def _await_parting(self, data: bytes) -> None:
+        """Nothing counts any more but that the peer has heard our last word."""
+        self._wire.feed(data)
+        while (taken := self._wire.take()) is not None:
+            if isinstance(taken, Parting) and self._transport is not None:
+                self._transport.close()
 
     def eof_received(self) -> None:
         self.end("closed")
@@ -225,7 +228,7 @@ class Connection(asyncio.Protocol):
                 transport.pause_reading()
             self._loop.call_soon(self._take)
             return
-        if self._framing.is_incomplete and self._began_at is None:
+        if self._wire.is_incomplete and self._began_at is None:
             self._began_at = self._loop.time()
             self._set_timer()
         if self._paused:
@@ -234,9 +237,9 @@ class Connection(asyncio.Protocol):
 
     def _pass_on(self) -> tuple[bool, bytes]:
         """One turn. Whether something may be left for the next, and the pongs that are due."""
-        keeper, take = self._keeper, self._framing.take
+        keeper, take = self._keeper, self._wire.take
         messages, pongs = 0, b""
-        for _ in range(_TURN_LINE_ENDS):
+        for _ in range(self._wire.turn):
             match take():
                 case bytes(data):
                     messages += 1
@@ -250,9 +253,15 @@ class Connection(asyncio.Protocol):
                 case BrokenStream(data, reason, status):
                     keeper.give(StreamBroken(data, self.flow, reason, status))
                     self.end("broken")
+                case Parting(answer, ending):
+                    if answer and self._transport is not None:
+                        self._transport.write(pongs + answer)
+                        pongs = b""
+                    self.end(ending)
                 case None:
                     return False, pongs
-            self._began_at = None
+            if not self._wire.is_within:
+                self._began_at = None
             if self._ended or messages == _TURN:
                 break
         return True, pongs
@@ -271,7 +280,7 @@ class Connection(asyncio.Protocol):
         due = self._used_at + self._keeper.limits.idle_s
         if self._began_at is not None:
             due = min(due, self._began_at + self._keeper.limits.message_s)
-        if self.dialed:
+        if self._asks:
             due = min(due, self._ping_at, self._ping_at if self._pong_by is None else self._pong_by)
         if self._timer is not None:
             if self._wakes_at <= due:
@@ -295,15 +304,15 @@ class Connection(asyncio.Protocol):
         elif now >= self._used_at + limits.idle_s:
             self.end("idle")
         else:
-            if self.dialed and now >= self._ping_at:
+            if self._asks and now >= self._ping_at:
                 self._ping(now)
             self._set_timer()
 
     def _ping(self, now: float) -> None:
         limits, transport = self._keeper.limits, self._transport
         self._ping_at = now + random.uniform(*limits.ping_s)
-        if transport is not None and self._has_room(transport, len(_PING)):
+        if transport is not None and self._wire.is_ready and self._has_room(transport, 4):
             self._pinged = True
             if self._ponged and self._pong_by is None:
                 self._pong_by = now + limits.pong_s
-            transport.write(_PING)
+            transport.write(self._wire.ping())

@@ -1,7 +1,7 @@
 """SIP over connections (§18): one listener that takes those of peers and makes its own, and sends by whichever leads there.
 
 A connection is found by its remote address, whoever made it. `FlowLost` is said once for each that ends and each that cannot
-be made. TCP, and TLS over it (§26.3, RFC 5922); WebSocket is a later room. Counts what passes, and bounds what connections
+be made. TCP, and TLS over it (§26.3, RFC 5922); `websocket` is built upon this. Counts what passes, and bounds what connections
 may cost, before they have said anything too.
 """
 
@@ -22,8 +22,9 @@ from bridge.errors import LocalProtocolError
 from bridge.net.admission import Admission
 from bridge.net.binding import bound_socket
 from bridge.net.certificates import Certificates
-from bridge.net.connection import Connection, Ending, StreamCounts, StreamLimits
+from bridge.net.connection import Connection, StreamCounts, StreamLimits
 from bridge.net.identity import NoAgreement, no_agreement, proves, shown, tls_failure
+from bridge.net.wire import BareWire, Ending, Wire
 from bridge.sip.flow import Flow, Send
 from bridge.telemetry.flood import Flood
 
@@ -54,6 +55,8 @@ _DROPPED: Final[Mapping[Ending, str]] = {
     "slow_reader": "connection_slow_reader",
     "unreachable": "connection_unreachable",
     "untrusted": "connection_untrusted",
+    "not_upgraded": "websocket_refused",
+    "violated": "websocket_malformed",
 }
 log = structlog.get_logger("bridge.net")
 
@@ -76,6 +79,8 @@ class StreamListener:
     kernel keeps what comes.
     """
 
+    transports = ("tcp", "tls")  # in the clear, and with certificates
+
     def __init__(
         self,
         name: str,
@@ -93,7 +98,7 @@ class StreamListener:
         self.address = (host, port)  # once bound: as bound
         self.counts = StreamCounts()
         self.limits = limits or StreamLimits()
-        self.transport = "tcp" if certificates is None else "tls"
+        self.transport = self.transports[0 if certificates is None else 1]
         self.ended: asyncio.Future[None] | None = None  # done when it is closed; its exception: by what
         self._host = host
         self._port = port
@@ -181,6 +186,14 @@ class StreamListener:
         else:
             attempt.waiting.append(data)
 
+    def is_connected(self, flow: Flow) -> bool:
+        """Whether a connection leads there."""
+        return flow in self._by_flow
+
+    def new_wire(self, flow: Flow) -> Wire:
+        """How messages lie in the bytes of a new connection."""
+        return BareWire()
+
     # Connections of peers
 
     def _listen(self) -> None:
@@ -204,7 +217,7 @@ class StreamListener:
             flow = Flow(self.transport, self.name, address[0], address[1])
             if self._admits(flow):
                 made.settimeout(0.0)
-                connection = Connection(self, flow, dialed=False)
+                connection = Connection(self, flow, self.new_wire(flow), dialed=False)
                 task = asyncio.get_running_loop().create_task(self._adopt(connection, made), name=f"accept {flow}")
                 self._arriving[connection] = task
                 task.add_done_callback(self._watch)
@@ -290,7 +303,7 @@ class StreamListener:
             made.close()
             raise
         if self._certificates is None:
-            await loop.create_connection(lambda: Connection(self, flow, dialed=True), sock=made)
+            await loop.create_connection(lambda: Connection(self, flow, self.new_wire(flow), dialed=True), sock=made)
         else:
             await self._secure(flow, made, self._certificates.loaded.client)
 
@@ -298,7 +311,7 @@ class StreamListener:
         """The handshake. Nothing is sent before we know who is there (`opened`)."""
         try:
             await asyncio.get_running_loop().create_connection(
-                lambda: Connection(self, flow, dialed=True),
+                lambda: Connection(self, flow, self.new_wire(flow), dialed=True),
                 sock=made,
                 ssl=context,
                 server_hostname=flow.name,  # an address, or none at all, is not asked for by name

@@ -90,7 +90,7 @@ namespace="{{ .Release.Namespace }}",pod=~"{{ include "sip-bridge.fullname" . }}
 
 {{/* "true" where TLS is spoken, else empty. */}}
 {{- define "sip-bridge.hasTls" -}}
-{{- if has "tls" .Values.transports -}}true{{- end -}}
+{{- if or (has "tls" .Values.transports) (has "wss" .Values.transports) -}}true{{- end -}}
 {{- end -}}
 
 {{/* The Secret that has the certificate. */}}
@@ -98,10 +98,15 @@ namespace="{{ .Release.Namespace }}",pod=~"{{ include "sip-bridge.fullname" . }}
 {{- default (printf "%s-tls" (include "sip-bridge.fullname" .)) .Values.tls.secretName -}}
 {{- end -}}
 
+{{/* Which of `ports` a transport has: that of UDP and TCP is one. */}}
+{{- define "sip-bridge.portName" -}}
+{{- get (dict "tls" "sips" "ws" "ws" "wss" "wss") . | default "sip" -}}
+{{- end -}}
+
 {{/* The port of a pod for one transport. Takes {root, ordinal, transport}. */}}
 {{- define "sip-bridge.sipPort" -}}
 {{- $own := and (include "sip-bridge.hasNodePorts" .root) (eq .root.Values.network.mode "service-per-pod") -}}
-{{- $first := ternary .root.Values.ports.sips .root.Values.ports.sip (eq .transport "tls") -}}
+{{- $first := index .root.Values.ports (include "sip-bridge.portName" .transport) -}}
 {{- add $first (ternary .ordinal 0 (not (empty $own))) -}}
 {{- end -}}
 
@@ -244,10 +249,10 @@ namespace="{{ .Release.Namespace }}",pod=~"{{ include "sip-bridge.fullname" . }}
 {{- $made := .Values.tls.certManager -}}
 {{- $given := or .Values.tls.secretName $made.enabled -}}
 {{- if and (include "sip-bridge.hasTls" .) (not $given) -}}
-{{- fail "\n\nSIP over TLS needs a certificate, and none was given. Give one of:\n  tls.secretName=NAME, a Secret of yours with tls.crt and tls.key\n  tls.certManager.enabled=true, with who signs and for which names\n" -}}
+{{- fail "\n\nSIP over TLS or wss needs a certificate, and none was given. Give one of:\n  tls.secretName=NAME, a Secret of yours with tls.crt and tls.key\n  tls.certManager.enabled=true, with who signs and for which names\n" -}}
 {{- end -}}
 {{- if and $given (not (include "sip-bridge.hasTls" .)) -}}
-{{- fail "\n\nA certificate was given, and nobody speaks TLS: add tls to transports.\n" -}}
+{{- fail "\n\nA certificate was given, and nobody speaks TLS: add tls to transports, or wss.\n" -}}
 {{- end -}}
 {{- if and .Values.tls.secretName $made.enabled -}}
 {{- fail "\n\ntls.secretName and tls.certManager.enabled were given: whose certificate shall it be?\n" -}}
@@ -260,8 +265,18 @@ namespace="{{ .Release.Namespace }}",pod=~"{{ include "sip-bridge.fullname" . }}
 {{- end -}}
 {{- $own := and (include "sip-bridge.hasNodePorts" .) (eq .Values.network.mode "service-per-pod") -}}
 {{- $pods := ternary (include "sip-bridge.podsMost" . | int) 1 (not (empty $own)) -}}
-{{- $apart := sub (int .Values.ports.sips) (int .Values.ports.sip) -}}
-{{- if and (include "sip-bridge.hasTls" .) (gt (len .Values.transports) 1) (lt (int (max $apart (sub 0 $apart))) $pods) -}}
-{{- fail (printf "\n\nports.sip is %v and ports.sips %v: they have to be at least %d apart, for so many pods have ports of their own.\n" .Values.ports.sip .Values.ports.sips $pods) -}}
+{{- $names := list -}}
+{{- range .Values.transports -}}
+{{- $names = append $names (include "sip-bridge.portName" .) -}}
+{{- end -}}
+{{- $names = uniq $names -}}
+{{- range $at, $one := $names -}}
+{{- range $other := slice $names (int (add1 $at)) -}}
+{{- $first := index $.Values.ports $one | int -}}
+{{- $second := index $.Values.ports $other | int -}}
+{{- if lt (int (max (sub $first $second) (sub $second $first))) $pods -}}
+{{- fail (printf "\n\nports.%s is %d and ports.%s %d: they have to be at least %d apart, for so many pods have ports of their own.\n" $one $first $other $second $pods) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}

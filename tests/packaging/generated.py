@@ -16,7 +16,7 @@ from bridge.settings.values import Secret
 from tests.docs.pages import ROOT
 
 SCHEMA = ROOT / "helm" / "values.schema.json"
-TRANSPORTS = ("udp", "tcp", "tls")
+TRANSPORTS = ("udp", "tcp", "tls", "ws", "wss")
 
 # What the chart makes out of other values: a second way to say it would be one that is overruled.
 OWNED = (

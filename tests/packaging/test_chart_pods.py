@@ -423,3 +423,16 @@ def test_the_pod_runs_as_the_images_user() -> None:
     user, _, group = read_stages(ROOT / "Dockerfile")[-1].last("USER").rest.partition(":")
     context = named("host-network").pod["securityContext"]
     assert (context["runAsUser"], context["runAsGroup"], context["fsGroup"]) == (int(user), int(group), int(group))
+
+
+def test_websockets_have_ports_of_their_own(tmp_path: Path) -> None:
+    rendered = named("websocket")
+    for config in started(rendered, tmp_path).values():
+        assert [each.uri for each in config.sip.listen] == ["udp:0.0.0.0:5060", "ws:0.0.0.0:5062", "wss:0.0.0.0:5063"]
+        assert config.sip.websocket.origins == ("https://app.example.com",)
+        assert config.sip.tls.files is not None
+    ports = [each for each in rendered.container["ports"] if each["name"].startswith("sip-ws")]
+    assert ports == [
+        {"name": "sip-ws", "protocol": "TCP", "containerPort": 5062},
+        {"name": "sip-wss", "protocol": "TCP", "containerPort": 5063},
+    ]
