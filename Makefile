@@ -50,9 +50,10 @@ docs: $(VENV)/.dev ## write anew what docs/ and helm/ have from the code: keys, 
 bench: $(VENV)/.dev system-deps ## the yardsticks of quality.md: CPU per call, memory, growth, survival; a table, and JSON beside it
 	$(BIN)/python -m benchmarks $(ARGS)
 
-system-deps: ## the programs of the tests (redis-server, SIPp, baresip, Kamailio; helm); installed where we may
+system-deps: ## the programs of the tests (redis-server, SIPp, baresip, Kamailio, Node with JsSIP; helm); installed where we may
 	@.ci/system-deps
 	@.ci/helm
+	@.ci/jssip
 
 lock: $(VENV)/.made ## write requirements.lock anew: the newest versions that pyproject.toml allows
 	.ci/lock $(BIN)/python

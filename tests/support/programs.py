@@ -25,6 +25,7 @@ PACKAGES = {
     "kamailio": "kamailio",
     "redis-server": "redis-server",
     "ip": "iproute2",
+    "node": "nodejs",
     "nft": "nftables",
     "sysctl": "procps",
     "unshare": "util-linux",
