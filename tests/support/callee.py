@@ -46,7 +46,7 @@ class Callee(Phone):
         return self.uri_of("bob")
 
     def uri_of(self, user: str) -> str:
-        return f"sip:{user}@{self.host.address}:{self.port}"
+        return f"sip:{user}@{self.host.shown}:{self.port}"
 
     def take(self, message: Message, source: Address) -> None:
         call = self.calls.get(message["call-id"])

@@ -72,7 +72,8 @@ class OutgoingCall(Leg):
     @property
     def uri(self) -> str:
         host, port = self.caller.target
-        return f"{self.caller.scheme}:{self.user}@{host}:{port}"
+        shown = f"[{host}]" if ":" in host else host
+        return f"{self.caller.scheme}:{self.user}@{shown}:{port}"
 
     @property
     def local(self) -> str:

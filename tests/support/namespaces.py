@@ -105,6 +105,11 @@ class Host:
         self.address = address
         self.namespace = namespace
 
+    @property
+    def shown(self) -> str:
+        """The address as URIs have it."""
+        return f"[{self.address}]" if ":" in self.address else self.address
+
     def command(self, command: Sequence[str]) -> list[str]:
         """The command line that runs this there. The process is the program's own: `ip` becomes it."""
         return [find_program("ip"), "netns", "exec", self.namespace, *command] if self.namespace else list(command)
@@ -112,7 +117,7 @@ class Host:
     def datagram_socket(self) -> socket.socket:
         """One that is bound to a port there."""
         with self.inside():
-            made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            made = socket.socket(socket.AF_INET6 if ":" in self.address else socket.AF_INET, socket.SOCK_DGRAM)
         made.setblocking(False)
         made.bind((self.address, 0))
         return made
@@ -146,6 +151,7 @@ class Host:
 
 
 LOOPBACK = Host("127.0.0.1")
+LOOPBACK6 = Host("::1")
 
 
 class Edge:

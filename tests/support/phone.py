@@ -76,7 +76,7 @@ class Message:
         return int(found.group(1)) if found else 0
 
     def media_host(self) -> str:
-        found = re.search(r"^c=IN IP4 ([\d.]+)", self.body, re.MULTILINE)
+        found = re.search(r"^c=IN IP[46] ([0-9a-f:.]+)", self.body, re.MULTILINE)
         return found.group(1) if found else ""
 
     def formats(self) -> list[str]:
@@ -98,9 +98,9 @@ def read_message(data: bytes) -> Message:
 
 def address_of(uri: str) -> Address:
     """Where this is. Every host here is an address."""
-    found = re.search(r"sips?:(?:[^@>]*@)?([\d.]+)(?::(\d+))?", uri)
+    found = re.search(r"sips?:(?:[^@>]*@)?([\d.]+|\[[0-9a-f:]+\])(?::(\d+))?", uri)
     assert found is not None, uri
-    return found.group(1), int(found.group(2) or 5060)
+    return found.group(1).strip("[]"), int(found.group(2) or 5060)
 
 
 def token(length: int = 12) -> str:
@@ -261,7 +261,7 @@ class Leg:
 
     @property
     def here(self) -> str:
-        return f"{self.phone.host.address}:{self.phone.port}"
+        return f"{self.phone.host.shown}:{self.phone.port}"
 
     @property
     def is_over(self) -> bool:
@@ -307,8 +307,9 @@ class Leg:
         """An SDP of ours."""
         self.sdp_version += 1
         host = self.phone.host.address
+        place = f"IN IP{6 if ':' in host else 4} {host}"
         return (
-            f"v=0\r\no=tests 1 {self.sdp_version} IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n"
+            f"v=0\r\no=tests 1 {self.sdp_version} {place}\r\ns=-\r\nc={place}\r\nt=0 0\r\n"
             f"m=audio {self.phone.rtp.port} RTP/AVP {codecs or self.codecs}\r\na={direction}\r\n"
         )
 

@@ -60,7 +60,8 @@ class Sipp:
         self._directory = directory
         self._calls = calls
         chosen = ["-sf", str(SCENARIOS / scenario)] if scenario.endswith(".xml") else ["-sn", scenario]
-        command = [find_program("sipp"), f"{target}:{port}", *chosen, "-s", user]
+        shown = f"[{target}]" if ":" in target else target
+        command = [find_program("sipp"), f"{shown}:{port}", *chosen, "-s", user]
         command += ["-i", host.address, "-p", str(PORTS.one()), "-mp", str(PORTS.block(4)), "-cp", str(PORTS.one())]
         command += ["-m", str(calls), "-r", f"{rate:g}", "-l", "20000", "-d", str(pause_ms), "-nostdin", *options]
         command += ["-trace_stat", "-stf", str(directory / "statistics.csv"), "-fd", "1"]
