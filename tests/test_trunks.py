@@ -34,6 +34,7 @@ BODY = TrunkBody.model_validate_json(
             "max_calls": 2,
             "calls_per_second": 9,
             "next_on": [480],
+            "sources": ["203.0.113.0/29", "2001:db8::7"],
         }
     )
 )
@@ -70,6 +71,7 @@ async def test_one_is_made_shown_changed_and_taken_away() -> None:
         "max_calls": 2,
         "calls_per_second": 9,
         "next_on": [480],
+        "sources": ["203.0.113.0/29", "2001:db8::7/128"],
         "source": "api",
     }
     (told,) = house.given

@@ -127,6 +127,7 @@ class Call:
         "answered_at",
         "application",
         "authenticated_as",
+        "came_by",
         "cause",
         "client_state",
         "conversation_id",
@@ -236,6 +237,7 @@ class Call:
         self.max_forwards = 70 if invite is None else _max_forwards(invite)
         self.max_duration_s: float | None = None  # less than the plan allows; None: as long as that
         self.authenticated_as: str | None = None
+        self.came_by: str | None = None  # the trunk whose address its INVITE came from
         self.tags: tuple[str, ...] = ()
         self.client_state: str | None = None
         self.recovered = 0
@@ -312,6 +314,12 @@ class Call:
         if self.answered_at is not None:
             return "answered"
         return "ringing" if self.ringing else "initiated"
+
+    @property
+    def trunk(self) -> str | None:
+        """The trunk that it has come by, or that it was answered by."""
+        won = self.search.answered() if self.search is not None else None
+        return self.came_by if won is None else won.target.trunk or None
 
     @property
     def attempts(self) -> Sequence[Attempt]:

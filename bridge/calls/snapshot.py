@@ -81,8 +81,9 @@ def fixed(call: Call, invite: Request | None, *, listener: str = "", version: in
     # Bytes that are no UTF-8 come through as lone surrogates, which JSON escapes and gives back.
     text = invite.encode().decode("utf-8", "surrogateescape")
     user = "null" if call.authenticated_as is None else _text(call.authenticated_as)
+    trunk = "" if call.came_by is None else f'"trunk":{_text(call.came_by)},'
     return (
-        f'{{"v":{version},"application":{_text(call.application)},"created_at":{call.created_at!r},"tag":{_text(call.tag)},'
+        f'{{"v":{version},{trunk}"application":{_text(call.application)},"created_at":{call.created_at!r},"tag":{_text(call.tag)},'
         f'"flow":{_flow(call.way)},"authenticated_as":{user},'
         f'"invite":{_text(text)}}}'
     ).encode("ascii")
@@ -300,7 +301,7 @@ def _revive_inbound(
     )
     if isinstance(call, MalformedSdp):
         raise UnreadableSnapshot("the stored offer does not parse")
-    call.authenticated_as = fixed.get("authenticated_as")
+    call.authenticated_as, call.came_by = fixed.get("authenticated_as"), fixed.get("trunk")
     return call
 
 

@@ -41,6 +41,7 @@ _INCOMING_CALL: Json = {
     "to": {"uri": "sip:desk@example.com", "user": "desk", "host": "example.com", "display_name": None},
     "source": {"address": "192.0.2.7:5060", "transport": "udp"},
     "authenticated_as": None,
+    "trunk": None,
     "created_at": "2026-11-22T09:00:00.000Z",
     "answered_at": None,
     "ended_at": None,
@@ -91,6 +92,7 @@ _TRUNK: Json = {
     "max_calls": 30,
     "calls_per_second": 5,
     "next_on": [480],
+    "sources": ["203.0.113.0/29"],
     "source": "api",
 }
 _USER: Json = {"username": "alice", "aor": None, "source": "api"}

@@ -157,6 +157,10 @@ class Call(Resource):
     to: Party
     source: Annotated[Source | None, Field(description="Null for an outbound call.")]
     authenticated_as: str | None
+    trunk: Annotated[
+        str | None,
+        Field(description="The trunk whose address it came from, or that its party answered by; null: none."),
+    ] = None
     created_at: Timestamp
     answered_at: Timestamp | None
     ended_at: Timestamp | None

@@ -58,6 +58,8 @@ class CallView(Protocol):
     @property
     def authenticated_as(self) -> str | None: ...
     @property
+    def trunk(self) -> str | None: ...
+    @property
     def created_at(self) -> float: ...
     @property
     def answered_at(self) -> float | None: ...
@@ -211,6 +213,7 @@ def _changing(call: CallView) -> Json:
         "state": call.state,
         "early_media": call.early_media,
         "authenticated_as": call.authenticated_as,
+        "trunk": call.trunk,
         "answered_at": None if answered_at is None else timestamp(answered_at),
         "ended_at": None if ended_at is None else timestamp(ended_at),
         "attempts": [

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, IPvAnyNetwork
 from pydantic_core import PydanticCustomError
 
 from bridge.calls.actions import Credentials
@@ -93,6 +93,14 @@ class TrunkFields(BaseModel):
         Field(max_length=2, description="408, 480: ask the next target after these too, as after 5xx and silence"),
     ] = []
 
+    sources: Annotated[
+        list[IPvAnyNetwork],
+        Field(
+            max_length=100,
+            description="where its calls come from, an address or a network each; those of its targets that are addresses need not stand here",
+        ),
+    ] = []
+
     def to_trunk(self, name: str, auth: Credentials | None) -> engine.Trunk:
         """As the engine says it."""
         servers = tuple([each.to_server() for each in self.targets])
@@ -106,6 +114,7 @@ class TrunkFields(BaseModel):
             self.max_calls,
             self.calls_per_second,
             tuple(sorted(set(self.next_on))),
+            tuple(self.sources),
         )
 
 
@@ -141,6 +150,7 @@ class Trunk(Resource):
     max_calls: Annotated[int, Field(ge=0, description="Calls at once, over all nodes. 0: any number.")]
     calls_per_second: Annotated[int, Field(ge=0, description="Calls begun each second. 0: any number.")]
     next_on: Annotated[list[int], Field(description="After these too the next target is asked.")]
+    sources: Annotated[list[str], Field(description="Where its calls come from, besides its targets.")]
     source: Annotated[
         Literal["file", "api"],
         open_enum("file", "api", description="Where it stands. From a file it is read-only here."),
@@ -166,6 +176,7 @@ def trunk_resource(trunk: engine.Trunk, source: Literal["file", "api"]) -> dict[
         "max_calls": trunk.max_calls,
         "calls_per_second": trunk.calls_per_second,
         "next_on": list(trunk.next_on),
+        "sources": [str(each) for each in trunk.sources],
         "source": source,
     }
 

@@ -58,6 +58,8 @@ def caller(holdings: Holdings, arrived: RequestArrived, *, now: float) -> Caller
     policy, registrar = holdings.settings.registrar.authenticate, holdings.registrar
     if policy == "none" or (policy == "registered" and not registrar.has_users):
         return Caller(None)
+    if holdings.trunks.at(arrived.flow.host) is not None:
+        return Caller(None)  # a trunk has its address, and no password of ours
     uri = arrived.request.from_.uri
     claimed = address_of_record(uri) if is_ours(holdings, uri) else None
     owner = registrar.user_of(claimed) if claimed is not None else None

@@ -283,6 +283,7 @@ def _create(
         _answer(holdings, arrived, 400, f"Bad SDP: {call.reason}", now=now)
         return
     call.invite_key, call.authenticated_as = arrived.key, username
+    call.came_by = holdings.trunks.at(arrived.flow.host)
     holding = Holding(call.conversation_id, created_at=now, epoch=1, nonce=holdings.new_nonce())
     usage = InviteUsage(settings.timers)
     fixed = snapshot.fixed(call, request, version=holdings.snapshot)

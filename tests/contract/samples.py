@@ -48,6 +48,7 @@ class SampleCall:
     to: Party = NUMBER
     source: Source | None = PEER
     authenticated_as: str | None = None
+    trunk: str | None = None
     created_at: float = NOW
     answered_at: float | None = None
     ended_at: float | None = None

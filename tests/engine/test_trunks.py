@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_network
 
 import pytest
 
@@ -10,12 +11,13 @@ from bridge.calls.actions import Credentials, Hangup, Target
 from bridge.calls.facts import CallId
 from bridge.engine.effects import LeavePlace, Resolve, TakePlace
 from bridge.engine.inputs import PlaceTaken, Resolved
+from bridge.engine.settings import RegistrarSettings
 from bridge.engine.trunks import Server, Trunk, TrunksChanged
 from bridge.sip.locating import Hop
 from bridge.sip.uri import SipUri, parse_uri
 from tests.engine.callee import Callee
 from tests.engine.test_originating import ended, originate
-from tests.engine.world import World, settings
+from tests.engine.world import ANSWER, World, settings
 
 NUMBER = "tel:+4930123456"
 
@@ -61,6 +63,7 @@ def test_a_number_is_called_at_the_domain_of_the_trunk() -> None:
     first.answer(200)
     call = world.told("call.answered")["call"]
     assert [each["trunk"] for each in call["attempts"]] == ["carrier"]
+    assert call["trunk"] == "carrier"
     assert call["to"]["uri"] == NUMBER
     world.ask(Hangup())
     assert left(world) == 0  # it has no caps
@@ -284,3 +287,50 @@ class TestPlaces:
         heir = world.restart(trunks={})
         heir.ask(Hangup())
         assert left(heir) == 1
+
+
+class TestComing:
+    """Calls that come from a trunk."""
+
+    def coming(self, trunk: Trunk, **changes: object) -> World:
+        world = World(settings(trunks={trunk.name: trunk}, **changes))
+        world.reply = (ANSWER,)
+        world.invite()
+        return world
+
+    def test_a_target_that_is_an_address_sends_too(self) -> None:
+        world = self.coming(replace(TRUNK, servers=(server("sip:192.0.2.1:5062"),)))
+        assert world.told("call.incoming")["call"]["trunk"] == "carrier"
+        world.ack()
+        assert world.told("call.answered")["call"]["trunk"] == "carrier"
+
+    @pytest.mark.parametrize(
+        ("network", "name"), [("192.0.2.0/24", "carrier"), ("192.0.2.1/32", "carrier"), ("198.51.100.0/24", None)]
+    )
+    def test_so_do_its_sources(self, network: str, name: str | None) -> None:
+        world = self.coming(replace(TRUNK, sources=(ip_network(network),)))
+        assert world.told("call.incoming")["call"]["trunk"] == name
+
+    def test_it_is_asked_for_no_password(self) -> None:
+        everybody = RegistrarSettings(authenticate="all")
+        world = self.coming(replace(TRUNK, sources=(ip_network("192.0.2.1/32"),)), registrar=everybody)
+        assert world.responses(401) == []
+        assert world.responses(200)
+        stranger = self.coming(TRUNK, registrar=everybody)
+        assert stranger.responses(401)
+
+    def test_what_is_changed_counts_from_then_on(self) -> None:
+        world = self.coming(TRUNK)
+        world.give(TrunksChanged({"carrier": replace(TRUNK, sources=(ip_network("192.0.2.1/32"),))}))
+        world.invite("c2")
+        assert world.told("call.incoming")["call"]["trunk"] == "carrier"
+        world.give(TrunksChanged({"carrier": None}))
+        world.invite("c3")
+        assert world.told("call.incoming")["call"]["trunk"] is None
+
+    def test_whoever_carries_the_call_on_knows_it(self) -> None:
+        world = self.coming(replace(TRUNK, sources=(ip_network("192.0.2.1/32"),)))
+        world.ack()
+        heir = world.restart(trunks={})
+        heir.ask(Hangup())
+        assert heir.told("call.ended")["call"]["trunk"] == "carrier"
