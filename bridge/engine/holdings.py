@@ -35,7 +35,7 @@ from bridge.engine.settings import Application, NodeSettings, Renderer
 from bridge.engine.trunks import Trunks
 from bridge.outbox.queue import Outbox
 from bridge.sip.dialog import Dialog
-from bridge.sip.endpoint import Endpoint
+from bridge.sip.endpoint import Endpoint, RequestArrived
 from bridge.sip.flow import Flow, Send
 from bridge.sip.headers import Line
 from bridge.sip.invite_usage import InviteUsage, UsageTimer
@@ -255,6 +255,7 @@ class Holdings:
         "released",
         "render",
         "seal",
+        "serving",
         "settings",
         "snapshot",
         "store_away_since",
@@ -307,6 +308,8 @@ class Holdings:
         self.trunks = Trunks(settings.trunks)
         # Requests within dialogs of others that wait for the DNS: whom they go to, and by which interface they came.
         self.through: dict[int, tuple[str, Admitted, Interface]] = {}
+        # Others that wait for what is bound: as they came, as they may pass, and what is said where nothing is.
+        self.serving: dict[int, tuple[RequestArrived, Admitted, int]] = {}
         self.errands: deque[Errand] = deque()  # what steps have caused other calls to be told, oldest first
         self.unruled: dict[CallId, Leg] = {}  # calls whose media this input has changed
         self.unwritten: dict[ConversationId, Holding] = {}  # those that have changed and are not written yet

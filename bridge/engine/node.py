@@ -38,6 +38,7 @@ from bridge.engine import (
     provisional,
     proxying,
     registering,
+    serving,
     signalling,
     trunking,
 )
@@ -172,7 +173,9 @@ class Node:
             case BindingsRead(reader) if reader < 0:
                 registering.read(holdings, given, now=now)
             case BindingsRead():
-                if not proxying.bindings_read(holdings, given, now=now):
+                if not serving.bindings_read(holdings, given, now=now) and not proxying.bindings_read(
+                    holdings, given, now=now
+                ):
                     locating.bindings_read(holdings, given, now=now)
             case RegistrationsDue(aors):
                 registering.overdue(holdings, aors, now=now)

@@ -55,7 +55,7 @@ def open_passage(holdings: Holdings, leg: Leg) -> None:
     call = leg.call
     if call.invite is None:
         return
-    made = proxy.admit(call.invite, holdings.proxy, came_by=_interface(holdings, call.way))
+    made = proxy.admit(call.invite, holdings.proxy, came_by=interface(holdings, call.way))
     if isinstance(made, Refused):
         holdings.errands.append((call.id, PassageRefused(made.status, made.reason, tuple(made.headers))))
     else:
@@ -283,7 +283,7 @@ def _follows_us(holdings: Holdings, request: Request) -> bool:
 
 def _pass_through(holdings: Holdings, request: Request, flow: Flow) -> bool:
     """§16.11. False: it leads to ourselves."""
-    came_by = _interface(holdings, flow)
+    came_by = interface(holdings, flow)
     made = proxy.admit(request, holdings.proxy, came_by=came_by)
     if isinstance(made, Refused):
         if request.method != "ACK":
@@ -308,6 +308,20 @@ def _pass_through(holdings: Holdings, request: Request, flow: Flow) -> bool:
     return True
 
 
+def send_on(holdings: Holdings, made: Admitted, target: Target, came: Flow, flow: Flow) -> None:
+    """A request outside of any dialog goes on to `target`, and so will those of the dialog that it may make (§16.11)."""
+    copy = proxy.forward(
+        made,
+        target,
+        branch=proxy.branch(_token(holdings, made.request.via), made.loop),
+        came_by=interface(holdings, came),
+        leaves_by=interface(holdings, flow),
+        record_route=True,
+        mark=holdings.names.mark(made.request.call_id),
+    )
+    holdings.out.append(Send(flow, copy.encode()))
+
+
 def _send_through(holdings: Holdings, made: Admitted, came_by: Interface, flow: Flow) -> None:
     if made.fixed is None:
         return
@@ -317,7 +331,7 @@ def _send_through(holdings: Holdings, made: Admitted, came_by: Interface, flow: 
         made.fixed,
         branch=branch,
         came_by=came_by,
-        leaves_by=_interface(holdings, flow),
+        leaves_by=interface(holdings, flow),
         record_route=False,
     )
     holdings.out.append(Send(flow, copy.encode()))
@@ -381,7 +395,7 @@ def _copy(holdings: Holdings, call: Call, number: int) -> Request:
         _admitted(call, passage),
         target,
         branch=_branch(holdings, call, passage.serial, passage.loop, number),
-        came_by=_interface(holdings, call.way),
+        came_by=interface(holdings, call.way),
         leaves_by=Interface.of(copy.flow.transport, copy.sent_by or holdings.settings.listener_of(copy.flow).sent_by),
         record_route=passage.record_route,
         mark=holdings.names.mark(call.sip_call_id),
@@ -402,7 +416,7 @@ def _key(holdings: Holdings, call: Call, serial: int, loop: str, number: int) ->
     return TransactionKey(_branch(holdings, call, serial, loop, number), "", "INVITE")
 
 
-def _interface(holdings: Holdings, flow: Flow) -> Interface:
+def interface(holdings: Holdings, flow: Flow) -> Interface:
     """The listener of ours that a flow goes by, as its peers name it."""
     return Interface.of(flow.transport, holdings.settings.listener_of(flow).sent_by)
 

@@ -22,7 +22,7 @@ from bridge.calls.inputs import (
     Unacknowledged,
     Updated,
 )
-from bridge.engine import authenticating, passing, proxying, referred, registering, responses
+from bridge.engine import authenticating, passing, proxying, referred, registering, responses, serving
 from bridge.engine.carrying import carry, send_response, sip_outcomes, step, usage_effects
 from bridge.engine.effects import Dropped, Noted
 from bridge.engine.gate import Created
@@ -174,6 +174,8 @@ def usage_outcomes(holdings: Holdings, leg: Leg, effects: UsageEffects, *, now: 
 def _request(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
     request = arrived.request
     if proxying.passes_through(holdings, arrived):
+        return
+    if not arrived.merged and serving.serves(holdings, arrived, now=now):
         return
     refused = check(request, holdings.capabilities)
     if refused is not None:

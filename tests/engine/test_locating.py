@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from bridge.calls.actions import Target
@@ -13,9 +15,9 @@ from tests.engine.test_registering import Phones
 ALICE = "sip:alice@example.com"
 
 
-def registered(*numbers: int) -> tuple[Phones, list[Callee]]:
+def registered(*numbers: int, **changes: Any) -> tuple[Phones, list[Callee]]:
     """Alice's phones, whose contacts name addresses that nobody reaches: NATs are between."""
-    world = Phones()
+    world = Phones(**changes)
     callees = []
     for number in numbers:
         flow = Flow("udp", "udp:5060", f"192.0.2.{number}", 5060)
