@@ -9,15 +9,7 @@ from functools import lru_cache
 from bridge.calls import session_timing
 from bridge.calls.actions import Answer
 from bridge.calls.call import Call, Identity, Phase, Plan
-from bridge.calls.effects import (
-    Accept,
-    ArmTimer,
-    CallTimer,
-    CloseMedia,
-    DisarmTimer,
-    Meet,
-    Respond,
-)
+from bridge.calls.effects import Accept, ArmTimer, CallTimer, CloseMedia, DisarmTimer, Meet, ReplaceDialog, Respond
 from bridge.calls.ending import end, hang_up, refuse
 from bridge.calls.events import CallAnswered, CallIncoming
 from bridge.calls.facts import ActionId, CallId, ConversationId, Ended, Party
@@ -100,7 +92,11 @@ def announce(call: Call) -> None:
     """Its first event, and the limit of how long it may stay unanswered."""
     invite = _invite(call)
     codecs = offered_codecs(call.offer) if call.offer is not None else ()
-    call.emit(CallIncoming(method=invite.method, uri=invite.uri, headers=call.headers, codecs=codecs))
+    call.emit(
+        CallIncoming(
+            method=invite.method, uri=invite.uri, headers=call.headers, codecs=codecs, replaces_call_id=call.replaces
+        )
+    )
     call.out.append(ArmTimer(CallTimer.RING_LIMIT, call.plan.ring_limit_s))
 
 
@@ -317,6 +313,9 @@ def acknowledged(call: Call, ack: Request, *, now: float) -> None:
     call.answered_at = now
     call.emit(CallAnswered(ring_s=now - call.created_at), caused_by=call.answer_action)
     call.done(Answer)
+    replaces = call.invite.headers.get("Replaces") if call.invite is not None else None
+    if replaces is not None and call.link is None and call.hangup_wanted is None:
+        call.out.append(ReplaceDialog(replaces, call.new_action_id()))
     call.invite = call.offer = call.answer_action = call.invite_key = None
     call.answer_headers = {}
     call.out.append(DisarmTimer(CallTimer.RING_LIMIT))

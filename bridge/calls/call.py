@@ -176,6 +176,7 @@ class Call:
         "reinvite_key",
         "reoffer",
         "replacement",
+        "replaces",
         "ringing",
         "sdp_version",
         "search",
@@ -275,6 +276,7 @@ class Call:
         self.reoffer: Reoffer | None = None  # a re-INVITE of ours
         self.transfer: Transfer | None = None  # a REFER of ours
         self.referral: Referral | None = None  # a REFER of theirs
+        self.replaces: CallId | None = None  # the call whose place its INVITE is to take (RFC 3891)
         self.replacement: Replacement | None = None  # that of the call which this one has heard so far
         self.transfers = 0  # how often it has been connected with somebody else by one
         self.session: SessionTimer | None = None  # how long it lasts without a refresh (RFC 4028)

@@ -223,6 +223,14 @@ class TakePlace:
 
 
 @dataclass(slots=True)
+class ReplaceDialog:
+    """This call takes the place of the one with this dialog, which ends (RFC 3891 §3)."""
+
+    dialog: str  # a Replaces header's value
+    action_id: ActionId
+
+
+@dataclass(slots=True)
 class MoveOut:
     """Give this call a conversation of its own."""
 
@@ -284,6 +292,7 @@ CallEffect: TypeAlias = (
     | SendNotify
     | FindReplaced
     | TakePlace
+    | ReplaceDialog
     | MoveOut
     | Tell
     | Meet

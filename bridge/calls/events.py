@@ -21,6 +21,7 @@ class CallIncoming:
     uri: str  # the Request-URI as received
     headers: Mapping[str, tuple[str, ...]]  # selected headers, canonical names
     codecs: tuple[str, ...]  # offered, in the offer's order: "PCMU/8000"; empty with a delayed offer
+    replaces_call_id: str | None = None  # the call whose place it takes once it is answered (RFC 3891)
 
 
 @dataclass(frozen=True, slots=True)

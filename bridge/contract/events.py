@@ -66,6 +66,10 @@ class CallIncomingData(EventData):
     """What `call.incoming` says."""
 
     request: IncomingRequest
+    replaces_call_id: Annotated[
+        CallIdText | None,
+        Field(description="The call whose place this one takes once it is answered (RFC 3891). Null: none."),
+    ] = None
 
 
 class CallInitiatedData(EventData):

@@ -182,6 +182,7 @@ _INCOMING: Json = _event(
         "headers": {"Subject": ["Lift 3"]},
         "codecs": ["PCMU/8000", "PCMA/8000"],
     },
+    replaces_call_id=None,
 )
 
 SCHEMAS: dict[str, list[Json]] = {

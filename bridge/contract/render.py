@@ -254,6 +254,7 @@ def conversation_resource(
 
 def _incoming(event: events.CallIncoming, call: Json, data: Json) -> None:
     data["request"] = {"method": event.method, "uri": event.uri, "headers": event.headers, "codecs": event.codecs}
+    data["replaces_call_id"] = event.replaces_call_id
 
 
 def _initiated(event: events.CallInitiated, call: Json, data: Json) -> None:

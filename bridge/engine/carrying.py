@@ -32,6 +32,7 @@ from bridge.calls.effects import (
     MoveOut,
     OpenMedia,
     Part,
+    ReplaceDialog,
     Respond,
     Seek,
     SendInvite,
@@ -196,6 +197,8 @@ def _carry_request(holdings: Holdings, leg: Leg, effect: CallEffect, *, now: flo
             referred.find(holdings, leg, effect)
         case TakePlace():
             referred.take_place(holdings, leg, effect, now=now)
+        case ReplaceDialog():
+            referred.replace_dialog(holdings, leg, effect, now=now)
         case SendUpdate():
             sip_outcomes(holdings, seeking.send_update(holdings, leg, now=now))
         case Keep():

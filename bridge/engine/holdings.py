@@ -43,6 +43,7 @@ from bridge.sip.message import Request, Response
 from bridge.sip.proxy import Admitted, Interface
 from bridge.sip.proxy import Identity as ProxyIdentity
 from bridge.sip.reliable import RELIABLE
+from bridge.sip.replaces import EXTENSION
 from bridge.sip.session_timer import TIMER
 from bridge.sip.transaction import TransactionKey
 from bridge.sip.user_agent import Capabilities
@@ -283,7 +284,7 @@ class Holdings:
         self.capabilities = replace(
             ours,
             methods=(*ours.methods, "REGISTER"),
-            extensions=ours.extensions | {"path", "outbound", TIMER, RELIABLE},
+            extensions=ours.extensions | {"path", "outbound", TIMER, RELIABLE, EXTENSION},
         )
         self.admission = Admission(settings.admission)
         self.endpoint = Endpoint(timers=settings.timers)

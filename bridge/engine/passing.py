@@ -14,6 +14,7 @@ from bridge.engine.holdings import Holdings, Leg
 from bridge.sip.endpoint import RequestArrived
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request, Response
+from bridge.sip.replaces import parse_replaces
 from bridge.sip.transaction import client_key, server_key
 
 
@@ -64,4 +65,16 @@ def _of_request(holdings: Holdings, request: Request) -> tuple[CallId, str] | No
     if request.method == "CANCEL" and holdings.endpoint.state(server_key(request, "INVITE")) is None:
         call = holdings.names.inbound_call(request.call_id, request.from_tag or "", request.cseq.number)
         return None if call in holdings.legs else (call, "")
-    return None
+    replaces = request.headers.get("Replaces") if request.method == "INVITE" else None
+    return None if replaces is None else _of_replaced(holdings, request, replaces)
+
+
+def _of_replaced(holdings: Holdings, request: Request, value: str) -> tuple[CallId, str] | None:
+    """An INVITE that is to take the place of a call goes where that one is (RFC 3891)."""
+    named = parse_replaces(value)
+    call = holdings.names.call_of_tag(named.to_tag) if named is not None else None
+    if named is None or call is None or call in holdings.legs:
+        return None
+    if holdings.endpoint.state(server_key(request)) is not None:
+        return None  # a repetition of what has been answered here
+    return call, holdings.names.hint_of(named.to_tag)

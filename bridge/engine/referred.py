@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from bridge.calls import referred
 from bridge.calls.call import Phase
-from bridge.calls.effects import FindReplaced, JoinWith, SendNotify, TakePlace
+from bridge.calls.effects import FindReplaced, JoinWith, ReplaceDialog, SendNotify, TakePlace
 from bridge.calls.facts import CallId
 from bridge.calls.inputs import JoinRefused, NotifyLost, ReplacedHere, ReplacedMissing
 from bridge.calls.peering import DialogReplaced
@@ -137,6 +137,45 @@ def take_place(holdings: Holdings, leg: Leg, wanted: TakePlace, *, now: float) -
         holdings.errands.append((replaced.call.id, DialogReplaced()))
 
 
+def replaced_by(holdings: Holdings, request: Request, username: str | None) -> Leg | Unusable:
+    """The call whose place this INVITE may take (RFC 3891 §3); else the answer to it.
+
+    Who may: another call of the same user, and otherwise whomever the application lets, where it has opted in; it is told
+    which call is meant, and nothing happens unless it answers.
+    """
+    values = request.headers.lines("Replaces")
+    named = parse_replaces(values[0]) if len(values) == 1 else None
+    if named is None:
+        return Unusable(400, "Bad Replaces")
+    leg = _named(holdings, named)
+    if leg is None:
+        return Unusable(481, "Call/Transaction Does Not Exist")
+    if leg.call.is_over:
+        return Unusable(603, "Decline")
+    if leg.call.phase is not Phase.ANSWERED:
+        return Unusable(481, "Call/Transaction Does Not Exist")  # an early dialog that we have not begun
+    if named.early_only:
+        return Unusable(486, "Busy Here")
+    own = username is not None and username == leg.call.authenticated_as
+    if not own and not leg.application.transfers:
+        return Unusable(603, "Decline")
+    return leg
+
+
+def replace_dialog(holdings: Holdings, leg: Leg, wanted: ReplaceDialog, *, now: float) -> None:
+    """Its INVITE is answered: whoever heard the replaced call hears this one, and that one ends. Where it has ended meanwhile
+    there is nothing to be replaced."""
+    named = parse_replaces(wanted.dialog)
+    replaced = _named(holdings, named) if named is not None else None
+    if replaced is None or replaced is leg or replaced.call.is_over:
+        return
+    link = replaced.call.link
+    if link is not None and link.joined:
+        join = JoinWith(link.peer, wanted.action_id, link.end_with_peer)
+        linking.join_with(holdings, leg, join, fetched=True, now=now)
+    holdings.errands.append((replaced.call.id, DialogReplaced()))
+
+
 def is_of_same_party(one: Leg, other: Leg) -> bool:
     """Whether both calls are the same phone's: one user's, or from one address; and one application's.
 
@@ -151,12 +190,18 @@ def is_of_same_party(one: Leg, other: Leg) -> bool:
     return one.call.way.host == other.call.way.host
 
 
+def _named(holdings: Holdings, named: Replaces) -> Leg | None:
+    """The call with this dialog, if it is here."""
+    leg = holdings.legs.get(holdings.names.call_claimed_by(named.to_tag))
+    if leg is None or leg.call.dialog is None or not holdings.names.matches(named.to_tag, leg.call.tag):
+        return None
+    dialog = leg.call.dialog
+    return leg if (dialog.call_id, dialog.remote_tag) == (named.call_id, named.from_tag) else None
+
+
 def _partner_of(holdings: Holdings, replaced: Leg | None, named: Replaces | None) -> CallId | None:
     """Whom the call with this dialog hears; None where it is no such call, or hears nobody."""
     if replaced is None or named is None or replaced.call.is_over or named.early_only:
         return None
-    dialog, link = replaced.call.dialog, replaced.call.link
-    if dialog is None or link is None or not link.joined:
-        return None
-    fits = (dialog.call_id, dialog.remote_tag) == (named.call_id, named.from_tag)
-    return link.peer if fits and holdings.names.matches(named.to_tag, replaced.call.tag) else None
+    link = replaced.call.link
+    return link.peer if link is not None and link.joined and _named(holdings, named) is replaced else None

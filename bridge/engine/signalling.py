@@ -240,6 +240,15 @@ def _invite(holdings: Holdings, arrived: RequestArrived, *, now: float) -> None:
     caller = authenticating.caller(holdings, arrived, now=now)
     if caller is None:
         return
+    if "Replaces" in request.headers:
+        replaced = referred.replaced_by(holdings, request, caller.username)
+        if isinstance(replaced, Unusable):
+            _answer(holdings, arrived, replaced.status, replaced.reason, now=now)
+        else:
+            _create(
+                holdings, arrived, call_id, replaced.application, caller.username, replaces=replaced.call.id, now=now
+            )
+        return
     application = application_for(request.uri, holdings.settings.applications, domains=holdings.settings.domains)
     if application is None:
         holdings.out.append(
@@ -267,6 +276,7 @@ def _create(
     application: Application,
     username: str | None,
     *,
+    replaces: CallId | None = None,
     now: float,
 ) -> None:
     """A new call in a conversation of its own; nothing of it leaves before it is stored."""
@@ -284,7 +294,7 @@ def _create(
     if isinstance(call, MalformedSdp):
         _answer(holdings, arrived, 400, f"Bad SDP: {call.reason}", now=now)
         return
-    call.invite_key, call.authenticated_as = arrived.key, username
+    call.invite_key, call.authenticated_as, call.replaces = arrived.key, username, replaces
     call.came_by = holdings.trunks.at(arrived.flow.host)
     holding = Holding(call.conversation_id, created_at=now, epoch=1, nonce=holdings.new_nonce())
     usage = InviteUsage(settings.timers)

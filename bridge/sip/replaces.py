@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from bridge.sip.dialog import Dialog
 
+EXTENSION = "replaces"  # its option tag (§6.2)
 _LONGEST = 1024  # characters: what no dialog is called need not be read
 _NEVER = frozenset(' ",;')  # in a Call-ID or a tag (§25.1); `=` should not either, and some tags are base64
 

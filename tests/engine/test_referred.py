@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from bridge.calls.actions import Dial, Join, Target
+from bridge.calls.actions import Dial, Join, Park, Reject, Target
 from bridge.calls.destinations import Destinations
 from bridge.calls.facts import CallId
 from bridge.calls.referral import AcceptTransfer, RejectTransfer
 from bridge.calls.referred import TRANSFERS_MOST
-from bridge.engine.inputs import InvalidReply
+from bridge.engine.effects import PassOn
+from bridge.engine.inputs import InvalidReply, Returned
 from bridge.sip.message import Request
 from tests.engine.callee import Callee
 from tests.engine.test_dialing import told
@@ -496,3 +497,101 @@ def test_a_partner_whose_referrer_hears_somebody_else_by_now_stays_alone() -> No
     assert rule(world, world.call_id).relay_to == other
     assert rule(world, party).relay_to is None
     assert bob.methods[-1] != "BYE"
+
+
+# INVITE with Replaces
+
+
+def taking(world: World, name: str = "c7", *, of: str = "c1", extra: str = "", **tags: str) -> None:
+    """A new call that wants the place of another one."""
+    named = f"{of}@192.0.2.1;to-tag={tags.get('to_tag', world.tag(of))};from-tag={tags.get('from_tag', f'from-{of}')}"
+    world.packet(request("INVITE", name, sdp=sdp(4700), extra=f"Replaces: {named}{extra}\r\nRequire: replaces\r\n"))
+
+
+def test_a_new_call_takes_the_place_of_another() -> None:
+    world, bob, party = joined()
+    replaced = world.call_id
+    taking(world)
+    world.decide(ANSWER)
+    incoming = next(each["data"] for each in reversed(world.bodies) if each["type"] == "call.incoming")
+    assert incoming["replaces_call_id"] == replaced
+    assert rule(world, party).relay_to == replaced, "not before it is answered"
+    world.ack("c7")
+    new = CallId(incoming["call_id"])
+    assert (rule(world, new).relay_to, rule(world, party).relay_to) == (party, new)
+    assert len(world.requests("BYE")) == 1
+    assert (world.ended["by"], world.ended["reason"]) == ("local", "replaced")
+    assert bob.methods == ["INVITE", "ACK"]
+    world.packet(reply(world.requests("BYE")[-1], 200))
+    bob.bye()
+    world.advance(64.0)
+    assert world.leftovers() == {}
+
+
+def test_it_may_be_refused_and_changes_nothing() -> None:
+    world, _, party = joined()
+    taking(world)
+    world.decide(Reject(code=603))
+    assert world.last(603)
+    assert rule(world, party).relay_to == world.call_id
+    assert world.requests("BYE") == []
+
+
+def test_a_call_that_hears_nobody_is_replaced_too() -> None:
+    world = answered(opted_in())
+    taking(world)
+    world.ack("c7")
+    assert world.ended["reason"] == "replaced"
+
+
+@pytest.mark.parametrize(
+    ("written", "status"),
+    [
+        ({"to_tag": "x" * 41}, 481),
+        ({"from_tag": "x"}, 481),
+        ({"extra": ";early-only"}, 486),
+        ({"extra": ";to-tag=twice"}, 400),
+        ({"extra": "\r\nReplaces: a;to-tag=b;from-tag=c"}, 400),
+    ],
+)
+def test_what_takes_nobodys_place(written: dict[str, str], status: int) -> None:
+    world, _, party = joined()
+    taking(world, **written)
+    assert world.responses()[-1].status == status
+    assert rule(world, party).relay_to == world.call_id
+
+
+def test_only_where_the_application_has_opted_in() -> None:
+    world, _, _ = joined(World())
+    taking(world)
+    assert world.responses()[-1].status == 603
+
+
+def test_an_unanswered_call_is_not_replaced() -> None:
+    world = opted_in()
+    world.reply = (Park(),)
+    world.invite()
+    taking(world)
+    assert world.responses()[-1].status == 481
+
+
+def test_an_ended_call_is_declined_or_unknown() -> None:
+    world, _, _ = joined()
+    tag = world.tag("c1")
+    world.accepting = False  # its last event still waits, and so the call is still known
+    world.bye(sequence=2)
+    taking(world, to_tag=tag)
+    assert world.responses()[-1].status == 603
+
+
+def test_an_invite_for_the_place_of_another_nodes_call_goes_there() -> None:
+    world, _, _ = joined()
+    stranger = World(replace(opted_in().settings, node_id="n2", owner="n2:1", clustered=True))
+    named = f"c1@192.0.2.1;to-tag={world.tag('c1')};from-tag=from-c1"
+    given = request("INVITE", "c7", sdp=sdp(4700), extra=f"Replaces: {named}\r\n")
+    stranger.packet(given)
+    (passed,) = [each for each in stranger.effects if isinstance(each, PassOn)]
+    assert passed.call == world.call_id
+    assert stranger.responses() == []
+    stranger.give(Returned(passed.data, passed.flow))
+    assert stranger.responses()[-1].status == 481, "and where nobody has it, that is the answer"

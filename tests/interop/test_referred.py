@@ -31,6 +31,8 @@ class Desk:
             return actions("accept")
         if event["type"] != "call.incoming":
             return web.Response()
+        if event["data"]["replaces_call_id"] is not None:
+            return actions("answer")
         return actions({"action": "dial", "to": self.callees[event["data"]["call"]["to"]["user"]].uri})
 
 
@@ -149,6 +151,29 @@ async def test_an_attended_transfer(scene: Scene, bridge: Served, application: A
     await carol.bye()
     await bob.hung_up()
     await application.all_ended(4)
+    application.judge()
+
+
+async def test_a_phone_that_takes_a_call_over(
+    scene: Scene, bridge: Served, application: Application, desk: Desk
+) -> None:
+    """By an INVITE with Replaces."""
+    application.streams.clear()
+    desk.callees = {"100": await scene.callee()}
+    first, other = await scene.caller(bridge), await scene.caller(bridge)
+    held = first.call("100")
+    assert (await held.invite()).status == 200
+    bob = await desk.callees["100"].called()
+    await application.event("call.joined", number=2)
+    named = f"Replaces: {held.call_id};to-tag={tag_of(held.remote)};from-tag={tag_of(held.local)}\r\n"
+    taken = other.call("100")
+    assert (await taken.invite(headers=named + "Require: replaces\r\n")).status == 200
+    await held.hung_up()
+    assert await reason_of(application, held.call_id) == "replaced"
+    await hear_each_other(bob, taken)
+    await taken.bye()
+    await bob.hung_up()
+    await application.all_ended(3)
     application.judge()
 
 
