@@ -28,7 +28,7 @@ class JsSip:
     async def started(
         cls, url: str, uri: str, password: str, *, ca: Path | None = None, origin: str | None = None
     ) -> JsSip:
-        """`ca`: whom it trusts for `wss:`; `origin`: of the page that it claims to be."""
+        """`url`: several with commas between them, the preferred one first; `ca`: whom it trusts for `wss:`; `origin`: of the page that it claims to be."""
         node = find_program("node")
         if not (HOME / "node_modules" / "jssip").is_dir():
             text = "JsSIP is missing: make system-deps installs it"
@@ -56,10 +56,14 @@ class JsSip:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"command": command, **more}).encode() + b"\n")
 
-    async def said(self, event: str) -> dict[str, Any]:
-        """Wait for the first event of this name."""
-        await until(lambda: any(each["event"] == event for each in self.events), f"JsSIP says {event}")
-        return next(each for each in self.events if each["event"] == event)
+    async def said(self, event: str, number: int = 1) -> dict[str, Any]:
+        """Wait for the first event of this name, or for a later one."""
+
+        def found() -> list[dict[str, Any]]:
+            return [each for each in self.events if each["event"] == event]
+
+        await until(lambda: len(found()) >= number, f"JsSIP says {event}")
+        return found()[number - 1]
 
     async def stop(self) -> None:
         assert self._process.stdin is not None

@@ -95,9 +95,10 @@ global.WebSocket = class extends WS {
 
 const JsSIP = require('jssip');
 
-const [url, uri, password] = process.argv.slice(2);
+const [urls, uri, password] = process.argv.slice(2);
 const phone = new JsSIP.UA({
-  sockets: [new JsSIP.WebSocketInterface(url)],
+  sockets: urls.split(',').map((url, at) => ({ socket: new JsSIP.WebSocketInterface(url), weight: 100 - at })),
+  connection_recovery_min_interval: 1,
   uri,
   password,
   register: false,
