@@ -18,9 +18,10 @@ from bridge.net.certificates import Loaded, Pair, TlsFiles, load
 from tests.support.application import Application
 from tests.support.caller import OutgoingCall
 from tests.support.certificates import Authority
-from tests.support.programs import Program, find_program
+from tests.support.programs import PORTS, Program, find_program
 from tests.support.scene import Scene
 from tests.support.served import Served
+from tests.support.sipp import Sipp
 from tests.support.stream_caller import StreamCaller
 from tests.support.waiting import until, until_awaited
 
@@ -81,6 +82,15 @@ async def up(application: Application, caller: StreamCaller) -> tuple[OutgoingCa
     return call, name
 
 
+async def is_open(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    return True
+
+
 async def hang_up(bridge: Served, name: str) -> None:
     async with bridge.rest("DELETE", f"/v1/calls/{name}") as answer:
         assert answer.status in (200, 202), await answer.text()
@@ -93,6 +103,20 @@ async def originated(bridge: Served, to: str) -> str:
 
 
 # Calls that come
+
+
+async def test_sipp_over_tls(scene: Scene, bridge: Served, authority: Authority) -> None:
+    """Debian's SIPp speaks no TLS: socat does it for it, and believes nobody but us."""
+    port, place = PORTS.one(), scene.place("sipp")
+    place.mkdir()
+    far = f"OPENSSL:127.0.0.1:{bridge.tls_port},cafile={authority.path},verify=1"
+    near = f"TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork"
+    with Program([find_program("socat"), near, far], output=place / "socat"):
+        await until_awaited(lambda: is_open(port), "socat listens")
+        run = Sipp(place, port, calls=20, rate=50, options=("-t", "tn", "-max_socket", "100"))
+        scene.stack.callback(run.kill)
+        statistics = await run.done()
+    assert (statistics.code, statistics.successful) == (0, 20), statistics
 
 
 async def test_a_call_over_tls(scene: Scene, application: Application, bridge: Served, phone: Loaded) -> None:

@@ -26,6 +26,7 @@ PACKAGES = {
     "redis-server": "redis-server",
     "ip": "iproute2",
     "node": "nodejs",
+    "socat": "socat",
     "nft": "nftables",
     "sysctl": "procps",
     "unshare": "util-linux",
