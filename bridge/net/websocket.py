@@ -70,7 +70,18 @@ class Origins:
 class WebSocketWire:
     """Both halves of one WebSocket. `refused` is told the Origin of a handshake that was refused, and why."""
 
-    __slots__ = ("_head", "_is_partial", "_origins", "_parts", "_protocol", "_ready", "_refused", "_unread", "_within")
+    __slots__ = (
+        "_head",
+        "_is_partial",
+        "_origins",
+        "_parts",
+        "_protocol",
+        "_ready",
+        "_refused",
+        "_scanned",
+        "_unread",
+        "_within",
+    )
 
     asks_peers = True
     turn = 16
@@ -82,6 +93,7 @@ class WebSocketWire:
         self._origins = origins
         self._refused = refused
         self._head = bytearray()  # of the handshake, until it is whole
+        self._scanned = 0  # up to here it has no end
         self._unread = bytearray()  # what has come after it, and was not looked at yet
         self._ready: list[Taken] = []  # the next one last
         self._parts: bytearray | None = None  # of a message in several frames
@@ -144,7 +156,8 @@ class WebSocketWire:
 
     def _shake_hands(self) -> bool:
         """Whether there is an answer to it."""
-        end = self._head.find(b"\r\n\r\n") + 4
+        end = self._head.find(b"\r\n\r\n", self._scanned) + 4
+        self._scanned = max(0, len(self._head) - 3)
         if end < 4 and len(self._head) < _HEAD_MOST:
             return False
         if not 4 <= end <= _HEAD_MOST:
