@@ -164,7 +164,10 @@ def write_user(user: User, realm: str, seal: Seal | None) -> bytes:
     data: dict[str, Any] = {"v": 1, "realm": realm, "md5": user.ha1.md5, "sha_256": user.ha1.sha_256, "aor": user.aor}
     if seal is not None:
         proofs = json.dumps([data.pop("md5"), data.pop("sha_256")])
-        data |= {"v": 2, "sealed": seal.seal(proofs)}
+        # Beside the others: a release that does not know it reads those.
+        data |= {"v": 2, "sealed": seal.seal(proofs), "sealed_512": seal.seal(json.dumps(user.ha1.sha_512_256))}
+    else:
+        data["sha_512_256"] = user.ha1.sha_512_256
     return json.dumps(data, separators=(",", ":")).encode("ascii")
 
 
@@ -175,8 +178,12 @@ def read_user(username: str, record: bytes, realm: str, seal: Seal | None) -> Us
         if data["v"] not in (1, 2) or data["realm"] != realm:
             return None
         if data["v"] == 1:
-            return User(username, Ha1(data["md5"], data["sha_256"]), data["aor"])
+            return User(username, Ha1(data["md5"], data["sha_256"], data.get("sha_512_256")), data["aor"])
         proofs = None if seal is None else seal.unseal(data["sealed"])
-        return None if proofs is None else User(username, Ha1(*json.loads(proofs)), data["aor"])
+        more = seal.unseal(data["sealed_512"]) if seal is not None and "sealed_512" in data else None
+        if proofs is None:
+            return None
+        of_md5, of_sha_256 = json.loads(proofs)
+        return User(username, Ha1(of_md5, of_sha_256, None if more is None else json.loads(more)), data["aor"])
     except (ValueError, LookupError, TypeError, AttributeError):
         return None

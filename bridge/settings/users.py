@@ -11,7 +11,7 @@ from bridge.settings.values import LONGEST_S, Seconds, Secret, Section, split_te
 from bridge.sip.digest import Algorithm, Ha1, make_ha1
 from bridge.sip.registrar import address_of_record
 
-Digest: TypeAlias = Literal["SHA-256", "MD5"]
+Digest: TypeAlias = Literal["SHA-512-256", "SHA-256", "MD5"]
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -20,10 +20,15 @@ class UserHa1(Section):
 
     md5: Secret | None = Field(default=None, description="with MD5, 32 digits")
     sha_256: Secret | None = Field(default=None, description="with SHA-256, 64 digits")
+    sha_512_256: Secret | None = Field(default=None, description="with SHA-512-256, 64 digits")
 
     @model_validator(mode="after")
     def _hexadecimal(self) -> Self:
-        for name, secret, length in (("md5", self.md5, 32), ("sha_256", self.sha_256, 64)):
+        for name, secret, length in (
+            ("md5", self.md5, 32),
+            ("sha_256", self.sha_256, 64),
+            ("sha_512_256", self.sha_512_256, 64),
+        ):
             text = secret.get_secret_value().lower() if secret is not None else "0" * length
             if len(text) != length or not _HEX.issuperset(text):
                 raise ValueError(f"{name}: expected {length} hexadecimal digits")
@@ -52,11 +57,8 @@ class User(Section):
         """What its password is held against."""
         if self.password is not None:
             return make_ha1(self.username, realm, self.password.get_secret_value())
-        md5, sha_256 = self.ha1.md5, self.ha1.sha_256
-        return Ha1(
-            None if md5 is None else md5.get_secret_value().lower(),
-            None if sha_256 is None else sha_256.get_secret_value().lower(),
-        )
+        given = (self.ha1.md5, self.ha1.sha_256, self.ha1.sha_512_256)
+        return Ha1(*[None if each is None else each.get_secret_value().lower() for each in given])
 
 
 class Registrar(Section):
@@ -68,11 +70,11 @@ class Registrar(Section):
     min_expires_s: Annotated[int, Field(ge=1, le=3600)] = Field(default=60, description="shorter gets 423")
     max_expires_s: Annotated[int, Field(ge=1, le=LONGEST_S)] = Field(default=7200, description="longer is shortened")
     contacts_max: Annotated[int, Field(ge=1, le=100)] = Field(default=10, description="phones at one address")
-    digest: Annotated[tuple[Digest, ...], BeforeValidator(split_text), Field(min_length=1, max_length=2)] = Field(
+    digest: Annotated[tuple[Digest, ...], BeforeValidator(split_text), Field(min_length=1, max_length=3)] = Field(
         # What Asterisk, Kamailio and FreeSWITCH offer, and for the same reason: RFC 8760 bids a phone pass over a challenge
         # that it does not know, and many give up instead (baresip 1.0 of Debian 12 does, in whichever order they come).
         default=("MD5",),
-        description="what challenges offer, the preferred one first: SHA-256,MD5 where every phone knows to choose",
+        description="what challenges offer, the preferred one first: SHA-512-256,SHA-256,MD5 where every phone knows to choose",
     )
     nonce_lifetime_s: Seconds = Field(default=300.0, description="how long a challenge may be answered")
 

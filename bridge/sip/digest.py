@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from hashlib import md5, sha256
+from hashlib import md5, new, sha256
 from typing import Final, NamedTuple
 
 from bridge.errors import LocalProtocolError
@@ -40,6 +40,8 @@ class Algorithm(StrEnum):
     MD5_SESS = "MD5-sess"
     SHA_256 = "SHA-256"
     SHA_256_SESS = "SHA-256-sess"
+    SHA_512_256 = "SHA-512-256"
+    SHA_512_256_SESS = "SHA-512-256-sess"
 
     @property
     def is_session(self) -> bool:
@@ -49,17 +51,22 @@ class Algorithm(StrEnum):
     @property
     def base(self) -> Algorithm:
         """The algorithm itself: what a stored HA1 was made with."""
-        return Algorithm.SHA_256 if self in (Algorithm.SHA_256, Algorithm.SHA_256_SESS) else Algorithm.MD5
+        return _BASES[self]
 
     def hash(self, data: bytes) -> str:
         """H(data), in lower-case hexadecimal."""
-        hashed = sha256(data) if self.base is Algorithm.SHA_256 else md5(data, usedforsecurity=False)
-        return hashed.hexdigest()
+        match self.base:
+            case Algorithm.MD5:
+                return md5(data, usedforsecurity=False).hexdigest()
+            case Algorithm.SHA_256:
+                return sha256(data).hexdigest()
+        return new("sha512_256", data).hexdigest()
 
 
+_BASES: Final = {each: Algorithm(each.value.removesuffix("-sess")) for each in Algorithm}
 _ALGORITHMS: Final = {each.value.lower(): each for each in Algorithm}
 _STRENGTH: Final = {each: rank for rank, each in enumerate(Algorithm)}
-_LENGTHS: Final = {Algorithm.MD5: 32, Algorithm.SHA_256: 64}  # of a hash in hexadecimal
+_LENGTHS: Final = {Algorithm.MD5: 32, Algorithm.SHA_256: 64, Algorithm.SHA_512_256: 64}  # of a hash in hexadecimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +75,19 @@ class Ha1:
 
     md5: str | None = None
     sha_256: str | None = None
+    sha_512_256: str | None = None
 
     def __repr__(self) -> str:
         return "Ha1(***)"
 
     def of(self, algorithm: Algorithm) -> str | None:
         """The one that `algorithm` starts from, or None."""
-        return self.sha_256 if algorithm.base is Algorithm.SHA_256 else self.md5
+        match algorithm.base:
+            case Algorithm.MD5:
+                return self.md5
+            case Algorithm.SHA_256:
+                return self.sha_256
+        return self.sha_512_256
 
 
 class Challenge(NamedTuple):
@@ -124,7 +137,7 @@ class Unanswerable:
 def make_ha1(username: str, realm: str, password: str) -> Ha1:
     """What stands for the password from here on."""
     text = f"{_inner(username)}:{_inner(realm)}:{password}".encode("utf-8", "surrogateescape")
-    return Ha1(Algorithm.MD5.hash(text), Algorithm.SHA_256.hash(text))
+    return Ha1(Algorithm.MD5.hash(text), Algorithm.SHA_256.hash(text), Algorithm.SHA_512_256.hash(text))
 
 
 def challenges_of(message: HasHeaders) -> tuple[Challenge, ...]:
@@ -314,7 +327,12 @@ def _inner(text: str) -> str:
 def _ha1(challenge: Challenge, username: str, password: str) -> Ha1:
     algorithm = challenge.algorithm.base
     hashed = _hash(algorithm, f"{_inner(username)}:{challenge.realm}:{password}")
-    return Ha1(sha_256=hashed) if algorithm is Algorithm.SHA_256 else Ha1(md5=hashed)
+    match algorithm:
+        case Algorithm.MD5:
+            return Ha1(md5=hashed)
+        case Algorithm.SHA_256:
+            return Ha1(sha_256=hashed)
+    return Ha1(sha_512_256=hashed)
 
 
 def _hash(algorithm: Algorithm, text: str) -> str:

@@ -44,6 +44,7 @@ def test_secrets_are_marked_and_nothing_else_is() -> None:
         "users[].password",
         "users[].ha1.md5",
         "users[].ha1.sha_256",
+        "users[].ha1.sha_512_256",
         "trunks[].auth.password",
     ]
 

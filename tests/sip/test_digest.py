@@ -157,7 +157,7 @@ def test_an_ha1_is_as_good_as_its_password() -> None:
 def test_the_strongest_algorithm_is_chosen_wherever_it_stands() -> None:
     found = challenges(
         'Digest realm="r", nonce="1", algorithm=MD5',
-        'Digest realm="r", nonce="2", algorithm=SHA-512-256, qop="auth"',
+        'Digest realm="r", nonce="2", algorithm=SHA-3, qop="auth"',
         'Digest realm="r", nonce="3", algorithm=sha-256, qop="auth"',
         'Digest realm="r", nonce="4", algorithm="MD5-sess", qop="auth"',
     )
@@ -304,3 +304,21 @@ def test_our_challenges_are_read_by_ourselves() -> None:
 
 def test_an_ha1_does_not_show_itself() -> None:
     assert "5f4d" not in repr(Ha1(md5="5f4d"))
+
+
+def test_sha_512_256_is_that_of_fips_180_4() -> None:
+    """Not the first half of a SHA-512, which begins otherwise."""
+    assert Algorithm.SHA_512_256.hash(b"abc") == "53048e2681941ef99b2e29b76b4c7dabe4c2d0c634fc6d46e0e2f13107e7af23"
+
+
+def test_the_strongest_of_three_is_answered() -> None:
+    offered = [
+        Challenge("r", "n", each, ("auth",)) for each in (Algorithm.MD5, Algorithm.SHA_512_256, Algorithm.SHA_256)
+    ]
+    line = authorize(offered, method="REGISTER", uri="sip:r", username="u", password="p", cnonce="c")
+    assert not isinstance(line, Unanswerable)
+    assert "algorithm=SHA-512-256" in line[1]
+    by_hash = authorize(
+        offered, method="REGISTER", uri="sip:r", username="u", password=make_ha1("u", "r", "p"), cnonce="c"
+    )
+    assert by_hash == line
