@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from bridge.calls.actions import Dial, Join, Park, Reject, Target
+from bridge.calls.actions import Credentials, Dial, Join, Park, Reject, Target
 from bridge.calls.destinations import Destinations
 from bridge.calls.facts import CallId
 from bridge.calls.referral import AcceptTransfer, RejectTransfer
 from bridge.calls.referred import TRANSFERS_MOST
 from bridge.engine.effects import PassOn
-from bridge.engine.inputs import InvalidReply, Returned
+from bridge.engine.inputs import InvalidReply, Returned, StoreAway
 from bridge.sip.message import Request
 from tests.engine.callee import Callee
 from tests.engine.test_dialing import told
@@ -595,3 +595,41 @@ def test_an_invite_for_the_place_of_another_nodes_call_goes_there() -> None:
     assert stranger.responses() == []
     stranger.give(Returned(passed.data, passed.flow))
     assert stranger.responses()[-1].status == 481, "and where nobody has it, that is the answer"
+
+
+def test_without_a_store_nobody_is_transferred() -> None:
+    world, _, party = joined()
+    world.give(StoreAway())
+    world.advance(3.0)
+    refer(world)
+    answer = world.responses(method="REFER")[-1]
+    assert (answer.status, answer.headers.get("Retry-After")) == (500, "10")
+    assert rule(world, party).relay_to == world.call_id
+
+
+def test_a_notify_that_is_challenged_is_sent_again_with_what_was_given_for_that_party() -> None:
+    world = opted_in()
+    bob, carol = Callee(world), Callee(world, 4)
+    world.reply = (Dial(to=(Target(bob.uri, Credentials("bob", "secret")),)),)
+    world.invite()
+    bob.answer(200)
+    world.ack()
+    world.reply = None
+    invite = bob.invite
+    world.give(
+        bob._packet(
+            f"REFER sip:x@192.0.2.10 SIP/2.0\r\nVia: SIP/2.0/UDP {bob.host}:5060;branch=z9hG4bK-r\r\nMax-Forwards: 70\r\n"
+            f"From: {invite.headers.get('To')};tag=b1\r\nTo: {invite.headers.get('From')}\r\nCall-ID: {invite.call_id}\r\n"
+            f"CSeq: 500 REFER\r\nContact: <{bob.uri}>\r\nRefer-To: <{carol.uri}>\r\nContent-Length: 0\r\n\r\n"
+        )
+    )
+    world.decide(ACCEPT)
+    (asked,) = bob.requests("NOTIFY")
+    challenge = 'Proxy-Authenticate: Digest realm="r", nonce="n1", qop="auth"\r\n'
+    world.give(bob._packet(bob._response(asked, 407, extra=challenge)))
+    again = bob.requests("NOTIFY")[-1]
+    assert again.cseq.number > asked.cseq.number
+    assert again.body == asked.body
+    assert 'username="bob"' in (again.headers.get("Proxy-Authorization") or "")
+    assert "secret" not in again.encode().decode()
+    assert carol.invite.headers.get("Proxy-Authorization") is None, "they are nobody else's"
