@@ -1,7 +1,8 @@
 """The `sip-bridge` command: serve, drain, demo, call, phone, doctor, openapi.
 
 Turns options into configuration and exit codes, and hands over at once: `serve` becomes the supervisor, which starts
-`signalling` with what it has read. Refuses to know how anything is done. Exit codes (contract §5): 2 wrong
+`signalling` with what it has read. Each command imports what it needs when it runs: `serve` needs little, and a process that has to
+take over needs it soon. Refuses to know how anything is done. Exit codes (contract §5): 2 wrong
 configuration, 1 could not start, 0 clean stop; 70 is a crash, which the supervisor answers with a restart.
 """
 
@@ -19,15 +20,9 @@ from typing import Any, NoReturn, TypeVar
 import click
 import structlog
 
-from bridge import __version__, service
-from bridge.calling import Account, Manner, place_call, wait_for_calls
+from bridge import __version__
 from bridge.config import Config, Key, keys, load
-from bridge.contract.openapi import document
-from bridge.demo.running import demo as run_demo
-from bridge.doctor import Verdict, examine
 from bridge.errors import ConfigurationError, StartError
-from bridge.operating import drain as drain_node
-from bridge.phone.softphone import callable_uri
 from bridge.settings.sources import KeyPath
 from bridge.supervisor import Plan
 from bridge.telemetry.logging import configure
@@ -148,6 +143,8 @@ def serve(config_file: Path | None, **given: Sequence[str]) -> None:
 @click.option("--worker", "workers", multiple=True, type=click.Path(path_type=Path), help="A media worker's socket.")
 def signalling(node_id: str, store_url: str | None, workers: tuple[Path, ...]) -> None:
     """What the supervisor starts: SIP, REST, webhooks and store, its configuration on standard input."""
+    from bridge import service
+
     config = Config.from_json(sys.stdin.buffer.read())
     as_json = config.log.as_json(terminal=sys.stderr.isatty())
     configure(level=config.log.level, format="json" if as_json else "console", secrets=config.all_secrets)
@@ -169,6 +166,8 @@ def signalling(node_id: str, store_url: str | None, workers: tuple[Path, ...]) -
 @configured
 def doctor(config_file: Path | None, **given: Sequence[str]) -> None:
     """Look at what `serve` with the same options would need, and say what to do. Changes nothing."""
+    from bridge.doctor import Verdict, examine
+
     config = read_configuration(config_file, given)
     findings = asyncio.run(examine(config))
     for finding in findings:
@@ -192,6 +191,8 @@ def drain(node_id: str | None, url: str, key_file: Path | None, wait: bool, time
     It stays like that until it is stopped or started anew. Exit code 0: it drains, or is empty with --wait; 1: it could
     not be asked, or is gone; 2: wrong options; 3: the --timeout is over and it is not empty.
     """
+    from bridge.operating import drain as drain_node
+
     if timeout is not None and not wait:
         raise click.UsageError("--timeout says how long to --wait: give both")
     try:
@@ -204,6 +205,8 @@ def drain(node_id: str | None, url: str, key_file: Path | None, wait: bool, time
 @main.command()
 def openapi() -> None:
     """Print the OpenAPI 3.1 document of the REST API and the webhooks."""
+    from bridge.contract.openapi import document
+
     click.echo(json.dumps(document(), indent=2, ensure_ascii=False))
 
 
@@ -216,6 +219,8 @@ def openapi() -> None:
 @click.option("--data-dir", type=click.Path(path_type=Path), default=None, help="What to keep afterwards, and where.")
 def demo(stay: bool, host: str | None, port: int | None, data_dir: Path | None) -> None:
     """Run a bridge, an application and two phones, and show a whole call as it happens."""
+    from bridge.demo.running import demo as run_demo
+
     host = host or ("0.0.0.0" if stay else "127.0.0.1")  # noqa: S104 -- a phone of one's own is elsewhere
     port = port if port is not None else (5060 if stay else None)
     try:
@@ -241,6 +246,8 @@ def call(uri: str, *, user: str, host: str | None, seconds: float, timeout: floa
 
     Ctrl-C hangs up. Exit code 0: the call was answered.
     """
+    from bridge.calling import place_call
+
     try:
         sys.exit(
             place_call(
@@ -279,6 +286,9 @@ def phone(
 
     Ctrl-C hangs up, unregisters and ends it. Exit code 0: it could be called until then.
     """
+    from bridge.calling import Account, Manner, wait_for_calls
+    from bridge.phone.softphone import callable_uri
+
     try:
         account = None
         if uri is not None:

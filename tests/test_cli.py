@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from bridge import cli
+from bridge import calling
 from bridge.calling import Account, Manner
 from bridge.cli import main
 from bridge.config import keys
@@ -66,7 +68,7 @@ class TestPassword:
             given.append(account)
             return 0
 
-        monkeypatch.setattr(cli, "wait_for_calls", wait_for_calls)
+        monkeypatch.setattr(calling, "wait_for_calls", wait_for_calls)
         (tmp_path / "password").write_text("correct horse\n")
         options = ["--password-file", str(tmp_path / "password")] if from_file else []
         if not from_file:
@@ -170,3 +172,10 @@ class TestServe:
         async with Served(tmp_path, {}, media_pairs=5) as bridge:
             assert bridge.launch().wait() == 1
             assert "apt install valkey-server" in bridge.said("not_started")[0]["detail"]
+
+
+def test_what_another_command_needs_is_not_loaded() -> None:
+    """`serve` would be slower to start by as much again, and so would whoever takes over."""
+    loaded = "import sys, bridge.cli; print([name for name in ('aiohttp', 'redis', 'bridge.service') if name in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", loaded], check=True, capture_output=True, text=True)
+    assert said.stdout.strip() == "[]"

@@ -201,7 +201,9 @@ async def test_a_call_is_made_in_a_conversation_of_another_node_and_all_are_hung
     await until(lambda: cluster.owned() == [], lambda: f"nothing is left: {cluster.owned()}")
 
 
-@pytest.mark.parametrize("after_s", [0.0, 0.01, 0.05])
+@pytest.mark.parametrize(
+    "after_s", [pytest.param(0.0, marks=pytest.mark.slow), 0.01, pytest.param(0.05, marks=pytest.mark.slow)]
+)
 async def test_the_other_node_is_killed_in_the_middle(tmp_path_factory: pytest.TempPathFactory, after_s: float) -> None:
     async with Scene(tmp_path_factory.mktemp("killed")) as scene:
         cluster = await Cluster.up(scene)
