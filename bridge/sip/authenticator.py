@@ -73,7 +73,7 @@ class Authenticator:
         # been forgotten since, nobody here can tell from a repetition.
         self._floor: float | None = None
         decoy = hmac.digest(secret, b"nobody|", "sha256").hex()
-        self._decoy = Ha1(decoy[:32], decoy)
+        self._decoy = Ha1(decoy[:32], decoy, decoy)
 
     def __len__(self) -> int:
         return len(self._counts)

@@ -1,7 +1,7 @@
 """Digest authentication: RFC 2617 §3 and RFC 7616 §3 as SIP uses them (§22), with the algorithms of RFC 8760.
 
-Challenges and credentials read and written, what they are hashed from, the client's answer to a challenge. MD5, SHA-256
-and their `-sess` forms; other algorithms and other schemes are passed over, as RFC 8760 §2.4 wants it. Refuses to know
+Challenges and credentials read and written, what they are hashed from, the client's answer to a challenge. MD5, SHA-256,
+SHA-512-256 and their `-sess` forms; other algorithms and other schemes are passed over, as RFC 8760 §2.4 wants it. Refuses to know
 whose password it is and which nonces are good: those are `nonces`.
 
 A quoted value is kept as it stands between its quotes, escapes included: that is what is hashed (`unq` of RFC 7616 §3.4)

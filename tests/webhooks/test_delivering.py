@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from random import Random
 
 import pytest
@@ -119,7 +119,10 @@ async def test_every_event_arrives_in_order_at_endpoints_that_fail_at_random(see
     for call in CALLS:
         # Twice only where an answer did not come in time: the machine may be slow, we may not be careless.
         late = [sequence for endpoint, told, sequence in courier.undelivered if (endpoint, told) == ("calm", call)]
-        assert received["calm", call] == sorted([*everything, *late])
+        came = Counter(received["calm", call])
+        assert sorted(came) == everything
+        assert came - Counter(everything) <= Counter(late)  # less, where one had been given up before it was read
+        assert received["calm", call] == sorted(received["calm", call])
         first_seen = list(dict.fromkeys(received["moody", call]))
         by_the_spare = received.get(("spare", call), [])
         assert first_seen == [sequence for sequence in everything if sequence in first_seen]
