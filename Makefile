@@ -25,7 +25,7 @@ run: $(VENV)/.run ## the demo's bridge and application, staying up, ready for a 
 test: system-deps check ## checks and all tests, ring by ring, each within its time (at most 12 minutes together)
 	@rm -rf $(VENV)/rings
 	.ci/ring unit     220 -n 3 --dist loadgroup --ignore tests/docs -m "not interop and not chaos and not slow"
-	.ci/ring interop  200 -n 2 --dist loadfile -m "interop and not load and not slow"
+	.ci/ring interop  200 -n 3 --dist loadfile -m "interop and not load and not slow"
 	.ci/ring chaos    135 -n 2 --dist loadfile -m "chaos and not load and not slow"
 	.ci/ring load     165 -m "load and not slow"
 	@echo "All rings:" && tail -q -n 1 $(VENV)/rings/*.log
