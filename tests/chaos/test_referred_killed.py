@@ -75,7 +75,8 @@ async def test_signalling_dies_and_the_phone_hears_that_its_partner_has_arrived(
     assert said(pair.out)[-1] == "200 OK"
     assert len(arrived.invites) == 1, "nobody rings anew"
     assert not pair.into.is_over
-    assert told(application) == [("transfer.progress", 100), ("transfer.progress", 180), ("transfer.completed", 200)]
+    story = [("transfer.progress", 100), ("transfer.progress", 180), ("transfer.completed", 200)]
+    await until(lambda: told(application) == story, lambda: f"its application hears: {told(application)}")
     await pair.into.bye()
     await arrived.hung_up()
     await application.all_ended(3)
@@ -100,7 +101,7 @@ async def test_a_node_dies_and_the_heir_gives_the_phone_its_partner_back(scene: 
     await until(lambda: said(pair.out)[-1] == "480 Temporarily Unavailable", lambda: f"it hears: {said(pair.out)}")
     assert pair.out.asked("NOTIFY")[-1]["subscription-state"] == "terminated;reason=noresource"
     await cluster.hear_each_other([pair])
-    assert told(application)[-1] == ("transfer.failed", 480)
+    await until(lambda: told(application)[-1] == ("transfer.failed", 480), lambda: f"{told(application)}")
     await pair.out.bye()
     await pair.into.hung_up()
     await application.all_ended(3)
