@@ -24,10 +24,10 @@ run: $(VENV)/.run ## the demo's bridge and application, staying up, ready for a 
 
 test: system-deps check ## checks and all tests, ring by ring, each within its time (at most 12 minutes together)
 	@rm -rf $(VENV)/rings
-	.ci/ring unit     220 -n 3 --dist loadgroup --ignore tests/docs -m "not interop and not chaos and not slow"
+	.ci/ring unit     230 -n 3 --dist loadgroup --ignore tests/docs -m "not interop and not chaos and not slow"
 	.ci/ring interop  200 -n 3 --dist loadfile -m "interop and not load and not slow"
-	.ci/ring chaos    135 -n 2 --dist loadfile -m "chaos and not load and not slow"
-	.ci/ring load     165 -m "load and not slow"
+	.ci/ring chaos    140 -n 3 --dist loadfile -m "chaos and not load and not slow"
+	.ci/ring load     150 -m "load and not slow"
 	@echo "All rings:" && tail -q -n 1 $(VENV)/rings/*.log
 
 test-fast: $(VENV)/.dev ## the inner loop: no SIP peers, no killed processes, no packaging, under a minute

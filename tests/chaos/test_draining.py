@@ -134,6 +134,7 @@ async def test_nodes_are_emptied_one_after_the_other_from_the_last_one(scene: Sc
     assert cluster.application.judge()["call.ended"] == 2 * (len(everyone) + 2)
 
 
+@pytest.mark.slow
 async def test_a_node_that_is_emptied_alone_ends_no_call(scene: Scene) -> None:
     cluster = await Cluster.up(scene, nodes=1, config=OPERATED)
     (alone,) = cluster.nodes

@@ -84,13 +84,14 @@ async def test_killed_and_started_again(scene: Scene, *, remembers: bool, away_s
     await pass_through(cluster, redis.kill, redis.start, away_s)
 
 
-async def test_it_stands_still_and_nobody_steals_anything(scene: Scene) -> None:
-    """Ten seconds: more than three leases."""
+@pytest.mark.parametrize("away_s", [4.0, pytest.param(10.0, marks=pytest.mark.slow)])
+async def test_it_stands_still_and_nobody_steals_anything(scene: Scene, away_s: float) -> None:
+    """For more than a lease; in the slow form more than three."""
     redis = await scene.redis()
     cluster = await Cluster.up(scene, store=redis.url)
     pairs = [pair for node in range(NODES) for pair in await cluster.pairs(node, 3)]
     redis.pause()
-    await asyncio.sleep(10.0)
+    await asyncio.sleep(away_s)
     redis.go_on()
     await cluster.hear_each_other(pairs)
     await asyncio.sleep(2 * LEASE_S + 1.0)
