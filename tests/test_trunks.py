@@ -35,6 +35,7 @@ BODY = TrunkBody.model_validate_json(
             "calls_per_second": 9,
             "next_on": [480],
             "sources": ["203.0.113.0/29", "2001:db8::7"],
+            "latching": "learn",
         }
     )
 )
@@ -72,6 +73,7 @@ async def test_one_is_made_shown_changed_and_taken_away() -> None:
         "calls_per_second": 9,
         "next_on": [480],
         "sources": ["203.0.113.0/29", "2001:db8::7/128"],
+        "latching": "learn",
         "source": "api",
     }
     (told,) = house.given

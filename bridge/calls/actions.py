@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from bridge.ambient import Seal
 from bridge.calls.facts import Contact
+from bridge.rtp.rules import Latching
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +117,7 @@ class Target:
     from_: str = ""  # the From of its INVITE, a name-addr without a tag; empty: that of the search
     next_on: tuple[int, ...] = ()  # final responses, besides 5xx, after which the trunk's next server is asked
     has_place: bool = False  # whether it counts against the trunk's calls at once
+    latching: Latching | None = None  # which sources its stream may come from; None: as the call's plan says
 
 
 Fork = Literal["parallel", "serial"]
@@ -272,13 +274,14 @@ def target_to_data(target: Target) -> dict[str, Any]:
     if target.headers:
         data["headers"] = {name: list(values) for name, values in target.headers.items()}
     if target.trunk:
-        data["trunk"] = [target.trunk, target.from_, list(target.next_on), target.has_place]
+        data["trunk"] = [target.trunk, target.from_, list(target.next_on), target.has_place, target.latching]
     return data
 
 
 def target_from_data(data: Mapping[str, Any], seal: Seal) -> Target:
     """The target that `target_to_data` wrote."""
-    trunk, from_, next_on, has_place = data.get("trunk", ("", "", (), False))
+    # A release before this one wrote no more than four of them.
+    trunk, from_, next_on, has_place, latching = (*data.get("trunk", ("", "", (), False)), None)[:5]
     return Target(
         data["uri"],
         _credentials_from_data(data, seal),
@@ -287,6 +290,7 @@ def target_from_data(data: Mapping[str, Any], seal: Seal) -> Target:
         from_,
         tuple(next_on),
         has_place,
+        latching,
     )
 
 

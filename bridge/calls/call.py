@@ -128,6 +128,7 @@ class Call:
         "application",
         "authenticated_as",
         "came_by",
+        "came_by_latching",
         "cause",
         "client_state",
         "conversation_id",
@@ -239,6 +240,7 @@ class Call:
         self.max_duration_s: float | None = None  # less than the plan allows; None: as long as that
         self.authenticated_as: str | None = None
         self.came_by: str | None = None  # the trunk whose address its INVITE came from
+        self.came_by_latching: Latching | None = None  # as that trunk wants it; None: as the plan
         self.tags: tuple[str, ...] = ()
         self.client_state: str | None = None
         self.recovered = 0
@@ -322,6 +324,14 @@ class Call:
         """The trunk that it has come by, or that it was answered by."""
         won = self.search.answered() if self.search is not None else None
         return self.came_by if won is None else won.target.trunk or None
+
+    @property
+    def latching(self) -> Latching:
+        """Which sources its stream may come from: as the trunk says whose party is heard, else as the plan does."""
+        if self.search is None:
+            return self.came_by_latching or self.plan.latching
+        won = self.search.answered() or next((each for each in self.search.attempts if each.heard is not None), None)
+        return (won is not None and won.target.latching) or self.plan.latching
 
     @property
     def attempts(self) -> Sequence[Attempt]:

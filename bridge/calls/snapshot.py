@@ -82,6 +82,8 @@ def fixed(call: Call, invite: Request | None, *, listener: str = "", version: in
     text = invite.encode().decode("utf-8", "surrogateescape")
     user = "null" if call.authenticated_as is None else _text(call.authenticated_as)
     trunk = "" if call.came_by is None else f'"trunk":{_text(call.came_by)},'
+    if call.came_by_latching is not None:
+        trunk += f'"latching":"{call.came_by_latching}",'
     return (
         f'{{"v":{version},{trunk}"application":{_text(call.application)},"created_at":{call.created_at!r},"tag":{_text(call.tag)},'
         f'"flow":{_flow(call.way)},"authenticated_as":{user},'
@@ -301,7 +303,8 @@ def _revive_inbound(
     )
     if isinstance(call, MalformedSdp):
         raise UnreadableSnapshot("the stored offer does not parse")
-    call.authenticated_as, call.came_by = fixed.get("authenticated_as"), fixed.get("trunk")
+    call.authenticated_as = fixed.get("authenticated_as")
+    call.came_by, call.came_by_latching = fixed.get("trunk"), fixed.get("latching")
     return call
 
 

@@ -93,6 +93,7 @@ _TRUNK: Json = {
     "calls_per_second": 5,
     "next_on": [480],
     "sources": ["203.0.113.0/29"],
+    "latching": None,
     "source": "api",
 }
 _USER: Json = {"username": "alice", "aor": None, "source": "api"}

@@ -17,6 +17,7 @@ from bridge.contract.dialing import URI_MAX, Auth, Caller, sip_uri
 from bridge.contract.headers import ExtraHeaders, tuples_of
 from bridge.contract.models import Resource, open_enum
 from bridge.engine import trunks as engine
+from bridge.rtp.rules import Latching
 from bridge.sip.uri import SipUri
 
 TRUNK_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
@@ -100,6 +101,10 @@ class TrunkFields(BaseModel):
             description="where its calls come from, an address or a network each; those of its targets that are addresses need not stand here",
         ),
     ] = []
+    latching: Annotated[
+        Latching | None,
+        Field(description="`media.latching` for its calls, both ways: strict, learn or off; default: as everywhere"),
+    ] = None
 
     def to_trunk(self, name: str, auth: Credentials | None) -> engine.Trunk:
         """As the engine says it."""
@@ -115,6 +120,7 @@ class TrunkFields(BaseModel):
             self.calls_per_second,
             tuple(sorted(set(self.next_on))),
             tuple(self.sources),
+            self.latching,
         )
 
 
@@ -151,6 +157,10 @@ class Trunk(Resource):
     calls_per_second: Annotated[int, Field(ge=0, description="Calls begun each second. 0: any number.")]
     next_on: Annotated[list[int], Field(description="After these too the next target is asked.")]
     sources: Annotated[list[str], Field(description="Where its calls come from, besides its targets.")]
+    latching: Annotated[
+        Annotated[Latching, open_enum("strict", "learn", "off", description="See `media.latching`.")] | None,
+        Field(description="Which sources its streams may come from. Null: as `media.latching` says."),
+    ]
     source: Annotated[
         Literal["file", "api"],
         open_enum("file", "api", description="Where it stands. From a file it is read-only here."),
@@ -177,6 +187,7 @@ def trunk_resource(trunk: engine.Trunk, source: Literal["file", "api"]) -> dict[
         "calls_per_second": trunk.calls_per_second,
         "next_on": list(trunk.next_on),
         "sources": [str(each) for each in trunk.sources],
+        "latching": trunk.latching,
         "source": source,
     }
 

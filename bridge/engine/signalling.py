@@ -296,6 +296,8 @@ def _create(
         return
     call.invite_key, call.authenticated_as, call.replaces = arrived.key, username, replaces
     call.came_by = holdings.trunks.at(arrived.flow.host)
+    if call.came_by is not None and (trunk := holdings.trunks.get(call.came_by)) is not None:
+        call.came_by_latching = trunk.latching
     holding = Holding(call.conversation_id, created_at=now, epoch=1, nonce=holdings.new_nonce())
     usage = InviteUsage(settings.timers)
     fixed = snapshot.fixed(call, request, version=holdings.snapshot)

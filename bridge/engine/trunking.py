@@ -125,6 +125,7 @@ def _completed(target: Target, trunk: Trunk, holdings: Holdings) -> Target:
         from_=trunk.from_,
         next_on=trunk.next_on,
         has_place=trunk.max_calls > 0,
+        latching=trunk.latching,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from bridge.calls.actions import Credentials
 from bridge.calls.facts import CallId
+from bridge.rtp.rules import Latching
 from bridge.sip.locating import Hop
 from bridge.sip.uri import SipUri
 
@@ -42,6 +43,7 @@ class Trunk:
     calls_per_second: int = 0  # begun, over all nodes; 0: any number
     next_on: tuple[int, ...] = ()  # final responses, besides 5xx, after which the next server is asked
     sources: tuple[Network, ...] = ()  # where its calls come from, besides those of its servers that are addresses
+    latching: Latching | None = None  # which sources a stream of its calls may come from; None: as everywhere
 
     @property
     def has_caps(self) -> bool:

@@ -13,11 +13,12 @@ from bridge.engine.effects import LeavePlace, Resolve, TakePlace
 from bridge.engine.inputs import PlaceTaken, Resolved
 from bridge.engine.settings import RegistrarSettings
 from bridge.engine.trunks import Server, Trunk, TrunksChanged
+from bridge.rtp.rules import Rule
 from bridge.sip.locating import Hop
 from bridge.sip.uri import SipUri, parse_uri
 from tests.engine.callee import Callee
 from tests.engine.test_originating import ended, originate
-from tests.engine.world import ANSWER, World, settings
+from tests.engine.world import ANSWER, OFFER, World, settings
 
 NUMBER = "tel:+4930123456"
 
@@ -334,3 +335,35 @@ class TestComing:
         heir = world.restart(trunks={})
         heir.ask(Hangup())
         assert heir.told("call.ended")["call"]["trunk"] == "carrier"
+
+
+def latchings(world: World) -> set[str]:
+    """How the streams that are open learn their sources."""
+    return {rule.latching for rule in world.ports.values() if isinstance(rule, Rule)}
+
+
+class TestMedia:
+    """A provider whose media comes from elsewhere than its SDP says: `latching` of its trunk, for calls both ways."""
+
+    LEARNS = replace(TRUNK, latching="learn", sources=(ip_network("192.0.2.1/32"),))
+
+    @pytest.mark.parametrize("code", [183, 200])
+    def test_of_a_call_by_it(self, code: int) -> None:
+        world, (first, *_) = by_trunk(self.LEARNS)
+        first.answer(code, offer=OFFER)
+        assert latchings(world) == {"learn"}
+        if code == 200:
+            assert latchings(world.restart(trunks={})) == {"learn"}
+
+    def test_of_a_call_from_it(self) -> None:
+        world = World(settings(trunks={"carrier": self.LEARNS}))
+        world.reply = (ANSWER,)
+        world.invite()
+        world.ack()
+        assert latchings(world) == {"learn"}
+        assert latchings(world.restart(trunks={})) == {"learn"}
+
+    def test_everybody_else_is_as_the_plan_says(self) -> None:
+        world, (first, *_) = by_trunk(TRUNK)
+        first.answer(200)
+        assert latchings(world) == {"strict"}
